@@ -1,0 +1,95 @@
+"""Homeostat runs a whole machine-learning system in production.
+
+Everything a `system.py` needs is here; heavy libraries are imported on first use.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from homeostat.core.errors import HomeostatError
+from homeostat.declare.aggregations import (
+    count,
+    first,
+    last,
+    maximum,
+    mean,
+    minimum,
+    share,
+    standard_deviation,
+    sum_,
+    time_since_last,
+    variance,
+)
+from homeostat.declare.deployments import BlueGreen, Canary, Degradation, Deployment, Guard, Shadow
+from homeostat.declare.expressions import col
+from homeostat.declare.models import Estimator, Gate, Label, Model, Requirements, Split
+from homeostat.declare.monitors import Drift, Freshness, Quality, Retrain, Skew
+from homeostat.declare.policies import Access, Erasure, Retention
+from homeostat.declare.schema import Event, Personal, Timestamp
+from homeostat.declare.sources import Entity, EventSource
+from homeostat.declare.system import System
+from homeostat.declare.views import FeatureRef, FeatureView, OnDemand, on_demand
+
+if TYPE_CHECKING:
+    from homeostat.runtime.app import App, open
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Access",
+    "App",
+    "BlueGreen",
+    "Canary",
+    "Degradation",
+    "Deployment",
+    "Drift",
+    "Entity",
+    "Erasure",
+    "Estimator",
+    "Event",
+    "EventSource",
+    "FeatureRef",
+    "FeatureView",
+    "Freshness",
+    "Gate",
+    "Guard",
+    "HomeostatError",
+    "Label",
+    "Model",
+    "OnDemand",
+    "Personal",
+    "Quality",
+    "Requirements",
+    "Retention",
+    "Retrain",
+    "Shadow",
+    "Skew",
+    "Split",
+    "System",
+    "Timestamp",
+    "__version__",
+    "col",
+    "count",
+    "first",
+    "last",
+    "maximum",
+    "mean",
+    "minimum",
+    "on_demand",
+    "open",
+    "share",
+    "standard_deviation",
+    "sum_",
+    "time_since_last",
+    "variance",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the running part of the package on first use."""
+    if name in ("App", "open"):
+        from homeostat.runtime import app
+
+        return getattr(app, name)
+    raise AttributeError(f"module 'homeostat' has no attribute {name!r}")

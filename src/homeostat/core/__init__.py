@@ -1,0 +1,1 @@
+"""Durations, clocks, ids, hashing and errors; standard library and NumPy only."""

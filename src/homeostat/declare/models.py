@@ -1,0 +1,234 @@
+"""Labels, models and what is required of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from homeostat.core.durations import Micros
+from homeostat.core.errors import UnknownName
+from homeostat.declare.expressions import Expr, Expression, as_expression
+from homeostat.declare.mistakes import duration, report, require
+from homeostat.declare.sources import EventSource
+from homeostat.declare.views import FeatureRef, OnDemand
+
+__all__ = ["METRICS", "Estimator", "Gate", "Label", "Model", "Requirements", "Split"]
+
+METRICS: Mapping[str, bool] = {
+    "auc": True, "average_precision": True, "accuracy": True, "precision": True, "recall": True,
+    "f1": True, "log_loss": False, "brier": False, "cost": False, "calibration_error": False,
+}  # fmt: skip
+"""Metrics by name; True where more is better."""
+
+
+def check_metric(metric: str, where: str) -> None:
+    """Report `UnknownName` unless `metric` is one of `METRICS`."""
+    if metric not in METRICS:
+        report(UnknownName("metric", metric, tuple(METRICS), where))
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """The truth about a request of `predicts`, told later by an event of `outcome`.
+
+    The two are joined on `join_on`. An outcome counts if it is known at most `delay` after the
+    request; otherwise the label is `when_absent`: True, False, or None to leave the row out.
+    """
+
+    name: str
+    predicts: EventSource = field(kw_only=True)
+    outcome: EventSource = field(kw_only=True)
+    join_on: str = field(kw_only=True)
+    value: Expr | Expression = field(kw_only=True)
+    delay: str | timedelta | Micros = field(kw_only=True)
+    when_absent: bool | None = field(kw_only=True)
+
+    def __post_init__(self) -> None:
+        where = f"label {self.name!r}"
+        object.__setattr__(self, "value", as_expression(self.value))
+        object.__setattr__(self, "delay", duration(self.delay, where, "delay"))
+        for side, source in (("predicts", self.predicts), ("outcome", self.outcome)):
+            source.schema.field(self.join_on, f"{where}, join_on in {side} {source.name!r}")
+        for column in sorted(self.expression.columns()):
+            self.outcome.schema.field(column, f"{where}, value")
+        require(
+            self.delay_us > 0,
+            where,
+            "delay of nothing",
+            "the time after which a missing outcome is final",
+            "write delay='12h'",
+        )
+
+    @property
+    def expression(self) -> Expression:
+        """The condition on the outcome that makes the label true."""
+        found = as_expression(self.value)
+        return Expression("literal", (None,)) if found is None else found
+
+    @property
+    def delay_us(self) -> Micros:
+        """The time after a request at which its label is final."""
+        return duration(self.delay, self.name, "delay")
+
+
+@dataclass(frozen=True, slots=True)
+class Estimator:
+    """A scikit-learn compatible estimator, named so that nothing is imported before training.
+
+    >>> Estimator("lightgbm:LGBMClassifier", {"n_estimators": 200}).parameters
+    (('n_estimators', 200),)
+    """
+
+    target: str
+    parameters: Mapping[str, object] | tuple[tuple[str, object], ...] = ()
+
+    def __post_init__(self) -> None:
+        given = self.parameters
+        pairs = given.items() if isinstance(given, Mapping) else given
+        object.__setattr__(self, "parameters", tuple(sorted(pairs)))
+        module, _, name = self.target.partition(":")
+        require(
+            bool(module and name),
+            f"estimator {self.target!r}",
+            "no class",
+            "module:Class",
+            "write 'lightgbm:LGBMClassifier'",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """How the rows known at training time are divided, oldest first.
+
+    The newest `test` span is touched once, by the gates; the `validation` span before it stops the
+    training early and chooses the threshold; the rest trains. `history` bounds how far back the
+    rows go (None: all).
+    """
+
+    by: str = field(default="time", kw_only=True)
+    validation: str | timedelta | Micros = field(kw_only=True)
+    test: str | timedelta | Micros = field(kw_only=True)
+    history: str | timedelta | Micros | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        require(
+            self.by == "time", "split", f"by={self.by!r}", "by='time'", "split by time: rows of "
+            "the future must not teach the past",
+        )  # fmt: skip
+        for name in ("validation", "test"):
+            span = duration(getattr(self, name), "split", name)
+            object.__setattr__(self, name, span)
+            require(span > 0, "split", f"{name} of nothing", "a span of time", "write '14d'")
+        if self.history is not None:
+            object.__setattr__(self, "history", duration(self.history, "split", "history"))
+
+    @property
+    def spans_us(self) -> tuple[Micros, Micros, Micros | None]:
+        """Validation, test and history in microseconds."""
+        history = None if self.history is None else duration(self.history, "split", "history")
+        return (
+            duration(self.validation, "split", "validation"),
+            duration(self.test, "split", "test"),
+            history,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """A condition a challenger must meet on the test span before it may be deployed.
+
+    Either a bound (`at_least`, `at_most`), or `within` of the champion on the same rows: at most
+    that much worse. `slices` applies it to every value of those request fields that has at least
+    `slice_rows` rows.
+    """
+
+    metric: str
+    at_least: float | None = field(default=None, kw_only=True)
+    at_most: float | None = field(default=None, kw_only=True)
+    within: float | None = field(default=None, kw_only=True)
+    slices: tuple[str, ...] = field(default=(), kw_only=True)
+    slice_rows: int = field(default=500, kw_only=True)
+
+    def __post_init__(self) -> None:
+        check_metric(self.metric, "gate")
+        given = [b for b in (self.at_least, self.at_most, self.within) if b is not None]
+        require(
+            len(given) == 1,
+            f"gate {self.metric!r}",
+            f"{len(given)} bounds",
+            "one of at_least, at_most, within",
+            "declare one gate per bound",
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Requirements:
+    """What the model must deliver; costs choose the threshold, the rest become gates and watches.
+
+    Costs are in any one unit. `latency_p99` and `freshness` bound serving.
+    """
+
+    false_positive_cost: float
+    false_negative_cost: float
+    latency_p99: str | timedelta | Micros = "100ms"
+    freshness: str | timedelta | Micros = "15m"
+    gates: tuple[Gate, ...] = ()
+    slices: tuple[str, ...] = ()
+    explain: bool = True
+
+    def __post_init__(self) -> None:
+        where = "requirements"
+        for name in ("latency_p99", "freshness"):
+            object.__setattr__(self, name, duration(getattr(self, name), where, name))
+        require(
+            self.false_positive_cost > 0 and self.false_negative_cost > 0,
+            where,
+            f"costs {self.false_positive_cost} and {self.false_negative_cost}",
+            "costs above 0",
+            "say what a false alarm and a miss cost, in any one unit",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model: its features, label, estimator and requirements.
+
+    Features are references to views, on-demand features, or names of request fields.
+    """
+
+    name: str
+    features: tuple[FeatureRef | OnDemand | str, ...] = field(kw_only=True)
+    label: Label = field(kw_only=True)
+    estimator: Estimator = field(kw_only=True)
+    split: Split = field(kw_only=True)
+    requirements: Requirements = field(kw_only=True)
+    seed: int = field(default=0, kw_only=True)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "features", tuple(self.features))
+        where = f"model {self.name!r}"
+        names = self.feature_names()
+        twice = sorted({name for name in names if names.count(name) > 1})
+        require(
+            bool(names) and not twice,
+            where,
+            f"features given twice: {', '.join(twice)}" if twice else "no features",
+            "one or more different features",
+            "drop the repetition",
+        )
+        request = self.label.predicts
+        for feature in self.features:
+            if isinstance(feature, str):
+                request.schema.field(feature, f"{where}, request {request.name!r}")
+        for column in (*self.requirements.slices, *(s for g in self.gates for s in g.slices)):
+            request.schema.field(column, f"{where}, slices")
+
+    def feature_names(self) -> tuple[str, ...]:
+        """Return the column names of the features, in the order of the model's input."""
+        return tuple(f if isinstance(f, str) else f.name for f in self.features)
+
+    @property
+    def gates(self) -> tuple[Gate, ...]:
+        """The gates of the requirements."""
+        return self.requirements.gates

@@ -1,0 +1,110 @@
+"""Entities and event sources."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from homeostat.core.durations import Micros
+from homeostat.declare.mistakes import duration, require
+from homeostat.declare.schema import Event, EventSchema, Field
+
+__all__ = ["Entity", "EventSource"]
+
+
+@dataclass(frozen=True, slots=True)
+class Entity:
+    """A thing that has features; `key` names the field, or the fields, that identify it.
+
+    >>> Entity("route", key=("origin", "dest")).keys
+    ('origin', 'dest')
+    """
+
+    name: str
+    key: str | tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        require(
+            bool(self.keys) and len(set(self.keys)) == len(self.keys),
+            f"entity {self.name!r}",
+            f"key={self.key!r}",
+            "one or more different field names",
+            "name the field that identifies the entity",
+        )
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The key's field names, always as a tuple."""
+        return (self.key,) if isinstance(self.key, str) else tuple(self.key)
+
+
+@dataclass(frozen=True, slots=True)
+class EventSource:
+    """A stream of events of one class, with its two clocks.
+
+    `event_time` names the field that says when the event happened. The known time is the instant
+    of receipt; for imported history it is the field `known_time`, or event time plus `delay`. An
+    event that is known more than `lateness` after it happened is kept and is in no feature; one
+    from at most `clock_skew` in the future is clamped to its known time.
+    """
+
+    name: str
+    event: type[Event] = field(compare=False)
+    event_id: str
+    event_time: str
+    known_time: str | None = None
+    delay: str | timedelta | Micros = 0
+    lateness: str | timedelta | Micros = "1d"
+    clock_skew: str | timedelta | Micros = "5s"
+    revisions: bool = False
+    schema: EventSchema = field(init=False)
+
+    def __post_init__(self) -> None:
+        where = f"event source {self.name!r}"
+        object.__setattr__(self, "schema", self.event.schema)
+        for name in ("delay", "lateness", "clock_skew"):
+            object.__setattr__(self, name, duration(getattr(self, name), where, name))
+        identity = self.schema.field(self.event_id, f"{where}, event_id")
+        require(
+            identity.kind in ("string", "integer") and not identity.nullable,
+            where,
+            f"event_id {self.event_id!r} is {_described(identity)}",
+            "a string or integer that is never missing",
+            "name another field, or make this one required",
+        )
+        for clock in filter(None, (self.event_time, self.known_time)):
+            instant = self.schema.field(clock, f"{where}, clocks")
+            require(
+                not self.schema.has(clock)
+                or (instant.kind == "timestamp" and not instant.nullable),
+                where,
+                f"clock {clock!r} is {_described(instant)}",
+                "a Timestamp that is never missing",
+                "annotate it with homeostat.Timestamp",
+            )
+        require(
+            self.known_time is None or self.delay == 0,
+            where,
+            "both known_time and delay",
+            "one of them",
+            "drop the delay: the field known_time already says when the event was known",
+        )
+
+    @property
+    def lateness_us(self) -> Micros:
+        """The declared lateness in microseconds."""
+        return duration(self.lateness, self.name, "lateness")
+
+    @property
+    def delay_us(self) -> Micros:
+        """The declared delay of imported history in microseconds."""
+        return duration(self.delay, self.name, "delay")
+
+    @property
+    def clock_skew_us(self) -> Micros:
+        """The declared clock skew in microseconds."""
+        return duration(self.clock_skew, self.name, "clock_skew")
+
+
+def _described(found: Field) -> str:
+    return f"{'an optional' if found.nullable else 'a'} {found.kind}"

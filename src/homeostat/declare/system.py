@@ -1,0 +1,195 @@
+"""The whole system as one value that checks itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from homeostat.core.errors import DeclarationError, HomeostatError, SystemInvalid, UnknownName
+from homeostat.core.hashing import content_hash
+from homeostat.declare import mistakes as collected
+from homeostat.declare.deployments import Deployment
+from homeostat.declare.models import Model
+from homeostat.declare.monitors import Drift, Freshness, Quality, Retrain, Skew
+from homeostat.declare.policies import Access, Erasure, Retention
+from homeostat.declare.sources import EventSource
+from homeostat.declare.views import FeatureRef, FeatureView, OnDemand
+
+__all__ = ["System"]
+
+Named = TypeVar("Named", EventSource, FeatureView, Model)
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """Everything that is declared; ends every `system.py`.
+
+    Raises `SystemInvalid` with every mistake found between the declarations.
+    """
+
+    name: str
+    sources: tuple[EventSource, ...] = field(kw_only=True)
+    views: tuple[FeatureView, ...] = field(default=(), kw_only=True)
+    models: tuple[Model, ...] = field(default=(), kw_only=True)
+    deployments: tuple[Deployment, ...] = field(default=(), kw_only=True)
+    monitors: tuple[Freshness | Drift | Skew | Quality, ...] = field(default=(), kw_only=True)
+    retraining: tuple[Retrain, ...] = field(default=(), kw_only=True)
+    policies: tuple[Retention | Erasure | Access, ...] = field(default=(), kw_only=True)
+
+    def __post_init__(self) -> None:
+        for part in (
+            "sources", "views", "models", "deployments", "monitors", "retraining", "policies"
+        ):  # fmt: skip
+            object.__setattr__(self, part, tuple(getattr(self, part)))
+        found = list(self._mistakes())
+        if found:
+            collected.report(SystemInvalid(self.name, found))
+
+    def _mistakes(self) -> Iterator[HomeostatError]:
+        yield from _names_twice("event source", [s.name for s in self.sources])
+        yield from _names_twice("view", [v.name for v in self.views])
+        yield from _names_twice("model", [m.name for m in self.models])
+        for view in self.views:
+            yield from _declared("event source", view.source, self.sources, f"view {view.name!r}")
+        for model in self.models:
+            yield from self._model_mistakes(model)
+        for owner, model in self._model_users():
+            yield from _declared("model", model, self.models, owner)
+        for owner, source in self._source_users():
+            yield from _declared("event source", source, self.sources, owner)
+        deployed = [d.model.name for d in self.deployments]
+        yield from _names_twice("deployment of model", deployed)
+
+    def _model_users(self) -> Iterator[tuple[str, Model]]:
+        for deployment in self.deployments:
+            yield f"deployment of {deployment.model.name!r}", deployment.model
+        for monitor in self.monitors:
+            if not isinstance(monitor, Freshness):
+                yield f"{type(monitor).__name__.lower()} monitor", monitor.model
+        for retrain in self.retraining:
+            for model in (retrain.model, *retrain.companions):
+                yield f"retraining of {retrain.model.name!r}", model
+
+    def _source_users(self) -> Iterator[tuple[str, EventSource]]:
+        for monitor in self.monitors:
+            if isinstance(monitor, Freshness):
+                yield "freshness monitor", monitor.source
+        for policy in self.policies:
+            sources = policy.sources if isinstance(policy, Access) else (policy.source,)
+            for source in sources:
+                yield f"{type(policy).__name__.lower()} policy", source
+
+    def _model_mistakes(self, model: Model) -> Iterator[HomeostatError]:
+        where = f"model {model.name!r}"
+        request = model.label.predicts
+        for source in (request, model.label.outcome):
+            yield from _declared("event source", source, self.sources, where)
+        for need in model_inputs(model):
+            if isinstance(need, str):
+                if not request.schema.has(need):
+                    yield UnknownName("request field", need, request.schema.names(), where)
+                continue
+            views = {view.name: view for view in self.views}
+            if need.view not in views:
+                yield UnknownName("view", need.view, tuple(views), where)
+                continue
+            view = views[need.view]
+            missing = [key for key in view.entity.keys if not request.schema.has(key)]
+            if missing:
+                yield DeclarationError(
+                    where,
+                    f"view {view.name!r} is keyed by {', '.join(missing)}, which the request "
+                    f"{request.name!r} does not carry",
+                    f"keys among {', '.join(request.schema.names())}",
+                    "add the field to the request's event, or use another view",
+                )
+            if view.exclude_own and not request.schema.has(view.source.event_id):
+                yield DeclarationError(
+                    where,
+                    f"view {view.name!r} leaves out the request's own event, but the request has "
+                    f"no field {view.source.event_id!r}",
+                    "a request that carries the event id of the view's source",
+                    "add the field, or drop exclude_own",
+                )
+
+    def source(self, name: str) -> EventSource:
+        """Return a source by name; raise `UnknownName` otherwise."""
+        return _find("event source", name, self.sources, self.name)
+
+    def view(self, name: str) -> FeatureView:
+        """Return a view by name; raise `UnknownName` otherwise."""
+        return _find("view", name, self.views, self.name)
+
+    def model(self, name: str) -> Model:
+        """Return a model by name; raise `UnknownName` otherwise."""
+        return _find("model", name, self.models, self.name)
+
+    def deployment(self, model: str) -> Deployment:
+        """Return the deployment of a model; raise `UnknownName` otherwise."""
+        for deployment in self.deployments:
+            if deployment.model.name == model:
+                return deployment
+        known = tuple(d.model.name for d in self.deployments)
+        raise UnknownName("deployment", model, known, f"system {self.name!r}")
+
+    def retrain(self, model: str) -> Retrain | None:
+        """Return the retraining policy of a model, if one is declared."""
+        return next((r for r in self.retraining if r.model.name == model), None)
+
+    def views_of(self, model: Model) -> tuple[FeatureView, ...]:
+        """Return the views a model reads, in order of declaration."""
+        wanted = {need.view for need in model_inputs(model) if not isinstance(need, str)}
+        return tuple(view for view in self.views if view.name in wanted)
+
+    @property
+    def hash(self) -> str:
+        """The content hash of all declarations."""
+        return content_hash(self)
+
+
+def model_inputs(model: Model) -> Iterator[FeatureRef | str]:
+    """Yield every view feature and request field a model needs, on-demand inputs included."""
+
+    def walk(feature: FeatureRef | OnDemand | str) -> Iterator[FeatureRef | str]:
+        if isinstance(feature, OnDemand):
+            for given in feature.inputs:
+                yield from walk(given)
+        else:
+            yield feature
+
+    seen: set[FeatureRef | str] = set()
+    for feature in model.features:
+        for need in walk(feature):
+            if need not in seen:
+                seen.add(need)
+                yield need
+
+
+def _names_twice(kind: str, names: Sequence[str]) -> Iterator[HomeostatError]:
+    for name in sorted({n for n in names if names.count(n) > 1}):
+        yield DeclarationError(
+            f"{kind} {name!r}", "declared twice", "one of that name", "rename one of them"
+        )
+
+
+def _declared(
+    kind: str, value: Named, known: tuple[Named, ...], where: str
+) -> Iterator[HomeostatError]:
+    names = tuple(k.name for k in known)
+    if value.name not in names:
+        yield UnknownName(kind, value.name, names, where)
+    elif value not in known:
+        yield DeclarationError(
+            where,
+            f"{kind} {value.name!r} differs from the one in the system",
+            "the same value",
+            f"use one variable for {value.name!r}",
+        )
+
+
+def _find(kind: str, name: str, known: tuple[Named, ...], system: str) -> Named:
+    for value in known:
+        if value.name == name:
+            return value
+    raise UnknownName(kind, name, tuple(k.name for k in known), f"system {system!r}")

@@ -1,0 +1,170 @@
+"""Feature views and on-demand features."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from homeostat.core.durations import Micros
+from homeostat.core.errors import UnknownName
+from homeostat.core.hashing import source_hash
+from homeostat.declare.aggregations import OPERATIONS, Aggregation, FeatureSpec
+from homeostat.declare.expressions import Expr, Expression, as_expression
+from homeostat.declare.mistakes import report, require
+from homeostat.declare.sources import Entity, EventSource
+
+__all__ = ["FeatureRef", "FeatureView", "OnDemand", "on_demand"]
+
+NUMERIC_INPUT = frozenset({"sum", "mean", "variance", "std", "min", "max", "first", "last"})
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureRef:
+    """A checked reference to one feature of a view; in tables it is called `view__feature`."""
+
+    view: str
+    feature: str
+
+    @property
+    def name(self) -> str:
+        """The column's name in training sets and prediction logs."""
+        return f"{self.view}__{self.feature}"
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureView:
+    """Features of one entity, aggregated from one source.
+
+    `where` keeps only some events. `exclude_own=True` leaves out the event that carries the
+    request's own event id: needed where a request's own outcome can be known before it is asked.
+    """
+
+    name: str
+    entity: Entity
+    source: EventSource
+    aggregations: tuple[Aggregation, ...]
+    where: Expression | Expr | None = None
+    exclude_own: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "aggregations", tuple(self.aggregations))
+        object.__setattr__(self, "where", as_expression(self.where))
+        where, schema = f"view {self.name!r}", self.source.schema
+        for key in self.entity.keys:
+            schema.field(key, f"{where}, entity {self.entity.name!r}")
+        conditions = [self.condition, *(a.where for a in self.aggregations)]
+        for expression in filter(None, conditions):
+            for column in sorted(expression.columns()):
+                schema.field(column, f"{where}, condition {expression}")
+        for aggregation in self.aggregations:
+            self._check_input(aggregation)
+        names = [spec.name for spec in self.features()]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        require(
+            bool(names) and not twice,
+            where,
+            f"features named twice: {', '.join(twice)}" if twice else "no aggregations",
+            "one or more features with different names",
+            "give one of them a name: count(where=...).named('late_departures')",
+        )
+        if self.exclude_own:
+            whole = [spec.name for spec in self.features() if spec.window is None]
+            require(
+                not whole,
+                where,
+                f"exclude_own with whole-history features {', '.join(whole)}",
+                "exclude_own over windows",
+                "give them windows, since the own event must still be at hand to be left out",
+            )
+
+    def _check_input(self, aggregation: Aggregation) -> None:
+        where = f"view {self.name!r}, {aggregation.label!r}"
+        if aggregation.operation not in OPERATIONS:
+            report(
+                UnknownName("aggregation", aggregation.operation, tuple(sorted(OPERATIONS)), where)
+            )
+        if aggregation.column is None or not self.source.schema.has(aggregation.column):
+            if aggregation.column is not None:
+                self.source.schema.field(aggregation.column, where)
+            return
+        found = self.source.schema.field(aggregation.column, where)
+        require(
+            aggregation.operation not in NUMERIC_INPUT
+            or found.kind in ("integer", "float", "boolean"),
+            where,
+            f"{aggregation.operation} of a {found.kind}",
+            "integer, float and boolean fields",
+            "count it, or name a number",
+        )
+
+    @property
+    def condition(self) -> Expression | None:
+        """The view's own condition as a frozen tree."""
+        return as_expression(self.where)
+
+    def features(self) -> tuple[FeatureSpec, ...]:
+        """Return every feature of the view, in order of declaration."""
+        return tuple(spec for a in self.aggregations for spec in a.features())
+
+    def all(self) -> tuple[FeatureRef, ...]:
+        """Return references to every feature of the view."""
+        return tuple(FeatureRef(self.name, spec.name) for spec in self.features())
+
+    def __getitem__(self, feature: str) -> FeatureRef:
+        names = tuple(spec.name for spec in self.features())
+        if feature not in names:
+            report(UnknownName("feature", feature, names, f"view {self.name!r}"))
+        return FeatureRef(self.name, feature)
+
+    @property
+    def longest_window(self) -> Micros:
+        """The longest window in microseconds, its hop included; 0 if all are whole history."""
+        return max(((s.window or 0) + s.hop for s in self.features()), default=0)
+
+
+@dataclass(frozen=True, slots=True)
+class OnDemand:
+    """A feature computed at the request from other features and request fields.
+
+    `function` takes one float64 array per input (missing is NaN; instants are seconds since
+    1970) and returns one of the same length. It is called with one row or a million, so it must
+    treat every element alike.
+    """
+
+    name: str
+    inputs: tuple[FeatureRef | str | OnDemand, ...]
+    function: Callable[..., Any] = field(repr=False, compare=False)
+    code: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "code", source_hash(self.function))
+
+    def __call__(self, *arrays: Any) -> Any:
+        """Call the function itself, as in a test."""
+        return self.function(*arrays)
+
+
+def on_demand(
+    *inputs: FeatureRef | str | OnDemand,
+) -> Callable[[Callable[..., Any]], OnDemand]:
+    """Declare an on-demand feature; the function's name becomes the feature's name.
+
+    >>> @on_demand("distance", "air_time")
+    ... def speed(distance, air_time):
+    ...     return distance / air_time
+    >>> speed.name, speed(100.0, 2.0)
+    ('speed', 50.0)
+    """
+
+    def declare(function: Callable[..., Any]) -> OnDemand:
+        require(
+            bool(inputs),
+            f"on-demand feature {function.__name__!r}",
+            "no inputs",
+            "request fields and features",
+            "name them: @on_demand('distance')",
+        )
+        return OnDemand(function.__name__, tuple(inputs), function)
+
+    return declare

@@ -1,0 +1,1 @@
+"""Training: from point-in-time rows to a fitted, packaged and registered model."""
