@@ -208,8 +208,13 @@ def _register(folder: Path) -> pl.DataFrame:
     )
 
 
+def _scheduled_minutes() -> pl.Expr:
+    """Minutes from scheduled departure to scheduled arrival: 50 to 700 in these data."""
+    minutes = pl.col("scheduled_arrival_at") - pl.col("scheduled_at")
+    return minutes.dt.total_minutes().cast(pl.Float64)
+
+
 def _schedule(flights: pl.DataFrame) -> pl.DataFrame:
-    minutes = (pl.col("scheduled_arrival_at") - pl.col("scheduled_at")).dt.total_minutes()
     return flights.select(
         "flight_id",
         "scheduled_at",
@@ -220,7 +225,7 @@ def _schedule(flights: pl.DataFrame) -> pl.DataFrame:
         "tail_number",
         "distance",
         "scheduled_arrival_at",
-        scheduled_minutes=minutes.cast(pl.Float64),
+        scheduled_minutes=_scheduled_minutes(),
         hour="hour",
         minute_of_day="minute_of_day",
         weekday="weekday",
@@ -255,15 +260,14 @@ def _arrivals(flights: pl.DataFrame) -> pl.DataFrame:
         .select(
             "flight_id",
             "carrier",
+            "flight_number",
             "origin",
             "dest",
             "tail_number",
             "arrived_at",
             "arrival_delay_minutes",
-            # From leaving the gate to reaching it: the way back takes about as long.
-            block_minutes=(pl.col("arrived_at") - pl.col("departed_at"))
-            .dt.total_minutes()
-            .cast(pl.Float64),
+            # The way back takes about as long, so this tells when the plane can be here again.
+            scheduled_minutes=_scheduled_minutes(),
             known_at="arrived_at",
         )
         .sort("known_at", "flight_id")
@@ -290,8 +294,8 @@ def _main() -> None:
     """Print what the tables hold, and check the derived instants against the local clocks."""
     frames = tables()
     for name, frame in frames.items():
-        first, last = frame["known_at"].min(), frame["known_at"].max()
-        print(f"{name}: {frame.height:,} events, known from {first} to {last}")
+        known = frame["known_at"].dt.strftime("%Y-%m-%dT%H:%MZ")
+        print(f"{name}: {frame.height:,} events, known from {known[0]} to {known[-1]}")
         for column, nulls in frame.null_count().row(0, named=True).items():
             missing = f"  {nulls:,} missing" if nulls else ""
             print(f"    {column}: {frame.schema[column]}{missing}")
@@ -299,7 +303,8 @@ def _main() -> None:
     left = pl.col("departed_at").dt.convert_time_zone(NEW_YORK)
     agrees = flights["arrival_clock_agrees"]
     print(f"ids unique: {flights['flight_id'].is_unique().all()}")
-    print(f"left on another local date: {flights.filter(left.dt.date() != pl.col('local_date')).height:,}")
+    moved = flights.filter(left.dt.date() != pl.col("local_date"))
+    print(f"left on another local date: {moved.height:,}")
     print(f"arrival clocks that agree: {agrees.sum():,} of {agrees.count():,}")
     print(f"own departure known before schedule: {own_departure_known_share(frames):.1%}")
 

@@ -58,7 +58,7 @@ def parse_duration(value: str | timedelta) -> Micros:
 
 
 def format_duration(micros: Micros) -> str:
-    """Return the shortest text that `parse_duration` reads back to `micros` (at least 0).
+    """Return the text in days and smaller units that `parse_duration` reads back to `micros`.
 
     >>> format_duration(5_400_000_000)
     '1h30m'

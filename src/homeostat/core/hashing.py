@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
+from types import CellType, CodeType, FunctionType
 from typing import Any
 
 from homeostat.core.errors import HomeostatError
@@ -44,7 +45,10 @@ def plain(value: object) -> Any:
         return {"class": f"{value.__module__}.{value.__qualname__}"}
     if callable(value):
         return {"function": getattr(value, "__qualname__", "?"), "source": source_hash(value)}
-    raise HomeostatError(f"a {type(value).__name__} has no content hash: {value!r}")
+    raise HomeostatError(
+        f"a {type(value).__name__} has no content hash: {value!r}; allowed: plain values, "
+        "collections and dataclasses of them, functions; convert it first"
+    )
 
 
 def canonical_json(value: object) -> str:
@@ -62,19 +66,74 @@ def content_hash(value: object) -> str:
     >>> content_hash({"a": 1})[:12]
     '015abd7f5cc5'
     """
-    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+    return hashlib.sha256(canonical_json(value).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def source_hash(function: Callable[..., object]) -> str:
-    """Return a hash of a function's source text, or of its code where no source can be read."""
+    """Return a hash of what a function does.
+
+    That is its source text (or its code where no source can be read), and what it takes from
+    around it: constants of its module and closure, and functions of its module that it calls.
+    """
+    return content_hash(_meaning(function, set()))
+
+
+def _meaning(function: Callable[..., object], seen: set[str]) -> dict[str, object]:
+    """Return source and surroundings of a function; `seen` stops functions that call each other."""
+    code = getattr(function, "__code__", None)
     try:
         text = inspect.getsource(function)
     except (OSError, TypeError):
-        code = getattr(function, "__code__", None)
-        if code is None:
-            raise HomeostatError(f"the source of {function!r} cannot be read") from None
-        text = code.co_code.hex() + repr(code.co_consts)
-    return hashlib.sha256(text.encode()).hexdigest()
+        if not isinstance(code, CodeType):
+            raise HomeostatError(
+                f"the source of {function!r} cannot be read; allowed: functions written in Python; "
+                "wrap it in one, as in def f(x): return g(x)"
+            ) from None
+        text = repr([(c.co_code, c.co_names, _constants(c)) for c in _codes(code)])
+    if not isinstance(function, FunctionType):
+        return {"text": text}
+    names = {name for c in _codes(function.__code__) for name in c.co_names}
+    around = {name: function.__globals__[name] for name in names & function.__globals__.keys()}
+    cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
+    around |= {name: cell.cell_contents for name, cell in cells if _is_filled(cell)}
+    seen.add(function.__qualname__)
+    taken: dict[str, object] = {}
+    for name in sorted(around):
+        value = around[name]
+        if _is_constant(value):
+            taken[name] = value
+        elif (
+            isinstance(value, FunctionType)
+            and value.__module__ == function.__module__
+            and value.__qualname__ not in seen
+        ):
+            taken[name] = _meaning(value, seen)
+    return {"text": text, "around": taken}
+
+
+def _is_constant(value: object) -> bool:
+    if isinstance(value, tuple | frozenset):
+        return all(map(_is_constant, value))
+    return value is None or isinstance(value, bool | int | float | str | bytes)
+
+
+def _codes(code: CodeType) -> Iterator[CodeType]:
+    """Yield the code of a function and of the functions inside it."""
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _codes(constant)
+
+
+def _constants(code: CodeType) -> list[str]:
+    return [repr(value) for value in code.co_consts if not isinstance(value, CodeType)]
+
+
+def _is_filled(cell: CellType) -> bool:
+    try:
+        return isinstance(cell.cell_contents, object)
+    except ValueError:  # a name that its function has not given a value yet
+        return False
 
 
 def short_digest(parts: Iterable[str]) -> str:
@@ -83,7 +142,8 @@ def short_digest(parts: Iterable[str]) -> str:
     >>> short_digest(["a", "b"]) != short_digest(["ab", ""])
     True
     """
-    framed = b"".join(len(raw).to_bytes(4, "big") + raw for raw in (p.encode() for p in parts))
+    encoded = (part.encode("utf-8", "surrogatepass") for part in parts)
+    framed = b"".join(len(raw).to_bytes(4, "big") + raw for raw in encoded)
     return hashlib.blake2b(framed, digest_size=8).hexdigest()
 
 

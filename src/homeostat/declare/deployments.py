@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from homeostat.core.durations import Micros
 from homeostat.core.errors import UnknownName
-from homeostat.declare.mistakes import duration, report, require
+from homeostat.declare.mistakes import duration, report, require, several, span
 from homeostat.declare.models import METRICS, Model
 
 __all__ = ["BlueGreen", "Canary", "Degradation", "Deployment", "Guard", "Shadow"]
@@ -39,8 +39,8 @@ class Canary:
     every: str | timedelta | Micros = field(kw_only=True)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "shares", tuple(self.shares))
-        object.__setattr__(self, "every", duration(self.every, "canary", "every"))
+        object.__setattr__(self, "shares", several(self.shares))
+        object.__setattr__(self, "every", span(self.every, "canary", "every"))
         require(
             bool(self.shares)
             and all(0 < s < 1 for s in self.shares)
@@ -98,6 +98,9 @@ class Guard:
             "one of at_least, at_most, within",
             "declare one guard per bound",
         )
+        require(
+            self.rows > 0, f"guard {self.signal!r}", f"rows={self.rows}", "1 or more", "raise it"
+        )
 
 
 FALLBACKS = ("previous", "score")
@@ -121,7 +124,7 @@ class Degradation:
         where = "degradation"
         require(0 <= self.score <= 1, where, f"score={self.score}", "0 to 1", "give a probability")
         for name in ("model_broken", "overloaded"):
-            chain = tuple(getattr(self, name))
+            chain = several(getattr(self, name))
             object.__setattr__(self, name, chain)
             for step in chain:
                 if step not in FALLBACKS:
@@ -129,7 +132,7 @@ class Degradation:
             require(
                 bool(chain) and chain[-1] == "score",
                 where,
-                f"{name}={chain}",
+                f"{name}={chain!r}",
                 "a chain that ends in 'score', which cannot fail",
                 "append 'score'",
             )
@@ -159,9 +162,9 @@ class Deployment:
 
     def __post_init__(self) -> None:
         where = f"deployment of {self.model.name!r}"
-        object.__setattr__(self, "rollout", tuple(self.rollout))
-        object.__setattr__(self, "guards", tuple(self.guards))
-        object.__setattr__(self, "deadline", duration(self.deadline, where, "deadline"))
+        object.__setattr__(self, "rollout", several(self.rollout))
+        object.__setattr__(self, "guards", several(self.guards))
+        object.__setattr__(self, "deadline", span(self.deadline, where, "deadline"))
         kinds = [type(stage) for stage in self.rollout]
         require(
             bool(kinds) and len(set(kinds)) == len(kinds),
@@ -170,7 +173,13 @@ class Deployment:
             "Shadow, Canary, BlueGreen, each at most once, in the order of the rollout",
             "write rollout=(Shadow('2d'), Canary((0.05, 0.5), every='1d'))",
         )
-        require(self.max_in_flight > 0, where, "max_in_flight=0", "1 or more", "raise it")
+        require(
+            self.max_in_flight > 0,
+            where,
+            f"max_in_flight={self.max_in_flight}",
+            "1 or more",
+            "raise it",
+        )
 
     @property
     def deadline_us(self) -> Micros:

@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from homeostat.core.errors import HomeostatError
+from homeostat.core.errors import DeclarationError
+from homeostat.declare.mistakes import report
 
 __all__ = ["Expr", "Expression", "as_expression", "col"]
 
@@ -62,10 +63,16 @@ def _node(value: object) -> Expression:
         return value.expression
     if value is None or isinstance(value, str | int | float | bool):
         return Expression("literal", (value,))
-    raise HomeostatError(
-        f"expression: {value!r} is no value; allowed: col(...), text, numbers, booleans, None; "
-        "compute other values before they become events"
+    report(
+        DeclarationError(
+            "expression",
+            f"{value!r} is no value",
+            "col(...), text, numbers, booleans and None",
+            "write several values one by one, as in .is_in('UA', 'DL'); compute others before "
+            "they become events",
+        )
     )
+    return Expression("literal", (None,))
 
 
 class Expr:
@@ -94,6 +101,18 @@ class Expr:
 
     def __truediv__(self, other: object) -> Expr:
         return self._with("divide", other)
+
+    def __radd__(self, other: object) -> Expr:
+        return Expr(_node(other))._with("add", self)
+
+    def __rsub__(self, other: object) -> Expr:
+        return Expr(_node(other))._with("subtract", self)
+
+    def __rmul__(self, other: object) -> Expr:
+        return Expr(_node(other))._with("multiply", self)
+
+    def __rtruediv__(self, other: object) -> Expr:
+        return Expr(_node(other))._with("divide", self)
 
     def __eq__(self, other: object) -> Expr:  # type: ignore[override]
         return self._with("equal", other)
@@ -131,10 +150,15 @@ class Expr:
         return Expr(Expression("is_in", (self.expression, *map(_node, values))))
 
     def __bool__(self) -> bool:
-        raise HomeostatError(
-            f"expression {self.expression} has no truth value while it is declared; allowed: "
-            "&, | and ~ between conditions; write (a > 1) & (b < 2) instead of a > 1 and b < 2"
+        report(
+            DeclarationError(
+                f"expression {self.expression}",
+                "it has no truth value while it is declared",
+                "&, | and ~ between conditions",
+                "write (a > 1) & (b < 2) instead of a > 1 and b < 2, or of a chain 1 < a < 2",
+            )
         )
+        return True
 
     def __repr__(self) -> str:
         return f"col expression {self.expression}"
@@ -149,6 +173,18 @@ def col(name: str) -> Expr:
     return Expr(Expression("column", (name,)))
 
 
-def as_expression(value: Expr | Expression | None) -> Expression | None:
+def as_expression(value: object) -> Expression | None:
     """Return the frozen tree of an expression, however it was given."""
-    return value.expression if isinstance(value, Expr) else value
+    if isinstance(value, Expr):
+        return value.expression
+    if value is None or isinstance(value, Expression):
+        return value
+    report(
+        DeclarationError(
+            "expression",
+            f"{value!r} is no condition",
+            "an expression built from col(...)",
+            "write col('delay') > 15",
+        )
+    )
+    return Expression("literal", (None,))

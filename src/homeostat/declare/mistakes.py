@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import timedelta
+from typing import Any
 
 from homeostat.core.durations import DurationInvalid, Micros, parse_duration
 from homeostat.core.errors import DeclarationError, HomeostatError
 
-__all__ = ["collecting", "duration", "report", "require"]
+__all__ = ["collecting", "duration", "identifier", "report", "require", "several", "span"]
+
+_IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
 _collected: ContextVar[list[HomeostatError] | None] = ContextVar("mistakes", default=None)
 
@@ -51,9 +55,46 @@ def duration(value: str | timedelta | Micros, where: str, field: str) -> Micros:
     """Return a declared duration in microseconds; whole numbers are already microseconds."""
     if isinstance(value, int):
         require(value >= 0, where, f"{field}={value}", "at least 0", "write a text such as '1h'")
-        return value
+        return max(value, 0)
     try:
         return parse_duration(value)
-    except DurationInvalid as invalid:
-        report(DeclarationError(where, f"{field}: {invalid}", "a duration", "write '90s' or '7d'"))
-        return 0
+    except DurationInvalid:
+        report(
+            DeclarationError(
+                where,
+                f"{field}={value!r} is no duration",
+                "whole numbers with a unit of us, ms, s, m, h, d or w",
+                "write '90s', '1h30m' or '7d'",
+            )
+        )
+        return 1  # more than nothing, so that one mistake is not told as two
+
+
+def span(value: str | timedelta | Micros, where: str, field: str) -> Micros:
+    """Return a declared duration that must be longer than nothing, in microseconds."""
+    found = duration(value, where, field)
+    require(found > 0, where, f"{field} of nothing", "a span of time", "write '1h' or '14d'")
+    return found
+
+
+def several(value: Any) -> tuple[Any, ...]:
+    """Return `value` as a tuple; one thing alone, a text included, becomes a tuple of one.
+
+    >>> several("carrier"), several(["carrier", "origin"])
+    (('carrier',), ('carrier', 'origin'))
+    """
+    return tuple(value) if isinstance(value, list | tuple | Iterator) else (value,)
+
+
+def identifier(kind: str, name: str) -> None:
+    """Report a name that cannot also name a table, a column and a file.
+
+    >>> identifier("model", "late_arrival")
+    """
+    require(
+        isinstance(name, str) and _IDENTIFIER.fullmatch(name) is not None,
+        f"{kind} {name!r}",
+        "a name that cannot name a table, a column and a file",
+        "letters, digits and _, beginning with a letter",
+        "rename it, as in 'late_arrival'",
+    )

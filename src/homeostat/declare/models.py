@@ -9,7 +9,8 @@ from datetime import timedelta
 from homeostat.core.durations import Micros
 from homeostat.core.errors import UnknownName
 from homeostat.declare.expressions import Expr, Expression, as_expression
-from homeostat.declare.mistakes import duration, report, require
+from homeostat.declare.kinds import check_condition
+from homeostat.declare.mistakes import duration, identifier, report, require, several, span
 from homeostat.declare.sources import EventSource
 from homeostat.declare.views import FeatureRef, OnDemand
 
@@ -46,19 +47,23 @@ class Label:
 
     def __post_init__(self) -> None:
         where = f"label {self.name!r}"
+        identifier("label", self.name)
         object.__setattr__(self, "value", as_expression(self.value))
-        object.__setattr__(self, "delay", duration(self.delay, where, "delay"))
-        for side, source in (("predicts", self.predicts), ("outcome", self.outcome)):
+        object.__setattr__(self, "delay", span(self.delay, where, "delay"))
+        asked, told = (
             source.schema.field(self.join_on, f"{where}, join_on in {side} {source.name!r}")
-        for column in sorted(self.expression.columns()):
-            self.outcome.schema.field(column, f"{where}, value")
-        require(
-            self.delay_us > 0,
-            where,
-            "delay of nothing",
-            "the time after which a missing outcome is final",
-            "write delay='12h'",
+            for side, source in (("predicts", self.predicts), ("outcome", self.outcome))
         )
+        require(
+            asked.kind == told.kind
+            or not (self.predicts.schema.has(asked.name) and self.outcome.schema.has(told.name)),
+            where,
+            f"join_on {self.join_on!r} is a {asked.kind} in {self.predicts.name!r} and a "
+            f"{told.kind} in {self.outcome.name!r}",
+            "the same kind on both sides",
+            "change one annotation",
+        )
+        check_condition(self.expression, self.outcome.schema, f"{where}, value")
 
     @property
     def expression(self) -> Expression:
@@ -86,12 +91,21 @@ class Estimator:
     def __post_init__(self) -> None:
         given = self.parameters
         pairs = given.items() if isinstance(given, Mapping) else given
-        object.__setattr__(self, "parameters", tuple(sorted(pairs)))
+        frozen = {name: tuple(v) if isinstance(v, list) else v for name, v in pairs}
+        object.__setattr__(self, "parameters", tuple(sorted(frozen.items())))
+        unhashable = [name for name, v in frozen.items() if type(v).__hash__ is None]
+        require(
+            not unhashable,
+            f"estimator {self.target!r}",
+            f"parameter(s) {', '.join(unhashable)} that can change",
+            "numbers, texts, booleans, None, and lists of them",
+            "give plain values",
+        )
         module, _, name = self.target.partition(":")
         require(
             bool(module and name),
             f"estimator {self.target!r}",
-            "no class",
+            "no class is named",
             "module:Class",
             "write 'lightgbm:LGBMClassifier'",
         )
@@ -117,11 +131,17 @@ class Split:
             "the future must not teach the past",
         )  # fmt: skip
         for name in ("validation", "test"):
-            span = duration(getattr(self, name), "split", name)
-            object.__setattr__(self, name, span)
-            require(span > 0, "split", f"{name} of nothing", "a span of time", "write '14d'")
+            object.__setattr__(self, name, span(getattr(self, name), "split", name))
         if self.history is not None:
-            object.__setattr__(self, "history", duration(self.history, "split", "history"))
+            object.__setattr__(self, "history", span(self.history, "split", "history"))
+            validation, test, history = self.spans_us
+            require(
+                validation + test < (history or 0),
+                "split",
+                "a history that validation and test use up",
+                "a history longer than validation and test together",
+                "lengthen the history, or shorten the others",
+            )
 
     @property
     def spans_us(self) -> tuple[Micros, Micros, Micros | None]:
@@ -152,6 +172,7 @@ class Gate:
 
     def __post_init__(self) -> None:
         check_metric(self.metric, "gate")
+        object.__setattr__(self, "slices", several(self.slices))
         given = [b for b in (self.at_least, self.at_most, self.within) if b is not None]
         require(
             len(given) == 1,
@@ -179,6 +200,8 @@ class Requirements:
 
     def __post_init__(self) -> None:
         where = "requirements"
+        object.__setattr__(self, "gates", several(self.gates))
+        object.__setattr__(self, "slices", several(self.slices))
         for name in ("latency_p99", "freshness"):
             object.__setattr__(self, name, duration(getattr(self, name), where, name))
         require(
@@ -206,7 +229,8 @@ class Model:
     seed: int = field(default=0, kw_only=True)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "features", tuple(self.features))
+        identifier("model", self.name)
+        object.__setattr__(self, "features", several(self.features))
         where = f"model {self.name!r}"
         names = self.feature_names()
         twice = sorted({name for name in names if names.count(name) > 1})

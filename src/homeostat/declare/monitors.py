@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from homeostat.core.durations import Micros
 from homeostat.core.errors import UnknownName
-from homeostat.declare.mistakes import duration, report, require
+from homeostat.declare.mistakes import duration, report, require, several, span
 from homeostat.declare.models import Model, check_metric
 from homeostat.declare.sources import EventSource
 
@@ -23,7 +23,7 @@ class Freshness:
 
     def __post_init__(self) -> None:
         where = f"freshness of {self.source.name!r}"
-        object.__setattr__(self, "within", duration(self.within, where, "within"))
+        object.__setattr__(self, "within", span(self.within, where, "within"))
 
     @property
     def within_us(self) -> Micros:
@@ -46,7 +46,7 @@ class Drift:
 
     def __post_init__(self) -> None:
         where = f"drift of {self.model.name!r}"
-        object.__setattr__(self, "window", duration(self.window, where, "window"))
+        object.__setattr__(self, "window", span(self.window, where, "window"))
         require(self.psi > 0, where, f"psi={self.psi}", "above 0", "0.25 is usual")
         require(self.features > 0, where, f"features={self.features}", "1 or more", "raise it")
 
@@ -90,7 +90,8 @@ class Quality:
     def __post_init__(self) -> None:
         where = f"quality of {self.model.name!r}"
         check_metric(self.metric, where)
-        object.__setattr__(self, "window", duration(self.window, where, "window"))
+        object.__setattr__(self, "window", span(self.window, where, "window"))
+        require(self.rows > 0, where, f"rows={self.rows}", "1 or more", "raise it")
         require(self.worse_by > 0, where, f"worse_by={self.worse_by}", "above 0", "raise it")
 
     @property
@@ -118,11 +119,11 @@ class Retrain:
 
     def __post_init__(self) -> None:
         where = f"retraining of {self.model.name!r}"
-        object.__setattr__(self, "on", tuple(self.on))
-        object.__setattr__(self, "companions", tuple(self.companions))
+        object.__setattr__(self, "on", several(self.on))
+        object.__setattr__(self, "companions", several(self.companions))
         object.__setattr__(self, "cooldown", duration(self.cooldown, where, "cooldown"))
         if self.every is not None:
-            object.__setattr__(self, "every", duration(self.every, where, "every"))
+            object.__setattr__(self, "every", span(self.every, where, "every"))
         for trigger in self.on:
             if trigger not in TRIGGERS:
                 report(UnknownName("trigger", trigger, TRIGGERS, where))

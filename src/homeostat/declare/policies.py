@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from homeostat.core.durations import Micros
-from homeostat.declare.mistakes import duration, require
+from homeostat.declare.mistakes import duration, require, several, span
 from homeostat.declare.sources import EventSource
 
 __all__ = ["Access", "Erasure", "Retention"]
@@ -21,7 +21,7 @@ class Retention:
 
     def __post_init__(self) -> None:
         where = f"retention of {self.source.name!r}"
-        object.__setattr__(self, "keep", duration(self.keep, where, "keep"))
+        object.__setattr__(self, "keep", span(self.keep, where, "keep"))
 
     @property
     def keep_us(self) -> Micros:
@@ -40,7 +40,7 @@ class Erasure:
         where = f"erasure in {self.source.name!r}"
         found = self.source.schema.field(self.subject, where)
         require(
-            found.is_personal,
+            not self.source.schema.has(self.subject) or found.is_personal,
             where,
             f"subject {self.subject!r} is not tagged",
             "a field tagged homeostat.Personal",
@@ -57,4 +57,4 @@ class Access:
     personal: bool = False
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "sources", tuple(self.sources))
+        object.__setattr__(self, "sources", several(self.sources))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, ClassVar, Union, get_args, get_origin, get_type_hints
 
-from homeostat.core.errors import UnknownName
+from homeostat.core.errors import DeclarationError, UnknownName
 from homeostat.declare.mistakes import report, require
 
 __all__ = ["Event", "EventSchema", "Field", "Personal", "Tag", "Timestamp"]
@@ -82,15 +82,25 @@ class EventSchema:
 
 def _field(owner: str, name: str, annotation: Any) -> Field:
     tags: frozenset[str] = frozenset()
-    if get_origin(annotation) is Annotated:
-        annotation, *marks = get_args(annotation)
-        tags = frozenset(mark.name for mark in marks if isinstance(mark, Tag))
     nullable = False
-    if get_origin(annotation) in (Union, types.UnionType):
+    while get_origin(annotation) in (Annotated, Union, types.UnionType):
+        if get_origin(annotation) is Annotated:
+            annotation, *marks = get_args(annotation)
+            tags |= {mark.name for mark in marks if isinstance(mark, Tag)}
+            continue
         members = [member for member in get_args(annotation) if member is not type(None)]
-        nullable = len(members) < len(get_args(annotation))
-        annotation = members[0] if len(members) == 1 else annotation
-    kind = _KINDS.get(annotation, "")
+        nullable |= len(members) < len(get_args(annotation))
+        if len(members) != 1:
+            break
+        annotation = members[0]
+    kind = _KINDS.get(annotation, "") if isinstance(annotation, type) else ""
+    require(
+        not name.startswith("_") and name != "schema",
+        f"event {owner!r}",
+        f"a field named {name!r}",
+        "names that do not begin with _ and are not 'schema'",
+        "rename the field: these names belong to the system",
+    )
     require(
         kind != "",
         f"event {owner!r}",
@@ -115,8 +125,17 @@ class Event:
     schema: ClassVar[EventSchema]
 
     def __init_subclass__(cls) -> None:
-        hints = get_type_hints(cls, include_extras=True)
-        hints.pop("schema", None)
+        try:
+            hints = get_type_hints(cls, include_extras=True)
+        except NameError as unknown:
+            raise DeclarationError(
+                f"event {cls.__name__!r}",
+                f"an annotation names {unknown.name!r}, which cannot be found",
+                "types that the module of the class imports or defines",
+                "import the type at the top of the file, and define the class there",
+            ) from unknown
+        if get_origin(hints["schema"]) is ClassVar:
+            del hints["schema"]
         found = tuple(_field(cls.__name__, name, hint) for name, hint in hints.items())
         require(
             bool(found), f"event {cls.__name__!r}", "no fields", "one or more", "annotate a field"

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from homeostat.core.durations import Micros
-from homeostat.declare.mistakes import duration, require
+from homeostat.core.errors import DeclarationError
+from homeostat.declare.mistakes import duration, identifier, require, several
 from homeostat.declare.schema import Event, EventSchema, Field
 
 __all__ = ["Entity", "EventSource"]
@@ -24,6 +25,9 @@ class Entity:
     key: str | tuple[str, ...]
 
     def __post_init__(self) -> None:
+        identifier("entity", self.name)
+        if not isinstance(self.key, str):
+            object.__setattr__(self, "key", several(self.key))
         require(
             bool(self.keys) and len(set(self.keys)) == len(self.keys),
             f"entity {self.name!r}",
@@ -61,12 +65,21 @@ class EventSource:
 
     def __post_init__(self) -> None:
         where = f"event source {self.name!r}"
+        identifier("event source", self.name)
+        if not isinstance(getattr(self.event, "schema", None), EventSchema):
+            raise DeclarationError(
+                where,
+                f"{self.event!r} is no event class",
+                "a class derived from homeostat.Event, with annotated fields",
+                "write class Departure(homeostat.Event): ...",
+            )
         object.__setattr__(self, "schema", self.event.schema)
         for name in ("delay", "lateness", "clock_skew"):
             object.__setattr__(self, name, duration(getattr(self, name), where, name))
         identity = self.schema.field(self.event_id, f"{where}, event_id")
         require(
-            identity.kind in ("string", "integer") and not identity.nullable,
+            not self.schema.has(self.event_id)
+            or (identity.kind in ("string", "integer") and not identity.nullable),
             where,
             f"event_id {self.event_id!r} is {_described(identity)}",
             "a string or integer that is never missing",

@@ -38,10 +38,11 @@ class System:
     policies: tuple[Retention | Erasure | Access, ...] = field(default=(), kw_only=True)
 
     def __post_init__(self) -> None:
+        collected.identifier("system", self.name)
         for part in (
             "sources", "views", "models", "deployments", "monitors", "retraining", "policies"
         ):  # fmt: skip
-            object.__setattr__(self, part, tuple(getattr(self, part)))
+            object.__setattr__(self, part, collected.several(getattr(self, part)))
         found = list(self._mistakes())
         if found:
             collected.report(SystemInvalid(self.name, found))
@@ -60,6 +61,7 @@ class System:
             yield from _declared("event source", source, self.sources, owner)
         deployed = [d.model.name for d in self.deployments]
         yield from _names_twice("deployment of model", deployed)
+        yield from _names_twice("retraining of model", [r.model.name for r in self.retraining])
 
     def _model_users(self) -> Iterator[tuple[str, Model]]:
         for deployment in self.deployments:
@@ -85,33 +87,18 @@ class System:
         request = model.label.predicts
         for source in (request, model.label.outcome):
             yield from _declared("event source", source, self.sources, where)
+        views = {view.name: view for view in self.views}
         for need in model_inputs(model):
             if isinstance(need, str):
-                if not request.schema.has(need):
-                    yield UnknownName("request field", need, request.schema.names(), where)
-                continue
-            views = {view.name: view for view in self.views}
-            if need.view not in views:
+                yield from _request_field_mistakes(need, model, where)
+            elif need.view not in views:
                 yield UnknownName("view", need.view, tuple(views), where)
-                continue
-            view = views[need.view]
-            missing = [key for key in view.entity.keys if not request.schema.has(key)]
-            if missing:
-                yield DeclarationError(
-                    where,
-                    f"view {view.name!r} is keyed by {', '.join(missing)}, which the request "
-                    f"{request.name!r} does not carry",
-                    f"keys among {', '.join(request.schema.names())}",
-                    "add the field to the request's event, or use another view",
-                )
-            if view.exclude_own and not request.schema.has(view.source.event_id):
-                yield DeclarationError(
-                    where,
-                    f"view {view.name!r} leaves out the request's own event, but the request has "
-                    f"no field {view.source.event_id!r}",
-                    "a request that carries the event id of the view's source",
-                    "add the field, or drop exclude_own",
-                )
+            else:
+                features = tuple(spec.name for spec in views[need.view].features())
+                if need.feature not in features:
+                    yield UnknownName("feature", need.feature, features, f"{where}, {need.view!r}")
+        for view in self.views_of(model):
+            yield from _view_mistakes(view, request, where)
 
     def source(self, name: str) -> EventSource:
         """Return a source by name; raise `UnknownName` otherwise."""
@@ -186,6 +173,69 @@ def _declared(
             "the same value",
             f"use one variable for {value.name!r}",
         )
+
+
+def _request_field_mistakes(name: str, model: Model, where: str) -> Iterator[HomeostatError]:
+    """Yield what is wrong with a request field; the model has looked at its own ones already."""
+    schema = model.label.predicts.schema
+    if not schema.has(name):
+        if name not in model.features:
+            yield UnknownName("request field", name, schema.names(), where)
+        return
+    for feature in _on_demand_features(model):
+        if name in feature.inputs and schema.field(name, where).kind == "string":
+            yield DeclarationError(
+                f"{where}, on-demand feature {feature.name!r}",
+                f"input {name!r} is a string",
+                "numbers, booleans and timestamps, which arrive as float64 arrays",
+                f"give {name!r} to the model itself, or put a number into the request's event",
+            )
+
+
+def _view_mistakes(view: FeatureView, request: EventSource, where: str) -> Iterator[HomeostatError]:
+    """Yield why a request cannot look up a view."""
+    missing = [key for key in view.entity.keys if not request.schema.has(key)]
+    if missing:
+        yield DeclarationError(
+            where,
+            f"view {view.name!r} is keyed by {', '.join(missing)}, which the request "
+            f"{request.name!r} does not carry",
+            f"keys among {', '.join(request.schema.names())}",
+            "add the field to the request's event, or use another view",
+        )
+    own = view.source.event_id
+    if view.exclude_own and not request.schema.has(own):
+        yield DeclarationError(
+            where,
+            f"view {view.name!r} leaves out the request's own event, but the request has "
+            f"no field {own!r}",
+            "a request that carries the event id of the view's source",
+            "add the field, or drop exclude_own",
+        )
+    for name in (*view.entity.keys, *([own] if view.exclude_own else [])):
+        if not (request.schema.has(name) and view.source.schema.has(name)):
+            continue
+        asked, held = (s.schema.field(name, where).kind for s in (request, view.source))
+        if asked != held:
+            yield DeclarationError(
+                where,
+                f"{name!r} is a {asked} in the request {request.name!r} and a {held} in "
+                f"{view.source.name!r}, the source of view {view.name!r}",
+                "the same kind on both sides, or nothing is ever found",
+                "change one annotation",
+            )
+
+
+def _on_demand_features(model: Model) -> Iterator[OnDemand]:
+    """Yield the on-demand features of a model, those inside others included."""
+    waiting = [feature for feature in model.features if isinstance(feature, OnDemand)]
+    seen: set[OnDemand] = set()
+    while waiting:
+        feature = waiting.pop()
+        if feature not in seen:
+            seen.add(feature)
+            yield feature
+            waiting += [given for given in feature.inputs if isinstance(given, OnDemand)]
 
 
 def _find(kind: str, name: str, known: tuple[Named, ...], system: str) -> Named:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from inspect import signature
 from typing import Any
 
 from homeostat.core.durations import Micros
-from homeostat.core.errors import UnknownName
+from homeostat.core.errors import DeclarationError, UnknownName
 from homeostat.core.hashing import source_hash
 from homeostat.declare.aggregations import OPERATIONS, Aggregation, FeatureSpec
 from homeostat.declare.expressions import Expr, Expression, as_expression
-from homeostat.declare.mistakes import report, require
+from homeostat.declare.kinds import check_condition
+from homeostat.declare.mistakes import identifier, report, require, several
 from homeostat.declare.sources import Entity, EventSource
 
 __all__ = ["FeatureRef", "FeatureView", "OnDemand", "on_demand"]
 
+KEY_KINDS = ("string", "integer", "boolean")
 NUMERIC_INPUT = frozenset({"sum", "mean", "variance", "std", "min", "max", "first", "last"})
 
 
@@ -48,15 +51,22 @@ class FeatureView:
     exclude_own: bool = False
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "aggregations", tuple(self.aggregations))
+        identifier("view", self.name)
+        object.__setattr__(self, "aggregations", several(self.aggregations))
         object.__setattr__(self, "where", as_expression(self.where))
         where, schema = f"view {self.name!r}", self.source.schema
         for key in self.entity.keys:
-            schema.field(key, f"{where}, entity {self.entity.name!r}")
+            found = schema.field(key, f"{where}, entity {self.entity.name!r}")
+            require(
+                not schema.has(key) or found.kind in KEY_KINDS,
+                where,
+                f"key {key!r} is a {found.kind}",
+                "string, integer and boolean keys",
+                "name a field whose values are equal or not, never nearly equal",
+            )
         conditions = [self.condition, *(a.where for a in self.aggregations)]
         for expression in filter(None, conditions):
-            for column in sorted(expression.columns()):
-                schema.field(column, f"{where}, condition {expression}")
+            check_condition(expression, schema, where)
         for aggregation in self.aggregations:
             self._check_input(aggregation)
         names = [spec.name for spec in self.features()]
@@ -158,13 +168,25 @@ def on_demand(
     """
 
     def declare(function: Callable[..., Any]) -> OnDemand:
+        where = f"on-demand feature {function.__name__!r}"
         require(
             bool(inputs),
-            f"on-demand feature {function.__name__!r}",
+            where,
             "no inputs",
             "request fields and features",
             "name them: @on_demand('distance')",
         )
+        try:
+            signature(function).bind(*inputs or signature(function).parameters)
+        except TypeError as wrong:
+            report(
+                DeclarationError(
+                    where,
+                    f"{len(inputs)} input(s) for {signature(function)}: {wrong}",
+                    "one argument per input, in their order",
+                    "give the function as many arguments as it has inputs",
+                )
+            )
         return OnDemand(function.__name__, tuple(inputs), function)
 
     return declare

@@ -55,11 +55,15 @@ class View(IntEnum):
     TRUNCATED = 2  # rounded towards zero, as a category code
 
 
-class Link(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Link:
     """From the sum of the leaves to the score; `scale` multiplies the sum first."""
 
     kind: Literal["identity", "logistic", "exponential", "signed_square"]
     scale: float = 1.0
+
+
+_IDENTITY = Link("identity")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,26 +114,20 @@ class Ensemble:
 
     width: int
     trees: tuple[Tree, ...]
-    link: Link = Link("identity")
+    link: Link = _IDENTITY
     divisor: float = 1.0
     narrow: bool = False
 
 
 # ---------------------------------------------------------------------------------- LightGBM
 
+# "" is a model trained with the user's own objective: its score is the plain sum.
+_PLAIN_SUM = ("", "custom", "fair", "huber", "lambdarank", "mape", "quantile", "rank_xendcg",
+              "regression", "regression_l1")  # fmt: skip
 _LIGHTGBM_LINKS: dict[str, Link] = {
-    "binary": Link("logistic"),
-    "cross_entropy": Link("logistic"),
-    "poisson": Link("exponential"),
-    "gamma": Link("exponential"),
-    "tweedie": Link("exponential"),
-} | {
-    # "" is a model trained with a custom objective: its score is the plain sum.
-    name: Link("identity")
-    for name in (
-        *("", "custom", "regression", "regression_l1", "huber", "fair", "quantile", "mape"),
-        *("lambdarank", "rank_xendcg"),
-    )
+    **dict.fromkeys(_PLAIN_SUM, _IDENTITY),
+    **dict.fromkeys(("binary", "cross_entropy"), Link("logistic")),
+    **dict.fromkeys(("gamma", "poisson", "tweedie"), Link("exponential")),
 }
 _CATEGORICAL, _DEFAULT_LEFT = 1, 2  # bits of LightGBM's decision_type; the next two: missing type
 _MISSING_NONE, _MISSING_ZERO = 0, 1
@@ -248,7 +246,9 @@ def _category_sets(
     for split in splits:
         at = int(threshold[split])
         field = words[bounds[at] : bounds[at + 1]]
-        codes = (32 * i + bit for i, word in enumerate(field) for bit in range(32) if word >> bit & 1)
+        codes = (
+            32 * i + bit for i, word in enumerate(field) for bit in range(32) if word >> bit & 1
+        )
         yield int(split), tuple(codes)
 
 
@@ -285,45 +285,58 @@ def from_hist_gradient_boosting(model: Any, link: Link) -> Ensemble:
     return Ensemble(model.n_features_in_, (first, *steps), link=link)
 
 
+class _Nodes(NamedTuple):
+    """scikit-learn's numbering: splits and leaves are nodes of one table, the root is the first."""
+
+    is_leaf: Any
+    left: Any
+    right: Any
+    feature: Any
+    threshold: Any
+    missing_left: Any
+    value: Any
+
+
 def _sklearn_tree(tree: Any, value: Floats) -> Tree:
     return _renumbered(
-        is_leaf=tree.children_left < 0,
-        left=tree.children_left,
-        right=tree.children_right,
-        feature=tree.feature,
-        threshold=tree.threshold,
-        missing_left=tree.missing_go_to_left,
-        value=value,
+        _Nodes(
+            is_leaf=tree.children_left < 0,
+            left=tree.children_left,
+            right=tree.children_right,
+            feature=tree.feature,
+            threshold=tree.threshold,
+            missing_left=tree.missing_go_to_left,
+            value=value,
+        )
     )
 
 
 def _hist_tree(nodes: Any) -> Tree:
     return _renumbered(
-        is_leaf=nodes["is_leaf"],
-        left=nodes["left"],
-        right=nodes["right"],
-        feature=nodes["feature_idx"],
-        threshold=nodes["num_threshold"],
-        missing_left=nodes["missing_go_to_left"],
-        value=nodes["value"],
+        _Nodes(
+            is_leaf=nodes["is_leaf"],
+            left=nodes["left"],
+            right=nodes["right"],
+            feature=nodes["feature_idx"],
+            threshold=nodes["num_threshold"],
+            missing_left=nodes["missing_go_to_left"],
+            value=nodes["value"],
+        )
     )
 
 
-def _renumbered(
-    *, is_leaf: Any, left: Any, right: Any, feature: Any, threshold: Any, missing_left: Any, value: Any
-) -> Tree:
-    """Split one numbering of all nodes into splits (>= 0) and leaves (< 0)."""
-    leaf = np.asarray(is_leaf, np.bool_)
+def _renumbered(nodes: _Nodes) -> Tree:
+    leaf: NDArray[np.bool_] = np.asarray(nodes.is_leaf, np.bool_)
     if leaf[0]:
-        return Tree.constant(float(value[0]))
-    number = np.where(leaf, -np.cumsum(leaf), np.cumsum(~leaf) - 1)
+        return Tree.constant(float(nodes.value[0]))
     split = ~leaf
+    number = np.where(leaf, 0 - np.cumsum(leaf), np.cumsum(split) - 1)  # leaf i is ~i, split i is i
     return Tree(
-        feature=np.asarray(feature, np.int64)[split],
-        threshold=np.asarray(threshold, np.float64)[split],
-        left=number[np.asarray(left, np.int64)[split]],
-        right=number[np.asarray(right, np.int64)[split]],
-        missing_left=np.asarray(missing_left, np.bool_)[split],
+        feature=np.asarray(nodes.feature, np.int64)[split],
+        threshold=np.asarray(nodes.threshold, np.float64)[split],
+        left=number[np.asarray(nodes.left, np.int64)[split]],
+        right=number[np.asarray(nodes.right, np.int64)[split]],
+        missing_left=np.asarray(nodes.missing_left, np.bool_)[split],
         view=np.zeros(int(split.sum()), np.int8),
-        leaf=np.asarray(value, np.float64)[leaf],
+        leaf=np.asarray(nodes.value, np.float64)[leaf],
     )

@@ -25,7 +25,9 @@ class MatrixRefused(HomeostatError, ValueError):
 class ParityFailed(HomeostatError):
     """The graph does not score as the model it was made from does."""
 
-    def __init__(self, where: str, found: float, allowed: float, worst: tuple[int, float, float]) -> None:
+    def __init__(
+        self, where: str, found: float, allowed: float, worst: tuple[int, float, float]
+    ) -> None:
         self.where, self.found, self.allowed = where, found, allowed
         self.row, self.native, self.onnx = worst
         super().__init__(
@@ -59,7 +61,7 @@ class Scorer:
         options.log_severity_level = 3  # errors only; they are raised as well
         try:
             session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-        except Exception as broken:  # noqa: BLE001 - onnxruntime's errors share no narrower type
+        except Exception as broken:  # onnxruntime's errors share no narrower type
             raise GraphRefused(
                 f"graph of {len(graph)} bytes: onnxruntime {ort.__version__} cannot load it "
                 f"({broken}); allowed: the bytes of export_onnx; export the model again."
@@ -71,7 +73,8 @@ class Scorer:
         """Return one score per row.
 
         Args:
-            matrix: float64[n, width]; NaN is a missing value; n may be 0.
+            matrix: float64[n, width]; NaN is a missing value; n may be 0. A linear model without
+                an imputer scores a row with NaN as NaN, where scikit-learn would raise.
 
         Returns:
             float64[n], the same bits for a row whatever else is in the batch.
@@ -81,7 +84,8 @@ class Scorer:
         """
         if matrix.dtype != np.float64 or matrix.ndim != 2 or matrix.shape[1] != self.width:
             raise MatrixRefused(
-                f"scoring: got {matrix.dtype}{list(matrix.shape)}; allowed: float64[n, {self.width}]; "
+                f"scoring: got {matrix.dtype}{list(matrix.shape)}; "
+                f"allowed: float64[n, {self.width}]; "
                 "pass the model's features in its declared order, one row per request."
             )
         if not len(matrix):

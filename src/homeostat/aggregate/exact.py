@@ -1,0 +1,142 @@
+"""Sums of float64 that are exact until one final rounding, whatever the order or grouping.
+
+A value is split into three int64 limbs, in units of 2^-10, 2^-42 and 2^-74. Limbs add in wrapping
+int64; `rounded` carries and rounds once, to the float64 nearest to the true sum. Values below
+2^-22 are first rounded to a multiple of 2^-74. Negative zero is zero.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from homeostat.aggregate.arrays import Bools, Floats, Ints
+from homeostat.core.errors import HomeostatError
+
+__all__ = [
+    "LARGEST",
+    "LIMBS",
+    "SCALE",
+    "WEIGHT_LIMIT",
+    "SumRefused",
+    "ValueRefused",
+    "rounded",
+    "split",
+    "units",
+    "whole",
+]
+
+LIMBS = 3
+SCALE = 2**74
+"""The lowest limb counts in units of 1 / SCALE."""
+
+LARGEST = 2.0**52
+"""Values of this magnitude and beyond are refused."""
+
+WEIGHT_LIMIT = 2**62
+"""The magnitudes of the top limbs of one sum stay below this, so it can never wrap."""
+
+_LOW = np.int64(0xFFFF_FFFF)
+
+
+class ValueRefused(HomeostatError, ValueError):
+    """A value that cannot be summed exactly: not a number, infinite, or 2^52 and beyond."""
+
+    def __init__(self, where: str, value: float) -> None:
+        super().__init__(
+            f"{where}: {value!r} cannot be summed exactly; allowed: finite numbers below 2^52 "
+            "in magnitude (2^26 for a variance); quarantine the event, or change the unit of "
+            "the column"
+        )
+
+
+class SumRefused(HomeostatError, ArithmeticError):
+    """A sum that could leave the range in which it is exact."""
+
+    def __init__(self, where: str) -> None:
+        super().__init__(
+            f"{where}: the values of one window add up to 2^52 or more in magnitude; allowed: "
+            "sums below 2^52 (2^62 for whole numbers); change the unit of the column, or "
+            "shorten the window"
+        )
+
+
+def _refuse(values: Floats | Ints, good: Bools, where: str) -> None:
+    if not good.all():
+        raise ValueRefused(where, values[~good][0].item())
+
+
+def split(values: Floats, where: str = "split") -> Ints:
+    """Return the limbs of each value, shape (n, 3); raise `ValueRefused` beyond the range.
+
+    >>> split(np.array([1.5, -2.0**-42])).tolist()
+    [[1536, 0, 0], [0, -1, 0]]
+    """
+    _refuse(values, np.abs(values) < LARGEST, where)
+    limbs = np.empty((len(values), LIMBS), np.int64)
+    high = np.trunc(values * 2.0**10)
+    rest = values - high * 2.0**-10
+    middle = np.trunc(rest * 2.0**42)
+    rest -= middle * 2.0**-42
+    limbs[:, 0] = high
+    limbs[:, 1] = middle
+    limbs[:, 2] = np.rint(rest * 2.0**74)
+    return limbs
+
+
+def whole(values: Ints, where: str = "whole") -> Ints:
+    """Return whole numbers as their own single limb, shape (n, 1); refuse 2^52 and beyond."""
+    limit = int(LARGEST)
+    _refuse(values, (values > -limit) & (values < limit), where)
+    return values.reshape(-1, 1)
+
+
+def units(limbs: list[int] | tuple[int, ...]) -> int:
+    """Return one sum in units of 1 / SCALE (three limbs) or 1 (one limb).
+
+    `units(limbs) / SCALE` is the correctly rounded sum: Python divides integers exactly.
+
+    >>> units((1536, 0, 0)) / SCALE
+    1.5
+    """
+    if len(limbs) == 1:
+        return limbs[0]
+    high, middle, low = limbs
+    return (high << 64) + (middle << 32) + low
+
+
+def rounded(limbs: Ints) -> Floats:
+    """Return the float64 nearest to each sum, ties to even; `limbs` has shape (n, 1) or (n, 3).
+
+    >>> rounded(split(np.array([0.1, 0.2, -7.0]))).tolist()
+    [0.1, 0.2, -7.0]
+    """
+    if limbs.shape[1] == 1:
+        return limbs[:, 0].astype(np.float64)
+    high, low = _carried(limbs[:, 0], limbs[:, 1], limbs[:, 2])
+    negative = high < 0
+    # Two's complement of the 128-bit number where it is negative.
+    high = np.where(negative, ~high + (low == 0), high)
+    low = np.where(negative, ~low + np.uint64(1), low)
+    # Keep at most 63 leading bits; the last one also says whether anything was cut off.
+    one = np.uint64(1)
+    bits = np.frexp(high.astype(np.float64))[1].astype(np.uint64)
+    shift = np.where(high > 0, np.minimum(bits + one, np.uint64(63)), np.uint64(0))
+    cut = (low & ((one << shift) - one)) != 0
+    top = high.astype(np.uint64) << (np.uint64(64) - np.maximum(shift, one))
+    kept = (low >> shift) | np.where(high > 0, top, np.uint64(0))
+    full = kept >> np.uint64(63)
+    kept = (kept >> full) | (kept & full) | cut
+    exponent = (shift + full).astype(np.int32) - 74
+    found: Floats = np.ldexp(kept.astype(np.int64).astype(np.float64), exponent)
+    return np.where(negative, -found, found)
+
+
+def _carried(
+    high: Ints, middle: Ints, low: Ints
+) -> tuple[Ints, np.ndarray[tuple[int, ...], np.dtype[np.uint64]]]:
+    """Return high * 2^64 + middle * 2^32 + low as a signed upper and an unsigned lower word."""
+    shifted = ((middle & _LOW) << np.int64(32)).astype(np.uint64)
+    lower = shifted + low.astype(np.uint64)
+    carry = (lower < shifted).astype(np.int64)
+    upper = high + (middle >> np.int64(32)) + (low >> np.int64(63)) + carry
+    return upper, lower

@@ -1,0 +1,137 @@
+"""The aggregations by name: which exact states each one needs, and how it is read from them.
+
+An operation is *reversible* (its state is a few int64 lanes that add, so a window is a difference
+of two prefix sums) or *selective* (its state is one row of the window: the least, the greatest,
+the earliest or the latest). Every operation is finalized twice, for columns and for one read;
+the laws in `testing/aggregation_laws.py` hold the two together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import nan, sqrt
+from typing import Literal
+
+import numpy as np
+
+from homeostat.aggregate.arrays import Floats, Ints
+from homeostat.aggregate.exact import SCALE, rounded, units
+
+__all__ = ["OPERATIONS", "Lane", "LaneKind", "Operation", "Selection"]
+
+LaneKind = Literal["count", "known", "sum", "square"]
+"""What a lane adds up: events that count, events whose condition is known, x, rounded x * x."""
+
+Selection = Literal["least", "greatest", "earliest", "latest"]
+
+Lane = tuple[int, ...]
+"""The positions of one state among all lanes of a view: one, or three for a float64 sum."""
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """How one aggregation is computed.
+
+    `lanes` are the kinds of its reversible states; `columns` turns sums of shape (n, lanes) into
+    n values, and `one` a single list of sums into one. A selective operation has `select`
+    instead, and `of_time` says that it reads the selected event's age, not its value.
+    """
+
+    lanes: tuple[LaneKind, ...] = ()
+    columns: Callable[[Ints, Sequence[Lane]], Floats] | None = None
+    one: Callable[[Sequence[int], Sequence[Lane]], float] | None = None
+    select: Selection | None = None
+    of_time: bool = False
+
+
+def _pick(sums: Sequence[int], lane: Lane) -> int:
+    return units([sums[position] for position in lane])
+
+
+def _scale(lane: Lane) -> int:
+    return SCALE if len(lane) > 1 else 1
+
+
+def _count_columns(sums: Ints, lanes: Sequence[Lane]) -> Floats:
+    return sums[:, lanes[0][0]].astype(np.float64)
+
+
+def _count_one(sums: Sequence[int], lanes: Sequence[Lane]) -> float:
+    return float(sums[lanes[0][0]])
+
+
+def _sum_columns(sums: Ints, lanes: Sequence[Lane]) -> Floats:
+    count, total = lanes
+    return np.where(sums[:, count[0]] > 0, rounded(sums[:, list(total)]), nan)
+
+
+def _sum_one(sums: Sequence[int], lanes: Sequence[Lane]) -> float:
+    count, total = lanes
+    return _pick(sums, total) / _scale(total) if sums[count[0]] else nan
+
+
+def _ratio_columns(above: Floats, below: Floats) -> Floats:
+    found = np.full(len(above), nan)
+    np.divide(above, below, out=found, where=below > 0)
+    return found
+
+
+def _mean_columns(sums: Ints, lanes: Sequence[Lane]) -> Floats:
+    count, total = lanes
+    return _ratio_columns(rounded(sums[:, list(total)]), sums[:, count[0]].astype(np.float64))
+
+
+def _mean_one(sums: Sequence[int], lanes: Sequence[Lane]) -> float:
+    count, total = lanes
+    n = sums[count[0]]
+    return _pick(sums, total) / _scale(total) / n if n else nan
+
+
+def _share_columns(sums: Ints, lanes: Sequence[Lane]) -> Floats:
+    hits, known = (sums[:, lane[0]].astype(np.float64) for lane in lanes)
+    return _ratio_columns(hits, known)
+
+
+def _share_one(sums: Sequence[int], lanes: Sequence[Lane]) -> float:
+    hits, known = (sums[lane[0]] for lane in lanes)
+    return hits / known if known else nan
+
+
+def _variance_one(sums: Sequence[int], lanes: Sequence[Lane]) -> float:
+    """Return (n * sum of x^2 - (sum of x)^2) / n^2, in whole numbers until one division."""
+    count, total, square = lanes
+    n = sums[count[0]]
+    if not n:
+        return nan
+    scale = _scale(total)
+    above = n * _pick(sums, square) * (scale * scale) - _pick(sums, total) ** 2 * SCALE
+    return max(above, 0) / (n * n * SCALE * scale * scale)
+
+
+def _deviation_one(sums: Sequence[int], lanes: Sequence[Lane]) -> float:
+    return sqrt(_variance_one(sums, lanes))
+
+
+def _variance_columns(sums: Ints, lanes: Sequence[Lane]) -> Floats:
+    return np.array([_variance_one(row, lanes) for row in sums.tolist()], np.float64)
+
+
+def _deviation_columns(sums: Ints, lanes: Sequence[Lane]) -> Floats:
+    return np.sqrt(_variance_columns(sums, lanes))
+
+
+OPERATIONS: dict[str, Operation] = {
+    "count": Operation(("count",), _count_columns, _count_one),
+    "sum": Operation(("count", "sum"), _sum_columns, _sum_one),
+    "mean": Operation(("count", "sum"), _mean_columns, _mean_one),
+    "share": Operation(("count", "known"), _share_columns, _share_one),
+    "variance": Operation(("count", "sum", "square"), _variance_columns, _variance_one),
+    "std": Operation(("count", "sum", "square"), _deviation_columns, _deviation_one),
+    "min": Operation(select="least"),
+    "max": Operation(select="greatest"),
+    "first": Operation(select="earliest"),
+    "last": Operation(select="latest"),
+    "time_since_last": Operation(select="latest", of_time=True),
+}
+"""Every aggregation by its declared name."""

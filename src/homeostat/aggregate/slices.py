@@ -1,0 +1,98 @@
+"""The kernel: states of slices of sorted events, from one slice to millions at once.
+
+Events are sorted by (entity, event time, tie, values); a window is a slice `[begin, end)` of them.
+A reversible state of a slice is a difference of prefix sums in wrapping int64; the others are
+segmented reductions. Nothing here knows of time but `search`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from homeostat.aggregate.arrays import Floats, Ints
+from homeostat.aggregate.operations import Selection
+
+__all__ = ["expand", "extremes", "nearest", "prefix", "search", "sums"]
+
+
+def prefix(lanes: Ints) -> Ints:
+    """Return the running sums of `lanes` (n, width), shape (n + 1, width), in wrapping int64."""
+    found = np.zeros((lanes.shape[0] + 1, lanes.shape[1]), np.int64)
+    np.cumsum(lanes, axis=0, out=found[1:])
+    return found
+
+
+def search(values: Ints, low: Ints, high: Ints, needle: Ints) -> Ints:
+    """Return, per query, the first row in `[low, high)` with a value of at least `needle`.
+
+    `values` never decrease between `low` and `high` of one query; `high` says there is none.
+
+    >>> low, high = np.array([0, 0]), np.array([3, 3])
+    >>> search(np.array([1, 3, 5, 0]), low, high, np.array([3, 9])).tolist()
+    [1, 3]
+    """
+    low, high = low.copy(), high.copy()
+    steps = int((high - low).max(initial=0)).bit_length()
+    last = max(len(values) - 1, 0)
+    for _ in range(steps):
+        middle = (low + high) >> 1
+        below = (low < high) & (values[np.minimum(middle, last)] < needle)
+        low = np.where(below, middle + 1, low)
+        high = np.where(below, high, np.maximum(middle, low))
+    return low
+
+
+def sums(running: Ints, begin: Ints, end: Ints) -> Ints:
+    """Return the lanes of each slice, shape (slices, width)."""
+    return running[end] - running[begin]
+
+
+def extremes(select: Selection, values: Floats, begin: Ints, end: Ints) -> Floats:
+    """Return the least or the greatest value of each slice, NaN where there is none.
+
+    Works level by level on the extremes of all runs of 1, 2, 4 ... values, so that any slice is
+    covered by two runs.
+
+    >>> extremes("least", np.array([3.0, 1.0, 2.0]), np.array([0, 2]), np.array([3, 2])).tolist()
+    [1.0, nan]
+    """
+    better = np.fmin if select == "least" else np.fmax
+    found = np.full(len(begin), np.nan)
+    length = end - begin
+    level = np.frexp(np.maximum(length, 0).astype(np.float64))[1] - 1
+    runs = values
+    for step in range(int(level.max(initial=-1)) + 1):
+        here = np.flatnonzero(level == step)
+        if len(here):
+            found[here] = better(runs[begin[here]], runs[end[here] - (1 << step)])
+        width = 1 << step
+        if width < len(runs):
+            runs = better(runs[:-width], runs[width:])
+    return found
+
+
+def nearest(select: Selection, values: Floats) -> Ints:
+    """Return, per row, the last row up to it ("latest") or the first from it with a value.
+
+    Where there is none it is -1 ("latest") or the number of rows.
+
+    >>> nearest("latest", np.array([np.nan, 1.0, np.nan])).tolist()
+    [-1, 1, 1]
+    """
+    places = np.arange(len(values))
+    absent = np.isnan(values)
+    if select == "latest":
+        return np.maximum.accumulate(np.where(absent, -1, places))
+    return np.minimum.accumulate(np.where(absent, len(values), places)[::-1])[::-1]
+
+
+def expand(begin: Ints, end: Ints) -> tuple[Ints, Ints]:
+    """Return, for every row of every slice, the number of its slice and the row itself.
+
+    >>> [part.tolist() for part in expand(np.array([4, 7]), np.array([6, 8]))]
+    [[0, 0, 1], [4, 5, 7]]
+    """
+    length = np.maximum(end - begin, 0)
+    owner = np.repeat(np.arange(len(begin)), length)
+    start = np.cumsum(length) - length
+    return owner, np.arange(len(owner)) - start[owner] + begin[owner]

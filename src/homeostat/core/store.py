@@ -1,0 +1,53 @@
+"""The port of a key-value store: snapshots for reading, one transaction for writing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+__all__ = ["Reader", "Store", "Writer"]
+
+
+class Reader(Protocol):
+    """One consistent snapshot of a store."""
+
+    def get(self, key: bytes) -> bytes | None:
+        """Return the value of `key`, or None."""
+        ...
+
+
+class Writer(Reader, Protocol):
+    """One write transaction; it reads what it has written."""
+
+    def put(self, key: bytes, value: bytes) -> None:
+        """Set the value of `key`."""
+        ...
+
+    def delete(self, key: bytes) -> None:
+        """Remove `key`; removing what is not there is no error."""
+        ...
+
+    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Yield the keys that start with `prefix` and their values, in the order of the keys."""
+        ...
+
+
+class Store(Protocol):
+    """Many readers and one writer; what a writer did appears at once, when it ends cleanly.
+
+    Leaving `writer()` by an exception discards everything it wrote. A reader sees the store as
+    it was when the reader was opened.
+    """
+
+    def reader(self) -> AbstractContextManager[Reader]:
+        """Open a snapshot."""
+        ...
+
+    def writer(self) -> AbstractContextManager[Writer]:
+        """Open the write transaction."""
+        ...
+
+    def close(self) -> None:
+        """Release the store's resources."""
+        ...

@@ -1,0 +1,1 @@
+"""Shadow, canary, blue-green, promote, roll back: pure decisions."""

@@ -1,0 +1,1 @@
+"""Evaluation: metrics overall and by slice, calibration, the threshold and the gates."""

@@ -1,0 +1,111 @@
+"""Entity keys as bytes, and the keys of a view's records in the store."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import polars as pl
+
+from homeostat.core.clock import to_micros
+from homeostat.core.errors import HomeostatError
+from homeostat.core.hashing import content_hash
+from homeostat.declare.views import FeatureView
+
+__all__ = ["KeyCodec", "KeyInvalid", "view_prefix"]
+
+LONGEST = 300
+"""Longer keys are replaced by a digest: LMDB holds keys of up to 511 bytes."""
+
+
+class KeyInvalid(HomeostatError, ValueError):
+    """A key part of the wrong type."""
+
+    def __init__(self, view: str, field: str, kind: str, got: object) -> None:
+        super().__init__(
+            f"view {view!r}, key {field!r}: {got!r} is a {type(got).__name__}; allowed: a {kind}, "
+            "or None; send the type the event declares"
+        )
+
+
+def view_prefix(view: FeatureView) -> bytes:
+    """Return what every key of a view's records starts with: its name and definition hash.
+
+    A changed definition has another hash, so it never reads the state of the old one.
+    """
+    return f"view/{view.name}@{content_hash(view)[:12]}/".encode()
+
+
+class KeyCodec:
+    """Writes an entity's key parts as bytes that no other key has.
+
+    Parts are framed by their lengths, so ("a", "bc") and ("ab", "c") differ.
+    """
+
+    def __init__(self, view: FeatureView) -> None:
+        self._view, self._fields = view.name, view.entity.keys
+        schema = view.source.schema
+        self._kinds = tuple(schema.field(key, view.name).kind for key in self._fields)
+        self._prefix = view_prefix(view)
+
+    def key(self, parts: Sequence[Any]) -> bytes | None:
+        """Return the store key of an entity, or None if a part of its key is missing."""
+        if len(parts) == 1 and type(parts[0]) is str and self._kinds[0] == "string":
+            raw = parts[0].encode("utf-8", "surrogatepass")
+            return self._prefix + raw if len(raw) < LONGEST else self._digest(raw)
+        if len(parts) != len(self._kinds):
+            raise HomeostatError(
+                f"view {self._view!r}: a key of {len(parts)} parts; allowed: "
+                f"{len(self._kinds)} ({', '.join(self._fields)}); give one tuple per entity"
+            )
+        framed = b""
+        for field, kind, part in zip(self._fields, self._kinds, parts, strict=True):
+            raw_part = self._part(field, kind, part)
+            if raw_part is None:
+                return None
+            framed += len(raw_part).to_bytes(4, "big") + raw_part
+        if len(parts) == 1:
+            framed = framed[4:]
+        return self._prefix + framed if len(framed) < LONGEST else self._digest(framed)
+
+    def keys_of(self, events: pl.DataFrame) -> list[bytes]:
+        """Return the store key of each event; none of the key columns may hold a null."""
+        known: dict[tuple[Any, ...], bytes] = {}
+        columns = [_plain(events[field]).to_list() for field in self._fields]
+        found = []
+        for parts in zip(*columns, strict=True):
+            key = known.get(parts)
+            if key is None:
+                made = self.key(parts)
+                if made is None:
+                    raise HomeostatError(f"view {self._view!r}: event with a missing key {parts}")
+                key = known[parts] = made
+            found.append(key)
+        return found
+
+    def _part(self, field: str, kind: str, part: Any) -> bytes | None:
+        if part is None:
+            return None
+        if kind == "string" and isinstance(part, str):
+            return part.encode("utf-8", "surrogatepass")
+        if kind == "boolean" and isinstance(part, bool):
+            return b"\x01" if part else b"\x00"
+        if kind == "integer" and isinstance(part, int):
+            return b"%d" % part
+        if kind == "float" and isinstance(part, int | float):
+            return None if part != part else struct.pack(">d", part + 0.0)
+        if kind == "timestamp" and isinstance(part, datetime):
+            return b"%d" % to_micros(part)
+        if kind == "timestamp" and isinstance(part, int):
+            return b"%d" % part
+        raise KeyInvalid(self._view, field, kind, part)
+
+    def _digest(self, raw: bytes) -> bytes:
+        return self._prefix + b"\xff" + hashlib.blake2b(raw, digest_size=32).digest()
+
+
+def _plain(column: pl.Series) -> pl.Series:
+    return column.dt.epoch("us") if column.dtype == pl.Datetime else column

@@ -1,0 +1,1 @@
+"""Events come in: the log, decoding, validation, deduplication, quarantine."""

@@ -1,0 +1,235 @@
+"""Files and frames become log records: the JSON of each row, and when it was known.
+
+Whole columns are written at once. Rows that such a column cannot hold as they are (text that is
+no number, infinities) are written one by one, so that the intake sees and refuses the original.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from homeostat.core.durations import Micros
+from homeostat.core.errors import HomeostatError, did_you_mean
+from homeostat.declare.schema import EventSchema, Field
+from homeostat.declare.sources import EventSource
+from homeostat.ingest.columns import INSTANT, instants
+from homeostat.ingest.decode import PayloadDecoder
+
+__all__ = ["FileInvalid", "payloads_of"]
+
+Records = tuple[npt.NDArray[np.int64], list[bytes]]
+
+_CHUNK = 100_000
+_TRUE, _FALSE = ("true", "t", "yes", "1"), ("false", "f", "no", "0")
+_CSV, _LINES = (".csv", ".tsv"), (".ndjson", ".jsonl", ".json")
+_PARQUET, _ARROW = (".parquet",), (".arrow", ".feather", ".ipc")
+_COMPRESSED = (".gz", ".zst", ".bz2")
+
+
+class FileInvalid(HomeostatError, ValueError):
+    """A file or frame that cannot be read as events at all."""
+
+    def __init__(self, source: str, found: str, allowed: str, next_step: str) -> None:
+        super().__init__(f"import into {source!r}: {found}; allowed: {allowed}; {next_step}.")
+
+
+def payloads_of(
+    source: EventSource, data: object, known_time: Micros | str | None = None
+) -> Iterator[Records]:
+    """Yield (known times, payloads) in chunks, sorted by known time and then as they came.
+
+    `data` is a path (CSV, JSON lines, Parquet, Arrow; also compressed) or a frame (Polars, or
+    anything that speaks Arrow). `known_time` is one instant in microseconds, or a column of the
+    frame; by default the source's declaration says it: its field, or event time plus delay. A row
+    whose own clock cannot be read takes the known time of the row before it.
+
+    >>> from homeostat.declare.schema import Event, Timestamp
+    >>> Tap = type("Tap", (Event,), {"__annotations__": {"tap": str, "at": Timestamp}})
+    >>> taps = EventSource("taps", Tap, event_id="tap", event_time="at", delay="1s")
+    >>> frame = pl.DataFrame({"tap": ["a"], "at": ["1970-01-01T00:00:01Z"]})
+    >>> [(known.tolist(), payloads) for known, payloads in payloads_of(taps, frame)]
+    [([2000000], [b'{"tap":"a","at":"1970-01-01T00:00:01Z"}'])]
+    """
+    given: npt.NDArray[np.int64] | None = None
+    if isinstance(data, str | Path) and _kind(source, Path(data)) in _LINES:
+        if isinstance(known_time, str):
+            raise FileInvalid(
+                source.name,
+                f"known_time={known_time!r} for JSON lines",
+                "a column of a table, an instant, or the source's own declaration",
+                "declare EventSource(known_time=...)",
+            )
+        payloads = [line for line in _bytes(Path(data)).split(b"\n") if line.strip()]
+    else:
+        frame, is_text = _frame(source, data)
+        if isinstance(known_time, str):
+            given = _known_column(source, frame, known_time)
+        payloads = _payloads(source, frame, is_text)
+    if isinstance(known_time, int):
+        given = np.full(len(payloads), known_time, dtype=np.int64)
+    known = _declared_times(source, payloads) if given is None else given
+    order = np.argsort(known, kind="stable")
+    for begin in range(0, len(order), _CHUNK):
+        chunk = order[begin : begin + _CHUNK]
+        yield known[chunk], [payloads[i] for i in chunk.tolist()]
+
+
+def _kind(source: EventSource, path: Path) -> str:
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    if suffixes and suffixes[-1] in _COMPRESSED:
+        suffixes.pop()
+    kind = suffixes[-1] if suffixes else ""
+    if kind not in (*_CSV, *_LINES, *_PARQUET, *_ARROW):
+        raise FileInvalid(
+            source.name,
+            f"file {path.name!r}",
+            f"{', '.join((*_CSV, *_LINES, *_PARQUET, *_ARROW))}, each also with "
+            f"{', '.join(_COMPRESSED)}",
+            "rename or convert it",
+        )
+    return kind
+
+
+def _bytes(path: Path) -> bytes:
+    import pyarrow as pa
+
+    with pa.input_stream(str(path), compression="detect") as stream:
+        return bytes(stream.read())
+
+
+def _frame(source: EventSource, data: object) -> tuple[pl.DataFrame, bool]:
+    """Return the table, and whether all its columns are text."""
+    if isinstance(data, pl.DataFrame):
+        return data, False
+    if not isinstance(data, str | Path):
+        if not hasattr(data, "__arrow_c_stream__"):
+            raise FileInvalid(
+                source.name,
+                f"a {type(data).__name__}",
+                "a path, a Polars frame, or a table that speaks Arrow (pyarrow, pandas, DuckDB)",
+                "convert it: polars.DataFrame(...)",
+            )
+        return pl.DataFrame(data), False
+    path = Path(data)
+    kind, body = _kind(source, path), io.BytesIO(_bytes(path))
+    try:
+        if kind in _CSV:
+            separator = "\t" if kind == ".tsv" else ","
+            return pl.read_csv(body, infer_schema=False, separator=separator), True
+        read = pl.read_parquet if kind in _PARQUET else pl.read_ipc
+        return read(body), False
+    except pl.exceptions.PolarsError as error:
+        raise FileInvalid(
+            source.name, f"{path.name}: {error}", f"a {kind[1:]} file", "write it again"
+        ) from error
+
+
+def _payloads(source: EventSource, frame: pl.DataFrame, is_text: bool) -> list[bytes]:
+    """Return one JSON object per row; columns that the event does not have are left out."""
+    fields = [field for field in source.schema.fields if field.name in frame.columns]
+    for field in source.schema.fields:
+        if not field.nullable and field not in fields:
+            hint = did_you_mean(field.name, frame.columns)
+            raise FileInvalid(
+                source.name,
+                f"no column {field.name!r}.{hint} Found: {', '.join(frame.columns)}",
+                f"all of {', '.join(f.name for f in source.schema.fields if not f.nullable)}",
+                "rename or add the column",
+            )
+    if not frame.height:
+        return []
+    columns = [_column(source, field, frame[field.name], is_text) for field in fields]
+    text = io.BytesIO()
+    pl.DataFrame([column for column, _ in columns]).write_ndjson(text)
+    payloads = text.getvalue().split(b"\n")[:-1]
+    odd = np.logical_or.reduce([unlike for _, unlike in columns])
+    for i in np.flatnonzero(odd).tolist():
+        row = {
+            column.name: frame[column.name][i] if unlike[i] else column[i]
+            for column, unlike in columns
+        }
+        payloads[i] = json.dumps(row, default=_text, separators=(",", ":")).encode()
+    return payloads
+
+
+def _text(value: object) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)
+
+
+def _column(
+    source: EventSource, field: Field, values: pl.Series, is_text: bool
+) -> tuple[pl.Series, npt.NDArray[np.bool_]]:
+    """Return the column as JSON can hold it, and where it cannot."""
+    if values.dtype in (pl.Binary, pl.Object, pl.Duration, pl.Time):
+        raise FileInvalid(
+            source.name,
+            f"column {field.name!r} is {values.dtype}",
+            f"a {field.kind}",
+            "cast it before the import",
+        )
+    if isinstance(values.dtype, pl.Datetime):
+        if values.dtype.time_zone is None:
+            raise FileInvalid(
+                source.name,
+                f"column {field.name!r} has instants without a time zone",
+                "Datetime with a time zone",
+                f"say which: pl.col({field.name!r}).dt.replace_time_zone('UTC')",
+            )
+        values = values.cast(INSTANT)
+    missing = values.is_null()
+    if is_text and field.kind == "boolean":
+        lower = values.str.to_lowercase()
+        typed = pl.select(
+            pl.when(lower.is_in(_TRUE)).then(True).when(lower.is_in(_FALSE)).then(False)
+        ).to_series()
+    elif is_text and field.kind in ("integer", "float"):
+        dtype = pl.Int64 if field.kind == "integer" else pl.Float64
+        typed = values.str.strip_chars().cast(dtype, strict=False)
+    elif values.dtype.is_decimal():
+        typed = values.cast(pl.Float64)
+    elif field.kind == "integer" and values.dtype.is_float():
+        values = values.fill_nan(None)
+        missing = values.is_null()
+        whole = values.cast(pl.Int64, strict=False)
+        typed = pl.select(pl.when(whole.cast(pl.Float64) == values).then(whole)).to_series()
+    else:
+        typed = values
+    odd = typed.is_null() & ~missing
+    if typed.dtype.is_float():
+        odd |= typed.is_infinite().fill_null(value=False)
+        typed = typed.fill_nan(None)
+    return typed.alias(field.name), odd.to_numpy().astype(np.bool_)
+
+
+def _known_column(source: EventSource, frame: pl.DataFrame, name: str) -> npt.NDArray[np.int64]:
+    found: Any = frame.schema.get(name)
+    if not isinstance(found, pl.Datetime) or found.time_zone is None or frame[name].null_count():
+        raise FileInvalid(
+            source.name,
+            f"known_time={name!r} is {found or 'no column'}",
+            "a Datetime column with a time zone and no missing values",
+            f"name one of {', '.join(frame.columns)}",
+        )
+    return frame[name].cast(INSTANT).to_physical().to_numpy()
+
+
+def _declared_times(source: EventSource, payloads: list[bytes]) -> npt.NDArray[np.int64]:
+    """Return when each payload was known by the source's declaration, int64 of shape (n,)."""
+    clock = source.known_time or source.event_time
+    field = source.schema.field(clock, f"event source {source.name!r}")
+    decoded = PayloadDecoder(EventSchema("clock", (field,))).decode(payloads)
+    times = instants([getattr(row, clock) for row in decoded.rows]) + source.delay_us
+    places = np.asarray(decoded.places, dtype=np.int64)
+    if not len(places):
+        return np.zeros(len(payloads), dtype=np.int64)
+    before = np.searchsorted(places, np.arange(len(payloads)), side="right") - 1
+    return times[np.maximum(before, 0)]

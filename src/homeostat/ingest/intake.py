@@ -1,0 +1,181 @@
+"""Intake: log records become accepted events, each exactly once, or dead letters with a reason."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from homeostat.core.durations import Micros, format_duration
+from homeostat.core.errors import DeclarationError
+from homeostat.core.ids import id_digests
+from homeostat.declare.sources import EventSource
+from homeostat.ingest.columns import column, events_schema, instants
+from homeostat.ingest.decode import PayloadDecoder
+from homeostat.ingest.log import LogBatch
+
+if TYPE_CHECKING:
+    from homeostat.core.store import Writer
+
+__all__ = ["DeadLetter", "Intake", "Taken"]
+
+Int64s = npt.NDArray[np.int64]
+
+_FRESH, _DUPLICATE, _CONFLICT = 0, 1, 2
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A record that is no event: where it is, why, and its bytes; `known` in microseconds."""
+
+    source: str
+    offset: int
+    known: Micros
+    reason: str
+    detail: str
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Taken:
+    """What became of a batch; accepted + duplicates + len(rejected) is its length.
+
+    `too_late` of the accepted events are in the frame, marked, and count in no feature.
+    """
+
+    events: pl.DataFrame
+    rejected: list[DeadLetter]
+    duplicates: int
+    too_late: int
+    accepted: int
+
+
+class Intake:
+    """Validates, clocks and deduplicates the records of one source.
+
+    `take` is a function of the batch and of what `seen` holds, and taking a batch again accepts
+    the same rows again: an id is remembered with the offset that brought it first.
+    """
+
+    def __init__(self, source: EventSource) -> None:
+        if source.revisions:
+            raise DeclarationError(
+                f"event source {source.name!r}",
+                "revisions=True, which this release cannot fold",
+                "revisions=False: a second content under one id is quarantined as a conflict",
+                "send the correction as an event with an id of its own",
+            )
+        self._source = source
+        self._decoder = PayloadDecoder(source.schema)
+        self._schema = events_schema(source)
+        self._prefix = b"seen/" + source.name.encode() + b"/"
+
+    def take(self, batch: LogBatch, seen: Writer) -> Taken:
+        """Return the batch's events and dead letters, and remember the ids in `seen`."""
+        decoded = self._decoder.decode(batch.payloads)
+        rejected = [
+            self._letter(batch, fault.place, fault.reason, fault.detail) for fault in decoded.faults
+        ]
+        rows = decoded.rows
+        places = np.asarray(decoded.places, dtype=np.int64)
+        ids = list(map(attrgetter(self._source.event_id), rows))
+        if self._source.schema.field(self._source.event_id, "intake").kind == "integer":
+            ids = list(map(str, ids))
+        event_times = instants(list(map(attrgetter(self._source.event_time), rows)))
+        known, offsets = batch.known[places], batch.offsets[places]
+
+        usable = np.ones(len(rows), dtype=np.bool_)
+        for i in np.flatnonzero(event_times > known + self._source.clock_skew_us).tolist():
+            usable[i] = False
+            ahead = format_duration(int(event_times[i] - known[i]))
+            rejected.append(self._letter(batch, int(places[i]), "future", f"{ahead} ahead"))
+        if "" in ids:
+            reason = f"invalid_field:{self._source.event_id}"
+            for i in [i for i, name in enumerate(ids) if name == "" and usable[i]]:
+                usable[i] = False
+                rejected.append(self._letter(batch, int(places[i]), reason, "the id is empty"))
+        ties = id_digests(ids)
+        verdicts = self._verdicts(rows, np.flatnonzero(usable), ties, offsets, seen)
+        for i in np.flatnonzero(usable & (verdicts == _CONFLICT)).tolist():
+            rejected.append(
+                self._letter(
+                    batch, int(places[i]), "conflict", "the id came before with other content"
+                )
+            )
+        keep = np.flatnonzero(usable & (verdicts == _FRESH))
+        late = known - event_times > self._source.lateness_us
+        events = self._frame(rows, ids, keep, known, offsets, event_times, ties, late)
+        rejected.sort(key=lambda letter: letter.offset)
+        return Taken(
+            events=events,
+            rejected=rejected,
+            duplicates=int(np.count_nonzero(usable & (verdicts == _DUPLICATE))),
+            too_late=int(np.count_nonzero(late[keep])),
+            accepted=len(keep),
+        )
+
+    def _letter(self, batch: LogBatch, place: int, reason: str, detail: str) -> DeadLetter:
+        return DeadLetter(
+            self._source.name,
+            int(batch.offsets[place]),
+            int(batch.known[place]),
+            reason,
+            detail,
+            bytes(batch.payloads[place]),
+        )
+
+    def _verdicts(
+        self, rows: list[Any], usable: Int64s, ties: Int64s, offsets: Int64s, seen: Writer
+    ) -> npt.NDArray[np.int8]:
+        """Tell fresh rows from duplicates and conflicts; ids are looked up in key order."""
+        verdicts = np.full(len(rows), _FRESH, dtype=np.int8)
+        order = usable[np.argsort(ties[usable], kind="stable")]
+        keys = ties[order].astype(">i8").tobytes()
+        firsts = offsets[order].astype(">i8").tobytes()
+        contents = self._decoder.canonical(rows[i] for i in order.tolist())
+        get, put, prefix, blake = seen.get, seen.put, self._prefix, hashlib.blake2b
+        for rank, content in enumerate(contents):
+            cut = slice(8 * rank, 8 * rank + 8)
+            key, first = prefix + keys[cut], firsts[cut]
+            digest = blake(content, digest_size=8).digest()
+            found = get(key)
+            if found is None:
+                put(key, digest + first)
+            elif found[8:] != first:
+                verdicts[order[rank]] = _DUPLICATE if found[:8] == digest else _CONFLICT
+        return verdicts
+
+    def _frame(
+        self,
+        rows: list[Any],
+        ids: list[str],
+        keep: Int64s,
+        known: Int64s,
+        offsets: Int64s,
+        event_times: Int64s,
+        ties: Int64s,
+        late: npt.NDArray[np.bool_],
+    ) -> pl.DataFrame:
+        if len(keep) < len(rows):
+            rows = [rows[i] for i in keep.tolist()]
+            ids = [ids[i] for i in keep.tolist()]
+        columns = {
+            field.name: column(list(map(attrgetter(field.name), rows)), self._schema[field.name])
+            for field in self._source.schema.fields
+        }
+        return pl.DataFrame(
+            {
+                **columns,
+                "_offset": offsets[keep],
+                "_known_time": known[keep].view("datetime64[us]"),
+                "_event_time": np.minimum(event_times, known)[keep].view("datetime64[us]"),
+                "_id": pl.Series(ids, dtype=pl.String),
+                "_tie": ties[keep],
+                "_too_late": late[keep],
+            }
+        ).cast(self._schema)

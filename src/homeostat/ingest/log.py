@@ -1,0 +1,93 @@
+"""The log: one append-only sequence of (offset, known time, bytes) per source."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from homeostat.core.durations import Micros
+from homeostat.core.errors import HomeostatError
+
+__all__ = ["EventLog", "Instants", "LogBatch", "LogDamaged", "LogEnd", "PayloadTooLarge"]
+
+Instants = Sequence[Micros] | npt.NDArray[np.int64]
+"""Known times, one per payload, in microseconds since 1970."""
+
+
+class LogDamaged(HomeostatError):
+    """A stretch of the log is not what was written."""
+
+    def __init__(self, path: str, source: str, first: int) -> None:
+        super().__init__(
+            f"log {path}, source {source!r}: the records from offset {first} fail their checksum; "
+            "allowed: the bytes that were appended; restore the file from a backup"
+        )
+
+
+class PayloadTooLarge(HomeostatError, ValueError):
+    """One payload is larger than a log record may be."""
+
+    def __init__(self, source: str, size: int, limit: int) -> None:
+        super().__init__(
+            f"source {source!r}: a payload has {size:,} bytes; allowed: at most {limit:,}; "
+            "split it, or store the large part elsewhere and send its address"
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LogBatch:
+    """Consecutive records of one source, in the order of their offsets.
+
+    `offsets` and `known` are int64 of shape (n,), known times in microseconds since 1970 that
+    never decrease; `payloads` holds n byte strings.
+    """
+
+    source: str
+    offsets: npt.NDArray[np.int64]
+    known: npt.NDArray[np.int64]
+    payloads: Sequence[bytes]
+
+    def __len__(self) -> int:
+        return len(self.payloads)
+
+
+@dataclass(frozen=True, slots=True)
+class LogEnd:
+    """Where a source's log ends; `last_known` is None while it is empty."""
+
+    next_offset: int
+    last_known: Micros | None
+
+
+class EventLog(Protocol):
+    """Keeps what was received, in one total order per source.
+
+    Laws: offsets are 0, 1, 2 ...; known times never decrease (an earlier one is raised to the
+    last); what `append` returned from is read back, once, by this and every later process; a
+    reader may cut the sequence anywhere.
+    """
+
+    def append(self, source: str, known: Instants, payloads: Sequence[bytes]) -> int:
+        """Add records, all or none; return the offset of the first."""
+        ...
+
+    def read(
+        self, source: str, after: int, limit: int, known_before: Micros | None = None
+    ) -> LogBatch:
+        """Return at most `limit` records with a greater offset than `after`.
+
+        With `known_before`, only those known strictly before that instant.
+        """
+        ...
+
+    def end(self, source: str) -> LogEnd:
+        """Return the next offset and the last known time."""
+        ...
+
+    def close(self) -> None:
+        """Release what the log holds open."""
+        ...

@@ -1,0 +1,207 @@
+"""The embedded log: SQLite in WAL mode, synced, one blob per segment of an appended batch."""
+
+from __future__ import annotations
+
+import sqlite3
+import zlib
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+
+import numpy as np
+import numpy.typing as npt
+
+from homeostat.core.durations import Micros
+from homeostat.core.errors import HomeostatError
+from homeostat.ingest.log import Instants, LogBatch, LogDamaged, LogEnd, PayloadTooLarge
+
+__all__ = ["SqliteLog"]
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS segments (
+    source TEXT NOT NULL, first INTEGER NOT NULL, records INTEGER NOT NULL,
+    last_known INTEGER NOT NULL, checksum INTEGER NOT NULL,
+    known BLOB NOT NULL, ends BLOB NOT NULL, body BLOB NOT NULL,
+    PRIMARY KEY (source, first))
+"""
+_SEGMENT_RECORDS = 8_192
+_SEGMENT_BYTES = 4 << 20
+_PAYLOAD_BYTES = 64 << 20
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Segment:
+    """Records [first, first + n) of a source; record i is body[ends[i - 1]:ends[i]]."""
+
+    first: int
+    known: npt.NDArray[np.int64]
+    ends: npt.NDArray[np.int64]
+    body: bytes
+
+    @property
+    def stop(self) -> int:
+        return self.first + len(self.known)
+
+    def payloads(self, begin: int, end: int) -> list[bytes]:
+        body, cuts = self.body, self.ends[begin:end].tolist()
+        starts = [int(self.ends[begin - 1]) if begin else 0, *cuts[:-1]]
+        return [body[start:stop] for start, stop in zip(starts, cuts, strict=True)]
+
+
+class SqliteLog:
+    """An `EventLog` in one SQLite file; several threads and processes may use it at once.
+
+    >>> import tempfile
+    >>> log = SqliteLog(Path(tempfile.mkdtemp()) / "log.sqlite")
+    >>> log.append("taps", [10, 9], [b"a", b"b"])
+    0
+    >>> batch = log.read("taps", after=-1, limit=10)
+    >>> batch.payloads, batch.known.tolist()
+    ([b'a', b'b'], [10, 10])
+    >>> log.end("taps")
+    LogEnd(next_offset=2, last_known=10)
+    >>> log.close()
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._lock = path, Lock()
+        self._db = sqlite3.connect(
+            path, isolation_level=None, check_same_thread=False, timeout=30.0
+        )
+        self._db.execute("PRAGMA page_size=16384")
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute("PRAGMA synchronous=FULL")
+        self._db.execute(_SCHEMA)
+        self._current: dict[str, _Segment] = {}
+
+    def append(self, source: str, known: Instants, payloads: Sequence[bytes]) -> int:
+        """Add records in one synced transaction; return the offset of the first."""
+        if len(known) != len(payloads):
+            raise HomeostatError(
+                f"log, source {source!r}: {len(known)} known times for {len(payloads)} payloads; "
+                "allowed: one each; pass sequences of one length"
+            )
+        lengths = np.fromiter(map(len, payloads), dtype=np.int64, count=len(payloads))
+        if lengths.size and int(lengths.max()) > _PAYLOAD_BYTES:
+            raise PayloadTooLarge(source, int(lengths.max()), _PAYLOAD_BYTES)
+        instants = np.asarray(known, dtype=np.int64)
+        with self._lock:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                end = self._end(source)
+                if end.last_known is not None:
+                    instants = np.maximum(instants, end.last_known)
+                instants = np.maximum.accumulate(instants)
+                for begin, stop in _cuts(lengths):
+                    self._db.execute(
+                        "INSERT INTO segments VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                        _packed(source, end.next_offset, instants, lengths, payloads, begin, stop),
+                    )
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+        return end.next_offset
+
+    def read(
+        self, source: str, after: int, limit: int, known_before: Micros | None = None
+    ) -> LogBatch:
+        """Return at most `limit` records with a greater offset than `after`."""
+        start = max(after, -1) + 1
+        payloads: list[bytes] = []
+        known: list[npt.NDArray[np.int64]] = []
+        with self._lock, closing(self._segments(source, start)) as segments:
+            for segment in segments:
+                self._current[source] = segment
+                begin = max(start - segment.first, 0)
+                end = min(len(segment.known), begin + limit - len(payloads))
+                if known_before is not None:
+                    end = min(end, int(np.searchsorted(segment.known, known_before, side="left")))
+                if end > begin:
+                    payloads += segment.payloads(begin, end)
+                    known.append(segment.known[begin:end])
+                if end < len(segment.known) or len(payloads) >= limit:
+                    break
+        return LogBatch(
+            source,
+            np.arange(start, start + len(payloads), dtype=np.int64),
+            np.concatenate(known) if known else np.empty(0, dtype=np.int64),
+            payloads,
+        )
+
+    def end(self, source: str) -> LogEnd:
+        """Return the next offset and the last known time."""
+        with self._lock:
+            return self._end(source)
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            self._db.close()
+
+    def _end(self, source: str) -> LogEnd:
+        row = self._db.execute(
+            "SELECT first + records, last_known FROM segments WHERE source = ? "
+            "ORDER BY first DESC LIMIT 1",
+            (source,),
+        ).fetchone()
+        return LogEnd(0, None) if row is None else LogEnd(int(row[0]), int(row[1]))
+
+    def _segments(self, source: str, start: int) -> Generator[_Segment]:
+        """Yield the segments from the one that holds `start`; the last one read is kept."""
+        current = self._current.get(source)
+        if current is not None and current.first <= start < current.stop:
+            yield current
+            start = current.stop
+        rows = self._db.execute(
+            "SELECT first, records, checksum, known, ends, body FROM segments "
+            "WHERE source = ?1 AND first >= COALESCE((SELECT MAX(first) FROM segments "
+            "WHERE source = ?1 AND first <= ?2), 0) ORDER BY first",
+            (source, start),
+        )
+        with closing(rows):
+            for first, records, checksum, known, ends, body in rows:
+                if _checksum(known, ends, body) != checksum:
+                    raise LogDamaged(str(self._path), source, int(first))
+                if first + records > start:
+                    yield _Segment(
+                        int(first),
+                        np.frombuffer(known, dtype="<i8").astype(np.int64, copy=False),
+                        np.frombuffer(ends, dtype="<u4").astype(np.int64),
+                        body,
+                    )
+
+
+def _cuts(lengths: npt.NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+    """Yield [begin, stop) of segments that are bounded in records and, beyond one, in bytes."""
+    ends, begin, before = np.cumsum(lengths), 0, 0
+    while begin < len(lengths):
+        full = int(np.searchsorted(ends, before + _SEGMENT_BYTES, side="right"))
+        stop = min(max(full, begin + 1), begin + _SEGMENT_RECORDS, len(lengths))
+        yield begin, stop
+        begin, before = stop, int(ends[stop - 1])
+
+
+def _packed(
+    source: str,
+    next_offset: int,
+    instants: npt.NDArray[np.int64],
+    lengths: npt.NDArray[np.int64],
+    payloads: Sequence[bytes],
+    begin: int,
+    stop: int,
+) -> tuple[str | int | bytes, ...]:
+    known = instants[begin:stop].astype("<i8").tobytes()
+    ends = np.cumsum(lengths[begin:stop]).astype("<u4").tobytes()
+    body = b"".join(payloads[begin:stop])
+    checksum = _checksum(known, ends, body)
+    return (
+        source, next_offset + begin, stop - begin, int(instants[stop - 1]), checksum,
+        known, ends, body,
+    )  # fmt: skip
+
+
+def _checksum(known: bytes, ends: bytes, body: bytes) -> int:
+    return zlib.crc32(body, zlib.crc32(ends, zlib.crc32(known)))

@@ -1,0 +1,262 @@
+"""Delta tables, partitioned by day, appended exactly once, read as of an instant or a version.
+
+delta-rs accepts an application transaction it has seen before, so `append` compares versions
+first. Start worker processes by spawn: delta-rs does not survive a fork.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from homeostat.core.clock import from_micros
+from homeostat.core.durations import Micros
+from homeostat.core.errors import HomeostatError, UnknownName
+
+if TYPE_CHECKING:
+    from deltalake import DeltaTable
+
+__all__ = ["Lake", "LakeMismatch"]
+
+_DAY = "_day"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_KEEP_HISTORY = {"delta.logRetentionDuration": "interval 36500 days"}
+"""Versions are data-set versions: Delta would otherwise forget them after 30 days."""
+
+
+class LakeMismatch(HomeostatError, ValueError):
+    """What is appended or asked for does not fit the table."""
+
+    def __init__(self, table: str, found: str, allowed: str, next_step: str) -> None:
+        super().__init__(f"lake table {table!r}: {found}; allowed: {allowed}; {next_step}.")
+
+
+class Lake:
+    """The tables under one folder; one writer per table, any number of readers.
+
+    `declared` gives the schemas of tables that answer, with no rows, before their first append.
+
+    >>> import tempfile
+    >>> from datetime import UTC, datetime
+    >>> lake = Lake(Path(tempfile.mkdtemp()))
+    >>> at = datetime(2013, 1, 1, 12, tzinfo=UTC)
+    >>> frame = pl.DataFrame({"_known_time": [at], "_offset": [7]})
+    >>> lake.append("taps", frame, "fold", version=7), lake.append("taps", frame, "fold", version=7)
+    (True, False)
+    >>> lake.read("taps").height, lake.application_version("taps", "fold")
+    (1, 7)
+    """
+
+    def __init__(self, folder: Path, declared: Mapping[str, pl.Schema] | None = None) -> None:
+        self.folder = folder
+        self._declared = dict(declared or {})
+        self._open: dict[str, DeltaTable] = {}
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def append(
+        self,
+        table: str,
+        frame: pl.DataFrame,
+        application: str,
+        version: int,
+        day: str = "_known_time",
+    ) -> bool:
+        """Add rows in one commit, unless `application` has already committed `version` or later.
+
+        `day` names the instant column (Datetime us UTC, never missing) whose date is the
+        partition; it is fixed by the first append. An empty frame commits the version alone.
+        """
+        from deltalake import CommitProperties, Transaction, write_deltalake
+
+        target = self._table(table)
+        if target is not None:
+            applied = target.transaction_version(application)
+            if applied is not None and applied >= version:
+                return False
+            self._check(table, target, frame, day)
+        for name, dtype in frame.schema.items():
+            if dtype in (pl.Null, pl.List(pl.Null)):
+                raise LakeMismatch(
+                    table,
+                    f"column {name!r} has no type, for all its values are missing",
+                    "typed columns",
+                    "cast it to the type it will have",
+                )
+        if frame.schema.get(day) != pl.Datetime("us", "UTC") or frame[day].null_count():
+            raise LakeMismatch(
+                table,
+                f"the day column {day!r} is {frame.schema.get(day)}",
+                "a Datetime('us', 'UTC') column without missing values",
+                "name another column with day=",
+            )
+        write_deltalake(
+            target if target is not None else self._path(table),
+            frame.with_columns(pl.col(day).dt.date().alias(_DAY)),
+            mode="append",
+            schema_mode="merge",
+            partition_by=[_DAY],
+            description=None if target is not None else json.dumps({"day": day}),
+            configuration=None if target is not None else _KEEP_HISTORY,
+            commit_properties=CommitProperties(
+                app_transactions=[Transaction(application, version)]
+            ),
+        )
+        return True
+
+    def application_version(self, table: str, application: str) -> int:
+        """Return the last version `application` has committed to the table, -1 for none."""
+        target = self._table(table)
+        applied = None if target is None else target.transaction_version(application)
+        return -1 if applied is None else int(applied)
+
+    def read(
+        self,
+        table: str,
+        columns: Sequence[str] | None = None,
+        known_before: Micros | None = None,
+        *,
+        known_from: Micros | None = None,
+        version: int | None = None,
+    ) -> pl.DataFrame:
+        """Return rows in the order of `_offset`, or else of the day column and the first column.
+
+        `known_from` <= day column < `known_before`, in microseconds; `version` reads the table as
+        it was then. Only the days in question are opened.
+        """
+        target = self._table(table, version)
+        if target is None:
+            return self._empty(table, columns)
+        schema = _schema(target)
+        wanted = list(schema if columns is None else columns)
+        for name in wanted:
+            if name not in schema:
+                raise UnknownName("column", name, tuple(schema), f"lake table {table!r}")
+        day = _day_column(target)
+        order = ["_offset"] if "_offset" in schema else [day, next(iter(schema))]
+        files = target.file_uris(file_pruning_predicate=_days(known_from, known_before))
+        if not files:
+            return pl.DataFrame(schema={name: schema[name] for name in wanted})
+        rows = pl.scan_parquet(
+            sorted(files), schema=schema, missing_columns="insert", hive_partitioning=False
+        )
+        if known_before is not None:
+            rows = rows.filter(pl.col(day) < _instant(known_before))
+        if known_from is not None:
+            rows = rows.filter(pl.col(day) >= _instant(known_from))
+        needed = list(dict.fromkeys([*wanted, *order]))
+        return rows.select(needed).collect().sort(order, maintain_order=True).select(wanted)
+
+    def version(self, table: str) -> int:
+        """Return the table's current version, -1 before its first append."""
+        target = self._table(table)
+        return -1 if target is None else int(target.version())
+
+    def tables(self) -> tuple[str, ...]:
+        """Return the names of all tables, stored or declared, sorted."""
+        stored = {path.parent.name for path in self.folder.glob("*/_delta_log")}
+        return tuple(sorted(stored | set(self._declared)))
+
+    def schema(self, table: str) -> pl.Schema:
+        """Return a table's columns without the partition column."""
+        target = self._table(table)
+        return self._empty(table, None).schema if target is None else _schema(target)
+
+    def files(self, table: str) -> list[str]:
+        """Return the Parquet files that make up the current version."""
+        target = self._table(table)
+        return [] if target is None else sorted(target.file_uris())
+
+    def compact(self, table: str) -> int:
+        """Merge the small files of each day; return how many files fewer there are."""
+        target = self._table(table)
+        if target is None:
+            return 0
+        done = target.optimize.compact()
+        return int(done["numFilesRemoved"]) - int(done["numFilesAdded"])
+
+    def _path(self, table: str) -> str:
+        if not _NAME.fullmatch(table):
+            raise LakeMismatch(
+                table,
+                "the name is no folder name",
+                "letters, digits, '_', '-' and '.', not first a '.'",
+                "rename it",
+            )
+        return str(self.folder / table)
+
+    def _table(self, table: str, version: int | None = None) -> DeltaTable | None:
+        """Return the table at its newest state, or at a version; None if nothing was appended."""
+        from deltalake import DeltaTable
+
+        path = self._path(table)
+        found = self._open.get(table)
+        if found is None:
+            if not (self.folder / table / "_delta_log").is_dir():
+                return None
+            found = self._open[table] = DeltaTable(path)
+        else:
+            found.update_incremental()
+        if version is None:
+            return found
+        if not 0 <= version <= found.version():
+            raise LakeMismatch(
+                table, f"version {version}", f"0 to {found.version()}", "ask for one of those"
+            )
+        return DeltaTable(path, version=version)
+
+    def _check(self, table: str, target: DeltaTable, frame: pl.DataFrame, day: str) -> None:
+        """Refuse a column of another type, which delta-rs would cast without a word."""
+        there = _schema(target)
+        if day != _day_column(target):
+            raise LakeMismatch(
+                table,
+                f"day={day!r}",
+                f"day={_day_column(target)!r}, as in the rows that are there",
+                "append with that column",
+            )
+        for name, dtype in frame.schema.items():
+            if name in there and there[name] != dtype:
+                raise LakeMismatch(
+                    table,
+                    f"column {name!r} is {dtype}",
+                    f"{there[name]}, as in the rows that are there",
+                    "cast it, or write a new column",
+                )
+
+    def _empty(self, table: str, columns: Sequence[str] | None) -> pl.DataFrame:
+        if table not in self._declared:
+            raise UnknownName("table", table, self.tables(), f"lake {self.folder.name!r}")
+        schema = self._declared[table]
+        wanted = list(schema if columns is None else columns)
+        for name in wanted:
+            if name not in schema:
+                raise UnknownName("column", name, tuple(schema), f"lake table {table!r}")
+        return pl.DataFrame(schema={name: schema[name] for name in wanted})
+
+
+def _schema(target: DeltaTable) -> pl.Schema:
+    schema = pl.Schema(target.schema().to_arrow())
+    return pl.Schema({name: dtype for name, dtype in schema.items() if name != _DAY})
+
+
+def _day_column(target: DeltaTable) -> str:
+    return str(json.loads(target.metadata().description)["day"])
+
+
+def _days(known_from: Micros | None, known_before: Micros | None) -> str | None:
+    """Return the predicate on the partition column that keeps the days in question."""
+    bounds = []
+    if known_from is not None:
+        bounds.append(f"{_DAY} >= '{from_micros(known_from).date()}'")
+    if known_before is not None:
+        bounds.append(f"{_DAY} <= '{from_micros(known_before - 1).date()}'")
+    return " AND ".join(bounds) or None
+
+
+def _instant(micros: Micros) -> pl.Expr:
+    return pl.lit(micros, dtype=pl.Int64).cast(pl.Datetime("us", "UTC"))

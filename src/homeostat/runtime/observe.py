@@ -1,0 +1,112 @@
+"""What the loop looks at before it decides: findings of the monitors, evidence of a rollout."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import polars as pl
+
+from homeostat.core.durations import Micros
+from homeostat.declare.deployments import Deployment
+from homeostat.declare.models import Model
+from homeostat.declare.monitors import Drift, Freshness, Quality
+from homeostat.declare.system import System
+from homeostat.deploy.evidence import Observed, arm_evidence
+from homeostat.deploy.guards import RolloutEvidence
+from homeostat.deploy.state import RolloutState
+from homeostat.monitor.drift import drift_report, judge_drift
+from homeostat.monitor.findings import Finding
+from homeostat.monitor.freshness import judge_freshness
+from homeostat.monitor.logged import logged_features
+from homeostat.monitor.quality import judge_quality
+from homeostat.monitor.sketch import Sketch, sketch_like
+from homeostat.runtime.arms import Arms
+from homeostat.runtime.record import ModelRecord
+from homeostat.train.package import Package
+
+__all__ = ["Now", "Observer", "prediction_sources"]
+
+
+@dataclass(frozen=True, slots=True)
+class Now:
+    """The step that is run, its instant, and when each source was last heard of."""
+
+    step: int
+    at: Micros
+    last_known: Mapping[str, Micros]
+
+
+class Observer:
+    """Reads the records of what was predicted and what came of it."""
+
+    def __init__(self, system: System, arms: Arms, *, timed: bool) -> None:
+        self._system, self._arms, self._timed = system, arms, timed
+        self.records = {
+            d.model.name: ModelRecord(d.model, prediction_sources(system, d.model))
+            for d in system.deployments
+        }
+
+    def freshness(self, now: Now) -> list[Finding]:
+        """Return what the freshness monitors find."""
+        return [
+            judge_freshness(monitor, now.last_known.get(monitor.source.name), now.at)
+            for monitor in self._system.monitors
+            if isinstance(monitor, Freshness)
+        ]
+
+    def findings(self, model: Model, state: RolloutState, now: Now) -> list[Finding]:
+        """Return what the drift and quality monitors of a deployed model find."""
+        if state.champion is None:
+            return []
+        package = self._arms.package(model.name, state.champion)
+        found: list[Finding] = []
+        for monitor in self._system.monitors:
+            if isinstance(monitor, Drift) and monitor.model.name == model.name:
+                found.extend(self._drift(monitor, package, now))
+            elif isinstance(monitor, Quality) and monitor.model.name == model.name:
+                found.extend(self._quality(monitor, package, state.champion, now))
+        return found
+
+    def _drift(self, monitor: Drift, package: Package, now: Now) -> list[Finding]:
+        frame = self.records[monitor.model.name].since(now.at - monitor.window_us)
+        if frame is None:
+            return []
+        reference = Sketch.from_json(package.reference)
+        matrix, texts = logged_features(frame, package.features, tuple(package.encodings))
+        current = sketch_like(reference, matrix, texts)
+        return [judge_drift(monitor, drift_report(reference, current))]
+
+    def _quality(self, monitor: Quality, package: Package, version: int, now: Now) -> list[Finding]:
+        record = self.records[monitor.model.name]
+        labelled = record.labelled_since(now.at - monitor.window_us, now.at)
+        if labelled is None:
+            return []
+        baseline = _at_the_gates(package, monitor.metric)
+        return [judge_quality(monitor, labelled, version, baseline, now.at)]
+
+    def evidence(self, deployment: Deployment, state: RolloutState, now: Now) -> RolloutEvidence:
+        """Return what champion and challenger did since the present step of a rollout began."""
+        name = deployment.model.name
+        record = self.records[name]
+        labelled = record.labelled_since(state.since, now.at)
+        none = pl.DataFrame(schema={"prediction_id": pl.String, "label": pl.Boolean})
+        challenger = self._arms.arm(name, state.challenger)
+        observed = Observed(
+            predictions=record.predictions_since(state.since),
+            labels=none if labelled is None else labelled.select("prediction_id", "label"),
+            threshold=0.5 if challenger is None else challenger.threshold,
+            timed=self._timed,
+            way_back_ready=self._arms.loads(name, state.champion),
+        )
+        return arm_evidence(deployment, state, observed)
+
+
+def prediction_sources(system: System, model: Model) -> tuple[str, ...]:
+    """Return the sources whose offsets the predictions of a model record."""
+    return tuple(sorted({view.source.name for view in system.views_of(model)}))
+
+
+def _at_the_gates(package: Package, metric: str) -> float | None:
+    found = package.metrics["test"]["metrics"][metric]
+    return None if found is None else float(found)

@@ -1,0 +1,71 @@
+"""What a deployed model has done and what came of it, as far as the loop has seen.
+
+All of it is read back from the logs after a restart, so it is a cache and never the truth.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+
+import polars as pl
+
+from homeostat.core.clock import from_micros
+from homeostat.core.durations import Micros
+from homeostat.declare.models import Label, Model
+from homeostat.monitor.labels import matured
+from homeostat.serve.predictions import prediction_schema
+
+__all__ = ["ModelRecord"]
+
+
+class ModelRecord:
+    """Predictions of one model and the outcomes that judge them, in order of their instants."""
+
+    def __init__(self, model: Model, sources: Sequence[str]) -> None:
+        self.model = model
+        self._nothing = pl.DataFrame(schema=prediction_schema(sources))
+        self._starts: list[Micros] = []
+        self._predictions: list[pl.DataFrame] = []
+        self._outcomes: list[pl.DataFrame] = []
+        self._outcome_ends: list[Micros] = []
+        self._outcome_columns = _outcome_columns(model.label)
+
+    def add_predictions(self, start: Micros, frame: pl.DataFrame) -> None:
+        """Add predictions asked at `start` or later, after all that were added before."""
+        self._starts.append(start)
+        self._predictions.append(frame)
+
+    def add_outcomes(self, frame: pl.DataFrame) -> None:
+        """Add accepted events of the label's outcome source, in log order."""
+        if frame.height:
+            end = frame["_known_time"].dt.epoch("us")[-1]
+            self._outcome_ends.append(int(end))
+            self._outcomes.append(frame.select(self._outcome_columns))
+
+    def since(self, instant: Micros) -> pl.DataFrame | None:
+        """Return the predictions asked at `instant` or later; None if there are none."""
+        found = self.predictions_since(instant)
+        return found if found.height else None
+
+    def predictions_since(self, instant: Micros) -> pl.DataFrame:
+        """Return the predictions asked at `instant` or later, which may be none."""
+        first = max(bisect_left(self._starts, instant) - 1, 0)
+        frames = self._predictions[first:] or [self._nothing]
+        return pl.concat(frames).filter(pl.col("at") >= from_micros(instant))
+
+    def labelled_since(self, instant: Micros, now: Micros) -> pl.DataFrame | None:
+        """Return the predictions asked at `instant` or later whose label is final at `now`."""
+        asked = self.since(instant)
+        if asked is None:
+            return None
+        first = bisect_left(self._outcome_ends, instant)
+        outcomes = self._outcomes[first:]
+        if not outcomes:
+            return None
+        return matured(asked, pl.concat(outcomes), self.model.label, now)
+
+
+def _outcome_columns(label: Label) -> list[str]:
+    needed = {label.join_on, "_known_time", "_offset", *label.expression.columns()}
+    return sorted(needed)

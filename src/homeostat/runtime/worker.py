@@ -1,0 +1,191 @@
+"""The fold worker: log records become events, and events become lake rows and live features.
+
+The online store keeps, in the transaction that folds them, the offset of the last record folded
+from each source. The lake keeps its own in the Delta log. Either may be behind the other after a
+crash; each catches up from the log.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from homeostat.core.store import Reader, Writer
+from homeostat.declare.sources import EventSource
+from homeostat.declare.system import System
+from homeostat.features.fold import Prepared, ViewFold
+from homeostat.ingest.intake import Intake
+
+if TYPE_CHECKING:
+    from homeostat.ingest.deadletters import DeadLetters
+    from homeostat.ingest.log import EventLog
+    from homeostat.lake.tables import Lake
+
+__all__ = ["CHUNK", "Counts", "FoldWorker", "Pending", "folded_offset"]
+
+CHUNK = 50_000
+"""Log records that are decoded at once: bounds the memory of a backlog."""
+
+
+def folded_offset(reader: Reader, source: str) -> int:
+    """Return the offset of the last record of `source` the store contains, -1 for none."""
+    raw = reader.get(b"offset/" + source.encode())
+    return -1 if raw is None else int.from_bytes(raw, "big", signed=True)
+
+
+def _write_offset(writer: Writer, source: str, offset: int) -> None:
+    writer.put(b"offset/" + source.encode(), offset.to_bytes(8, "big", signed=True))
+
+
+@dataclass
+class Counts:
+    """What became of the records of one source."""
+
+    accepted: int = 0
+    duplicates: int = 0
+    too_late: int = 0
+    rejected: int = 0
+
+    def add(self, other: Counts) -> None:
+        """Add the counts of another stretch of the log."""
+        self.accepted += other.accepted
+        self.duplicates += other.duplicates
+        self.too_late += other.too_late
+        self.rejected += other.rejected
+
+
+@dataclass
+class Pending:
+    """Decoded records of one source that wait to be folded, in log order."""
+
+    source: EventSource
+    events: pl.DataFrame
+    known: npt.NDArray[np.int64]
+    log_offsets: npt.NDArray[np.int64]
+    log_known: npt.NDArray[np.int64]
+    prepared: tuple[tuple[ViewFold, Prepared], ...]
+    counts: Counts
+    position: int = field(default=0)
+
+    def advance(self, writer: Writer, end: int, log_end: int) -> None:
+        """Fold the events up to position `end`; `log_end` records of the log are then read."""
+        if end > self.position:
+            for fold, prepared in self.prepared:
+                fold.apply(writer, prepared, self.position, end)
+            self.position = end
+        if log_end:
+            _write_offset(writer, self.source.name, int(self.log_offsets[log_end - 1]))
+
+    def ends(
+        self, instants: npt.NDArray[np.int64]
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Return, per instant, how many events and how many records are known strictly before."""
+        return (
+            np.searchsorted(self.known, instants, side="left"),
+            np.searchsorted(self.log_known, instants, side="left"),
+        )
+
+    def finish(self, writer: Writer) -> None:
+        """Fold everything that is left."""
+        self.advance(writer, len(self.known), len(self.log_offsets))
+
+
+class FoldWorker:
+    """Takes records from the log and hands them to the two sinks."""
+
+    def __init__(self, system: System, log: EventLog, lake: Lake, letters: DeadLetters) -> None:
+        self._log, self._lake, self._letters = log, lake, letters
+        self.sources = system.sources
+        self._intakes = {source.name: Intake(source) for source in system.sources}
+        self._folds = {
+            source.name: tuple(ViewFold(v) for v in system.views if v.source.name == source.name)
+            for source in system.sources
+        }
+        self._buffers: dict[str, list[pl.DataFrame]] = {s.name: [] for s in system.sources}
+        self._buffered_to: dict[str, int] = {}
+
+    def resume(self, writer: Writer) -> None:
+        """Bring back what was folded and not yet in the lake when the last process ended."""
+        for source in self.sources:
+            done = self._lake_offset(source)
+            folded = folded_offset(writer, source.name)
+            while done < folded:
+                batch = self._log.read(source.name, done, min(CHUNK, folded - done))
+                taken = self._intakes[source.name].take(batch, writer)
+                self._buffer(source, taken.events, int(batch.offsets[-1]))
+                done = int(batch.offsets[-1])
+
+    def load(
+        self, writer: Writer, source: EventSource, known_before: int | None, limit: int = CHUNK
+    ) -> Pending:
+        """Decode the next records of a source that are known before an instant (None: all)."""
+        after = folded_offset(writer, source.name)
+        batch = self._log.read(source.name, after, limit, known_before)
+        taken = self._intakes[source.name].take(batch, writer)
+        self._letters.add(taken.rejected)
+        if len(batch.offsets):
+            self._buffer(source, taken.events, int(batch.offsets[-1]))
+        return Pending(
+            source=source,
+            events=taken.events,
+            known=taken.events["_known_time"].dt.epoch("us").to_numpy(),
+            log_offsets=batch.offsets,
+            log_known=batch.known,
+            prepared=tuple((f, f.prepare(taken.events)) for f in self._folds[source.name]),
+            counts=Counts(taken.accepted, taken.duplicates, taken.too_late, len(taken.rejected)),
+        )
+
+    def drain(self, writer: Writer, known_before: int | None) -> dict[str, Counts]:
+        """Fold everything known before an instant, in chunks; return the counts by source."""
+        counts = {source.name: Counts() for source in self.sources}
+        for source in self.sources:
+            while True:
+                pending = self.load(writer, source, known_before)
+                if not len(pending.log_offsets):
+                    break
+                pending.finish(writer)
+                counts[source.name].add(pending.counts)
+        return counts
+
+    def last_known(self, reader: Reader, source: str) -> int | None:
+        """Return when the last folded record of a source became known, None before the first."""
+        folded = folded_offset(reader, source)
+        if folded < 0:
+            return None
+        return int(self._log.read(source, folded - 1, 1).known[-1])
+
+    def _lake_offset(self, source: EventSource) -> int:
+        return max(
+            self._lake.application_version(source.name, _application(source)),
+            self._buffered_to.get(source.name, -1),
+        )
+
+    def _buffer(self, source: EventSource, events: pl.DataFrame, last_offset: int) -> None:
+        there = self._lake_offset(source)
+        self._buffers[source.name].append(events.filter(pl.col("_offset") > there))
+        self._buffered_to[source.name] = max(there, last_offset)
+
+    def flush(self) -> None:
+        """Commit to the lake what has been folded since the last flush."""
+        for source in self.sources:
+            frames = self._buffers[source.name]
+            if not frames:
+                continue
+            events = pl.concat(frames)
+            self._lake.append(
+                source.name, events, _application(source), self._buffered_to[source.name]
+            )
+            frames.clear()
+
+    def tail(self, source: str) -> pl.DataFrame | None:
+        """Return the events that wait for the next flush, if any."""
+        frames = self._buffers[source]
+        return pl.concat(frames) if frames else None
+
+
+def _application(source: EventSource) -> str:
+    return f"fold/{source.name}"

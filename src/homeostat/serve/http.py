@@ -1,0 +1,304 @@
+"""The HTTP application: raw ASGI, no framework."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from time import perf_counter_ns
+
+import msgspec
+
+from homeostat.core.errors import HomeostatError, UnknownName, did_you_mean
+from homeostat.declare.deployments import Deployment
+from homeostat.declare.system import System
+from homeostat.serve.answer import Answer
+from homeostat.serve.metrics import Metrics
+from homeostat.serve.openapi import describe
+from homeostat.serve.ports import Stopwatch
+from homeostat.serve.predictor import Shed
+from homeostat.serve.requests import RequestInvalid, RequestMalformed, RequestReader
+from homeostat.serve.routing import Route
+from homeostat.serve.seam import Request, Service, Ticket
+from homeostat.serve.wire import (
+    Gone,
+    Receive,
+    Refused,
+    Reply,
+    Scope,
+    Send,
+    flag,
+    read_body,
+    send_reply,
+)
+
+__all__ = ["Application", "Limits"]
+
+_EVENT = msgspec.json.Decoder(msgspec.Raw)
+_EVENTS = msgspec.json.Decoder(list[msgspec.Raw])
+
+_PATHS = {
+    "predict": ("POST", "/predict/{model}"),
+    "events": ("POST", "/events/{source}"),
+    "predictions": ("GET", "/predictions/{id}"),
+    "models": ("GET", "/models"),
+    "health": ("GET", "/health"),
+    "ready": ("GET", "/ready"),
+    "metrics": ("GET", "/metrics"),
+    "openapi.json": ("GET", "/openapi.json"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of one server: body size, seconds to send a body, threads that predict."""
+
+    body_bytes: int = 1 << 20
+    body_seconds: float = 10.0
+    threads: int = 4
+
+
+@dataclass(slots=True)
+class _Lane:
+    """One deployed model: its declared bounds, and how many calls are being answered."""
+
+    deployment: Deployment
+    reader: RequestReader
+    in_flight: int = 0
+
+
+class Application:
+    """An ASGI application in front of a `Service`.
+
+    A prediction runs on a thread; if it has not answered at the deadline, or too many calls are in
+    flight, the declared `overloaded` fallback answers in its place.
+
+    Args:
+        system: the declarations.
+        service: what stands behind.
+        metrics: counts that /metrics shows, with the routes of `routes`.
+        routes: the versions in service by model, for /metrics.
+        limits: bounds of the server.
+    """
+
+    def __init__(
+        self,
+        system: System,
+        service: Service,
+        metrics: Metrics,
+        routes: Callable[[str], Route] = lambda model: Route(),
+        limits: Limits = Limits(),
+    ) -> None:
+        self._system, self._service = system, service
+        self._metrics, self._routes, self._limits = metrics, routes, limits
+        self._lanes = {
+            d.model.name: _Lane(d, RequestReader(system, d.model)) for d in system.deployments
+        }
+        self._stopwatch: Stopwatch = perf_counter_ns
+        self._threads = ThreadPoolExecutor(limits.threads, "homeostat-predict")
+        self._spare = ThreadPoolExecutor(1, "homeostat-fallback")
+        self._draining = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one HTTP request, or take part in the server's start and end."""
+        if scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+        elif scope["type"] == "http":
+            await self._http(scope, receive, send)
+        else:
+            raise HomeostatError(
+                f"connection of type {scope['type']!r}; allowed: HTTP; connect without an upgrade."
+            )
+
+    def drain(self) -> None:
+        """Report not ready from now on; requests are still answered until the server stops."""
+        self._draining = True
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        while True:
+            message = await receive()
+            if message["type"] == "lifespan.startup":
+                await send({"type": "lifespan.startup.complete"})
+            else:
+                self._draining = True
+                for threads in (self._threads, self._spare):
+                    threads.shutdown(wait=False, cancel_futures=True)
+                await send({"type": "lifespan.shutdown.complete"})
+                return
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        head, _, rest = scope["path"].lstrip("/").partition("/")
+        place = _PATHS.get(head)
+        label = place[1] if place else "other"
+        try:
+            reply = await self._reply(scope, receive, head, rest)
+        except Refused as refused:
+            reply = refused.reply()
+        except Gone:
+            self._metrics.request(label, 499)
+            return
+        except Exception as broken:  # noqa: BLE001 - a bug of ours is counted, and never a 500
+            self._metrics.fault("http", broken)
+            reply = Refused(
+                503,
+                "unavailable",
+                f"{label}: it failed inside; allowed: to try again; see /metrics.",
+            ).reply()
+        self._metrics.request(label, reply.status)
+        await send_reply(send, reply, with_body=scope["method"] != "HEAD")
+
+    async def _reply(self, scope: Scope, receive: Receive, head: str, rest: str) -> Reply:
+        found = _PATHS.get(head)
+        if found is None or ("{" in found[1]) != bool(rest):
+            paths = [path for _, path in _PATHS.values()]
+            raise Refused(
+                404,
+                "unknown_path",
+                f"path {scope['path']!r}: there is none.{did_you_mean(scope['path'], paths)} "
+                f"allowed: {', '.join(paths)}.",
+            )
+        method = "GET" if scope["method"] == "HEAD" else scope["method"]
+        if method != found[0]:
+            raise Refused(
+                405,
+                "wrong_method",
+                f"{found[1]}: found {scope['method']}; allowed: {found[0]}; send that.",
+                headers=((b"allow", found[0].encode()),),
+            )
+        match head:
+            case "predict":
+                return await self._predict(rest, scope, receive)
+            case "events":
+                return await self._events(rest, await self._body(scope, receive))
+            case "predictions":
+                return self._prediction(rest)
+            case "models":
+                return Reply.of({"models": self._service.models()})
+            case "health":
+                return Reply.of({"status": "alive"})
+            case "ready":
+                return self._ready()
+            case "metrics":
+                routes = {name: self._routes(name) for name in self._lanes}
+                text = self._metrics.text(routes).encode()
+                return Reply(200, text, b"text/plain; version=0.0.4; charset=utf-8")
+            case _:
+                return Reply.of(describe(self._system))
+
+    async def _body(self, scope: Scope, receive: Receive) -> bytes:
+        try:
+            async with asyncio.timeout(self._limits.body_seconds):
+                return await read_body(scope, receive, self._limits.body_bytes)
+        except TimeoutError:
+            raise Refused(
+                408,
+                "too_slow",
+                f"body: not complete after {self._limits.body_seconds:g} s; allowed: that long; "
+                "send it at once.",
+                headers=((b"connection", b"close"),),
+            ) from None
+
+    async def _predict(self, model: str, scope: Scope, receive: Receive) -> Reply:
+        lane = self._lanes.get(model)
+        if lane is None:
+            unknown = UnknownName("deployed model", model, tuple(self._lanes), "/predict")
+            raise Refused(404, "unknown_model", str(unknown))
+        reasons = flag(scope.get("query_string", b""), "reasons")
+        body = await self._body(scope, receive)
+        began = self._stopwatch()
+        try:
+            requests, is_list = lane.reader.read(body)
+        except RequestMalformed as malformed:
+            raise Refused(400, "malformed", str(malformed)) from None
+        except RequestInvalid as invalid:
+            raise Refused(422, "invalid_request", str(invalid), invalid.problems) from None
+        answers = await self._answers(lane, requests, reasons, began)
+        return Reply.of({"predictions": answers} if is_list else answers[0])
+
+    async def _answers(
+        self, lane: _Lane, requests: list[Request], reasons: bool, began: int
+    ) -> list[Answer]:
+        deployment = lane.deployment
+        name = deployment.model.name
+        if lane.in_flight >= deployment.max_in_flight:
+            return await self._overloaded(lane, requests, late=False)
+        ticket = Ticket(began)
+        lane.in_flight += 1
+        self._metrics.in_flight(name, 1)
+        work = asyncio.get_running_loop().run_in_executor(
+            self._threads, self._service.predict, name, requests, reasons, ticket
+        )
+        work.add_done_callback(lambda done: self._landed(lane, done))
+        left = deployment.deadline_us / 1e6 - (self._stopwatch() - began) / 1e9
+        done, _ = await asyncio.wait({work}, timeout=max(left, 0.0))
+        if not done and ticket.claim():
+            work.cancel()
+            return await self._overloaded(lane, requests, late=True)
+        return await work
+
+    def _landed(self, lane: _Lane, done: asyncio.Future[list[Answer]]) -> None:
+        lane.in_flight -= 1
+        self._metrics.in_flight(lane.deployment.model.name, -1)
+        if not done.cancelled() and (broken := done.exception()) is not None:
+            self._metrics.fault("predict", HomeostatError(repr(broken)))
+
+    async def _overloaded(
+        self, lane: _Lane, requests: list[Request], *, late: bool
+    ) -> list[Answer]:
+        """Return the declared fallback; a chain that tries a model gets one more deadline."""
+        deployment = lane.deployment
+        chain = deployment.degradation.overloaded
+        name = deployment.model.name
+        if chain[0] != "score":
+            ticket = Ticket(self._stopwatch(), Shed("overloaded", chain, late))
+            work = asyncio.get_running_loop().run_in_executor(
+                self._spare, self._service.predict, name, requests, False, ticket
+            )
+            done, _ = await asyncio.wait({work}, timeout=deployment.deadline_us / 1e6)
+            if done or not ticket.claim():
+                return await work
+            work.cancel()
+        ticket = Ticket(self._stopwatch(), Shed("overloaded", ("score",), late))
+        return self._service.predict(name, requests, False, ticket)
+
+    async def _events(self, source: str, body: bytes) -> Reply:
+        try:
+            payloads = _payloads(body)
+        except msgspec.DecodeError as malformed:
+            raise Refused(
+                400,
+                "malformed",
+                f"events of {source!r}: {malformed}; allowed: one object, a list of objects, or "
+                "one object per line; send JSON.",
+            ) from None
+        loop = asyncio.get_running_loop()
+        try:
+            taken = await loop.run_in_executor(None, self._service.ingest, source, payloads)
+        except UnknownName as unknown:
+            raise Refused(404, "unknown_source", str(unknown)) from None
+        return Reply.of(taken, 202)
+
+    def _prediction(self, prediction_id: str) -> Reply:
+        found = self._service.prediction(prediction_id)
+        if found is None:
+            raise Refused(
+                404,
+                "unknown_prediction",
+                f"prediction {prediction_id!r}: it is not among the recent ones; allowed: the id "
+                "of a recent answer; older ones are in the table of predictions.",
+            )
+        return Reply.of(found)
+
+    def _ready(self) -> Reply:
+        state = self._service.ready()
+        notes = ["draining", *state.notes] if self._draining else state.notes
+        ready = state.ready and not self._draining
+        return Reply.of({"ready": ready, "notes": notes}, 200 if ready else 503)
+
+
+def _payloads(body: bytes) -> list[bytes]:
+    """Return the events of a body as they came: an object, a list, or one object per line."""
+    if body.lstrip()[:1] == b"[":
+        return [bytes(event) for event in _EVENTS.decode(body)]
+    return [bytes(event) for event in _EVENT.decode_lines(body)]

@@ -1,0 +1,114 @@
+"""Features of requests: values of views from one snapshot, put together with the request."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from homeostat.core.durations import Micros
+from homeostat.declare.models import Model
+from homeostat.declare.system import System, model_inputs
+from homeostat.features.assemble import FeaturePlan, Features
+from homeostat.features.read import ViewReader
+from homeostat.serve.draft import Draft
+from homeostat.serve.ports import Faults, Floats, PlansFeatures, ReadsView
+
+if TYPE_CHECKING:
+    from homeostat.core.store import Reader
+
+__all__ = ["FeatureParts", "Lookup", "Offsets"]
+
+Row = Mapping[str, Any]
+Offsets = Mapping[str, int | None]
+"""By source, the offset in its log that the snapshot contained; -1 for none, None without one."""
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureParts:
+    """What computes features: the plan, and a reader per view by name."""
+
+    plan: PlansFeatures
+    readers: Mapping[str, ReadsView]
+
+    @classmethod
+    def of(cls, system: System, model: Model) -> FeatureParts:
+        """Return the parts for a model."""
+        readers = {view.name: ViewReader(view) for view in system.views_of(model)}
+        return cls(FeaturePlan(system, model), readers)
+
+
+class Lookup:
+    """Finds the features of requests to one model, and marks what failed on the way."""
+
+    def __init__(
+        self, system: System, model: Model, parts: FeatureParts | None, faults: Faults
+    ) -> None:
+        self._parts = FeatureParts.of(system, model) if parts is None else parts
+        self._faults = faults
+        self._views = system.views_of(model)
+        self._widths = {view.name: len(view.features()) for view in self._views}
+        self.sources = tuple(sorted({view.source.name for view in self._views}))
+        self._offset_keys = {s: f"offset/{s}".encode() for s in self.sources}
+        self._inputs = tuple(n for n in model_inputs(model) if isinstance(n, str))
+
+    def find(
+        self, reader: Reader | None, rows: Sequence[Row], at: Micros, draft: Draft
+    ) -> tuple[Features | None, Offsets]:
+        """Return the features of requests and the offsets of the snapshot they were read from.
+
+        Without a working store the values of views are missing (NaN, counts too) and so are the
+        offsets; features are None where they cannot be put together.
+        """
+        everyone = range(len(rows))
+        offsets: Offsets = dict.fromkeys(self.sources)
+        views: dict[str, Floats] | None = None
+        if not self._views:
+            views = {}
+        elif reader is not None:
+            try:
+                views = self._read(reader, rows, at)
+                offsets = {s: _offset(reader, key) for s, key in self._offset_keys.items()}
+            except Exception as broken:  # noqa: BLE001 - a store may fail in any way; one answer
+                self._faults("store", broken)
+                views = None
+        if views is None:
+            views = self._missing(len(rows))
+            draft.mark(everyone, "store_down")
+        features = self._assemble(rows, views)
+        if features is None:
+            draft.mark(everyone, "features_broken")
+        return features, offsets
+
+    def absent(self, fields: Sequence[str]) -> Features | None:
+        """Return the features of one request that has nothing, from a store without events."""
+        return self._assemble([dict.fromkeys(fields)], self._missing(1))
+
+    def _read(self, reader: Reader, rows: Sequence[Row], at: Micros) -> dict[str, Floats]:
+        found: dict[str, Floats] = {}
+        for view in self._views:
+            keys = [tuple([row[key] for key in view.entity.keys]) for row in rows]
+            own = None
+            if view.exclude_own:
+                given = [row[view.source.event_id] for row in rows]
+                own = [None if name is None else str(name) for name in given]
+            found[view.name] = self._parts.readers[view.name].read(reader, keys, at, own)
+        return found
+
+    def _missing(self, n: int) -> dict[str, Floats]:
+        return {name: np.full((n, width), np.nan) for name, width in self._widths.items()}
+
+    def _assemble(self, rows: Sequence[Row], views: Mapping[str, Floats]) -> Features | None:
+        request = {name: [row[name] for row in rows] for name in self._inputs}
+        try:
+            return self._parts.plan.assemble(request, views)
+        except Exception as broken:  # noqa: BLE001 - on-demand features are the user's code
+            self._faults("features", broken)
+            return None
+
+
+def _offset(reader: Reader, key: bytes) -> int:
+    raw = reader.get(key)
+    return -1 if raw is None else int.from_bytes(raw, "big", signed=True)

@@ -1,0 +1,126 @@
+"""Describes the HTTP interface of a system in OpenAPI 3.1, from its declarations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from homeostat.declare.schema import EventSchema, Field
+from homeostat.declare.system import System
+from homeostat.serve.answer import Answer, ModelStatus, Readiness, Record
+from homeostat.serve.requests import required_fields
+
+__all__ = ["describe"]
+
+_KINDS: dict[str, dict[str, Any]] = {
+    "string": {"type": "string"},
+    "integer": {"type": "integer", "minimum": -(2**63), "maximum": 2**63 - 1},
+    "float": {"type": "number"},
+    "boolean": {"type": "boolean"},
+    "timestamp": {"type": "string", "format": "date-time"},
+}
+
+
+def describe(system: System) -> dict[str, Any]:
+    """Return the OpenAPI document: a path per deployed model and source, and the fixed ones."""
+    places, schemas = msgspec.json.schema_components(
+        [Answer, Record, ModelStatus, Readiness], ref_template="#/components/schemas/{name}"
+    )
+    answer, record, status, readiness = places
+    paths: dict[str, Any] = {
+        "/models": {"get": _operation("Versions in service", {"models": _array(status)})},
+        "/health": {"get": _operation("Whether the process is alive", {})},
+        "/ready": {"get": {"summary": "Whether requests can be answered",
+                           "responses": {"200": _json(readiness), "503": _json(readiness)}}},
+        "/metrics": {"get": {"summary": "Counts and latencies, for Prometheus",
+                             "responses": {"200": {"description": "Text"}}}},
+        "/predictions/{id}": {"get": {
+            "summary": "A recent prediction and what it was made from",
+            "parameters": [{"name": "id", "in": "path", "required": True,
+                            "schema": {"type": "string"}}],
+            "responses": {"200": _json(record), "404": _error()},
+        }},
+    }  # fmt: skip
+    for deployment in system.deployments:
+        model = deployment.model
+        name = f"{model.name}_request"
+        needed = required_fields(system, model)
+        schemas[name] = _event(model.label.predicts.schema, needed)
+        paths[f"/predict/{model.name}"] = {"post": _predict(name, answer)}
+    for source in system.sources:
+        name = f"{source.name}_event"
+        required = frozenset(f.name for f in source.schema.fields if not f.nullable)
+        schemas[name] = _event(source.schema, required)
+        paths[f"/events/{source.name}"] = {"post": _events(name)}
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": system.name, "version": system.hash[:12]},
+        "paths": paths,
+        "components": {"schemas": schemas},
+    }
+
+
+def _predict(request: str, answer: dict[str, Any]) -> dict[str, Any]:
+    one = {"$ref": f"#/components/schemas/{request}"}
+    many = {"type": "object", "required": ["requests"], "properties": {"requests": _array(one)}}
+    answers = {"type": "object", "properties": {"predictions": _array(answer)}}
+    reasons = {"name": "reasons", "in": "query", "schema": {"type": "boolean"}}
+    return {
+        "summary": "Score one request, or several",
+        "parameters": [reasons],
+        "requestBody": _content({"oneOf": [one, many]}),
+        "responses": {
+            "200": _json({"oneOf": [answer, answers]}),
+            "400": _error(), "413": _error(), "422": _error(),
+        },
+    }  # fmt: skip
+
+
+def _events(event: str) -> dict[str, Any]:
+    one = {"$ref": f"#/components/schemas/{event}"}
+    return {
+        "summary": "Append events to the log",
+        "requestBody": _content({"oneOf": [one, _array(one)]}),
+        "responses": {"202": {"description": "In the log"}, "400": _error(), "404": _error()},
+    }
+
+
+def _event(schema: EventSchema, required: frozenset[str]) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "description": schema.doc,
+        "properties": {f.name: _field(f, f.name in required) for f in schema.fields},
+        "required": [f.name for f in schema.fields if f.name in required],
+        "additionalProperties": False,
+    }
+
+
+def _field(field: Field, required: bool) -> dict[str, Any]:
+    kind = _KINDS[field.kind]
+    if field.nullable or not required:
+        return {**kind, "type": [kind["type"], "null"]}
+    return kind
+
+
+def _array(items: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "array", "items": items}
+
+
+def _content(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"content": {"application/json": {"schema": schema}}}
+
+
+def _json(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"description": "The answer", **_content(schema)}
+
+
+def _error() -> dict[str, Any]:
+    return {"description": "Refused: the error names the field, what was found, what is allowed"}
+
+
+def _operation(summary: str, properties: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "summary": summary,
+        "responses": {"200": _json({"type": "object", "properties": properties})},
+    }

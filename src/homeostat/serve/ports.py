@@ -1,0 +1,102 @@
+"""What serving needs from its neighbours, as small protocols."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from homeostat.core.errors import HomeostatError
+
+if TYPE_CHECKING:
+    from homeostat.core.store import Reader
+    from homeostat.features.assemble import Features
+    from homeostat.serve.predictions import Predictions
+
+__all__ = [
+    "Broken",
+    "Faults",
+    "Floats",
+    "ModelBroken",
+    "PlansFeatures",
+    "PredictionLog",
+    "ReadsView",
+    "Scores",
+    "Stopwatch",
+]
+
+Floats: TypeAlias = NDArray[np.float64]
+
+Stopwatch: TypeAlias = Callable[[], int]
+"""Monotonic nanoseconds; `time.perf_counter_ns` live, a constant where a replay must repeat."""
+
+Faults: TypeAlias = Callable[[str, Exception], None]
+"""Told which part failed (store, champion, shadow ...) and how, whenever a fallback answers."""
+
+
+class Scores(Protocol):
+    """A loaded model; `homeostat.train.package.Servable` is one."""
+
+    def score(self, features: Features) -> Floats:
+        """Return one score per row, float64[n]; a row's score does not depend on its batch."""
+        ...
+
+    def contributions(self, features: Features) -> Floats:
+        """Return what each feature adds, float64[n, features + 1]; the last column is the base."""
+        ...
+
+
+class PlansFeatures(Protocol):
+    """Puts a model's input together; `homeostat.features.assemble.FeaturePlan` is one."""
+
+    @property
+    def names(self) -> tuple[str, ...]: ...
+
+    def assemble(
+        self, request: Mapping[str, Sequence[object]], views: Mapping[str, Floats]
+    ) -> Features: ...
+
+
+class ReadsView(Protocol):
+    """Reads live values of one view; `homeostat.features.read.ViewReader` is one."""
+
+    def read(
+        self,
+        reader: Reader,
+        keys: Sequence[tuple[object, ...]],
+        at: int,
+        own: Sequence[str | None] | None,
+    ) -> Floats: ...
+
+
+class PredictionLog(Protocol):
+    """Keeps every prediction; `append` may be called from several threads."""
+
+    def append(self, predictions: Predictions) -> None: ...
+
+
+class ModelBroken(HomeostatError):
+    """A model that could not be loaded, or gave no usable score."""
+
+
+class Broken:
+    """Stands in for a model that could not be loaded, so that the declared fallback answers.
+
+    >>> Broken("file is empty").score(None)
+    Traceback (most recent call last):
+        ...
+    homeostat.serve.ports.ModelBroken: file is empty
+    """
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+
+    def score(self, features: object) -> Floats:
+        """Raise `ModelBroken`."""
+        raise ModelBroken(self.reason)
+
+    def contributions(self, features: object) -> Floats:
+        """Raise `ModelBroken`."""
+        raise ModelBroken(self.reason)

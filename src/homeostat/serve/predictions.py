@@ -1,0 +1,163 @@
+"""Predictions as they are logged: columns, one row per answered request."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from homeostat.core.durations import Micros
+
+if TYPE_CHECKING:
+    from homeostat.features.assemble import Features
+
+__all__ = ["ARMS", "Latency", "Predictions", "frame_of", "prediction_schema"]
+
+ARMS = ("champion", "challenger", "previous", "score")
+"""Who may have answered; "score" is the declared default score."""
+
+Request = Mapping[str, Any]
+Floats = NDArray[np.float64]
+LIST = pl.List(pl.Float64())
+_encode = msgspec.json.Encoder().encode
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Microseconds spent on features, on the model, and until the answer was there."""
+
+    features_us: float = 0.0
+    model_us: float = 0.0
+    total_us: float = 0.0
+
+
+@dataclass(slots=True)
+class Predictions:
+    """The answers to requests of one model that were asked together, at one instant `at`.
+
+    Every list has one entry per request. `offsets` is the place in each source's log that the
+    snapshot contained (-1: nothing of it; None: there was no snapshot), `features` what the models
+    were given (no columns where no feature was computed). An empty `degraded` means that nothing
+    failed.
+    """
+
+    model: str
+    at: Micros
+    ids: Sequence[str]
+    request_ids: list[str]
+    requests: Sequence[Request]
+    offsets: Mapping[str, int | None]
+    features: Features
+    arms: list[str]
+    versions: list[int | None]
+    scores: list[float]
+    thresholds: list[float]
+    degraded: list[list[str]]
+    latency: Latency = field(default=Latency())
+    shadow_version: int | None = None
+    shadow_scores: list[float | None] | None = None
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    @property
+    def decisions(self) -> list[bool]:
+        """Whether each score reaches its threshold."""
+        return [s >= t for s, t in zip(self.scores, self.thresholds, strict=True)]
+
+    def frame(self) -> pl.DataFrame:
+        """Return the predictions as rows of the prediction log."""
+        return frame_of([self], tuple(self.offsets))
+
+
+def prediction_schema(sources: Sequence[str]) -> dict[str, pl.DataType]:
+    """Return the columns of the prediction log of a model whose views read `sources`.
+
+    >>> [name for name in prediction_schema(["taps"]) if name.startswith("offset")]
+    ['offset_taps']
+    """
+    text, number = pl.String(), pl.Float64()
+    return {
+        "prediction_id": text,
+        "at": pl.Datetime("us", "UTC"),
+        "request_id": text,
+        "model": text,
+        "version": pl.Int32(),
+        "arm": text,
+        "score": number,
+        "threshold": number,
+        "decision": pl.Boolean(),
+        "degraded": text,
+        **{f"offset_{source}": pl.Int64() for source in sources},
+        "features": LIST,
+        "shadow_version": pl.Int32(),
+        "shadow_score": number,
+        "request": text,
+        "latency_features_us": number,
+        "latency_model_us": number,
+        "latency_total_us": number,
+    }
+
+
+def frame_of(batches: Iterable[Predictions], sources: Sequence[str]) -> pl.DataFrame:
+    """Return many batches of one model as one frame, in their order.
+
+    Args:
+        batches: predictions of one model.
+        sources: the sources of the model's views, for the offset columns.
+
+    Returns:
+        One row per request, in the columns of `prediction_schema`.
+    """
+    kept = list(batches)
+    schema = prediction_schema(sources)
+    if not kept:
+        return pl.DataFrame(schema=schema)
+    sizes = [len(b) for b in kept]
+
+    def rows(name: str) -> list[Any]:
+        return [value for b in kept for value in getattr(b, name)]
+
+    def each(values: Iterable[Any]) -> list[Any]:
+        return [v for v, n in zip(values, sizes, strict=True) for _ in range(n)]
+
+    shadows = [[None] * len(b) if b.shadow_scores is None else b.shadow_scores for b in kept]
+    columns: dict[str, Any] = {
+        "prediction_id": rows("ids"),
+        "at": pl.Series(each(b.at for b in kept), dtype=pl.Int64),
+        "request_id": rows("request_ids"),
+        "model": each(b.model for b in kept),
+        "version": rows("versions"),
+        "arm": rows("arms"),
+        "score": rows("scores"),
+        "threshold": rows("thresholds"),
+        "decision": rows("decisions"),
+        "degraded": [",".join(causes) for causes in rows("degraded")],
+        **{f"offset_{s}": each(b.offsets.get(s) for b in kept) for s in sources},
+        "features": _lists([b.features.matrix for b in kept]),
+        "shadow_version": each(b.shadow_version for b in kept),
+        "shadow_score": [score for scores in shadows for score in scores],
+        "request": [_encode(request).decode() for request in rows("requests")],
+        "latency_features_us": each(b.latency.features_us for b in kept),
+        "latency_model_us": each(b.latency.model_us for b in kept),
+        "latency_total_us": each(b.latency.total_us for b in kept),
+    }
+    return pl.DataFrame(
+        [
+            values.alias(name).cast(schema[name])
+            if isinstance(values, pl.Series)
+            else pl.Series(name, values, dtype=schema[name])
+            for name, values in columns.items()
+        ]
+    )
+
+
+def _lists(matrices: Sequence[Floats]) -> pl.Series:
+    if len({matrix.shape[1] for matrix in matrices}) == 1 and matrices[0].shape[1]:
+        return pl.Series(np.concatenate(matrices)).arr.to_list()
+    return pl.Series([row for matrix in matrices for row in matrix.tolist()], dtype=LIST)

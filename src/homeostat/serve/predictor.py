@@ -1,0 +1,258 @@
+"""The one path from requests to predictions, for the replay and for live serving."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from time import perf_counter_ns
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from homeostat.core.durations import Micros
+from homeostat.declare.deployments import Deployment
+from homeostat.declare.system import System
+from homeostat.features.assemble import Features
+from homeostat.serve.draft import Draft
+from homeostat.serve.lookup import FeatureParts, Lookup, Offsets
+from homeostat.serve.ports import Faults, Stopwatch
+from homeostat.serve.predictions import Latency, Predictions
+from homeostat.serve.routing import Arm, Route
+
+if TYPE_CHECKING:
+    from homeostat.core.store import Reader
+
+__all__ = ["Batch", "Predictor", "Shed"]
+
+Request = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Requests of one model asked together; `began` is the stopwatch when they were received."""
+
+    requests: Sequence[Request]
+    at: Micros
+    ids: Sequence[str]
+    began: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Shed:
+    """Answer from this chain of fallbacks, without trying the model, because of `cause`.
+
+    `late` says that the model was tried and did not answer in time: where the challenger was to
+    answer, it is to blame.
+    """
+
+    cause: str
+    chain: tuple[str, ...]
+    late: bool = False
+
+
+class Predictor:
+    """Looks up features, routes, scores and degrades for one deployed model.
+
+    It holds nothing that changes, so threads may share it. Whatever fails, every request gets the
+    answer that the deployment declares, marked with the cause in `degraded`: store_down,
+    features_broken, model_broken, challenger_broken, overloaded, no_model. A shadowed challenger
+    that fails leaves shadow_broken in the log and touches no answer.
+
+    Args:
+        system: the declarations.
+        deployment: of the model to serve.
+        stopwatch: monotonic nanoseconds; a constant makes a replay repeatable.
+        faults: told of every failure that a fallback covers.
+        parts: the feature plan and readers; by default those of the system.
+    """
+
+    def __init__(
+        self,
+        system: System,
+        deployment: Deployment,
+        *,
+        stopwatch: Stopwatch = perf_counter_ns,
+        faults: Faults = lambda part, error: None,
+        parts: FeatureParts | None = None,
+    ) -> None:
+        model = deployment.model
+        self.model, self.deployment = model, deployment
+        self._lookup = Lookup(system, model, parts, faults)
+        self.sources = self._lookup.sources
+        self._stopwatch, self._faults = stopwatch, faults
+        request = model.label.predicts
+        self._id_field, self._fields = request.event_id, request.schema.names()
+        needs = model.requirements
+        self._threshold = needs.false_positive_cost / (
+            needs.false_positive_cost + needs.false_negative_cost
+        )
+        self._deadline_ns = deployment.deadline_us * 1000
+
+    def predict(
+        self,
+        reader: Reader | None,
+        requests: Sequence[Request],
+        at: Micros,
+        route: Route,
+        ids: Sequence[str],
+    ) -> Predictions:
+        """Answer requests, and let a shadowed challenger score them too.
+
+        Args:
+            reader: one snapshot of the online store; None if there is none.
+            requests: one mapping per request, fields of the label's request event.
+            at: the instant of all of them, microseconds since 1970.
+            route: which versions answer.
+            ids: one prediction id per request.
+
+        Returns:
+            One prediction per request, in their order.
+        """
+        return self.shadow(self.answer(reader, Batch(requests, at, ids), route), route)
+
+    def answer(
+        self, reader: Reader | None, batch: Batch, route: Route, shed: Shed | None = None
+    ) -> Predictions:
+        """Answer requests; `shadow` is left to the caller, who may answer the user before it."""
+        began = self._stopwatch()
+        first = began if batch.began is None else batch.began
+        rows = [{name: request.get(name) for name in self._fields} for request in batch.requests]
+        given = [row[self._id_field] for row in rows]
+        names = [batch.ids[i] if name is None else str(name) for i, name in enumerate(given)]
+        champion = route.champion
+        draft = Draft(len(rows), champion.threshold if champion else self._threshold)
+        offsets: Offsets = dict.fromkeys(self.sources)
+        features, chain = None, ("score",) if shed is None else shed.chain
+        if "previous" in chain or shed is None:
+            features, offsets = self._lookup.find(reader, rows, batch.at, draft)
+        looked_up = self._stopwatch()
+        if shed is not None:
+            draft.mark(range(len(rows)), shed.cause)
+            draft.mark(self._drawn(route, names) if shed.late else [], "challenger_broken")
+        elif features is not None and not self._stops_at_store(offsets):
+            chain = self._route(draft, features, route, names, first)
+        self._fall_back(draft, features, route, chain)
+        done = self._stopwatch()
+        return Predictions(
+            model=self.model.name,
+            at=batch.at,
+            ids=batch.ids,
+            request_ids=names,
+            requests=rows,
+            offsets=offsets,
+            features=_nothing(len(rows)) if features is None else features,
+            arms=draft.arms,
+            versions=draft.versions,
+            scores=draft.scores,
+            thresholds=draft.thresholds,
+            degraded=draft.degraded,
+            latency=Latency(
+                (looked_up - began) / 1000, (done - looked_up) / 1000, (done - first) / 1000
+            ),
+        )
+
+    def shadow(self, predictions: Predictions, route: Route) -> Predictions:
+        """Return the predictions with the shadowed challenger's scores, if there is one."""
+        arm = route.challenger
+        if not route.shadow or arm is None or not predictions.features.matrix.shape[1]:
+            return predictions
+        scores: list[float | None] = [None] * len(predictions)
+        trial = Draft(len(predictions), arm.threshold)
+        broken = self._attempt(trial, "shadow", arm, trial.open(), predictions.features)
+        failed = set(broken)
+        for row, score in enumerate(trial.scores):
+            scores[row] = None if row in failed else score
+        degraded = [
+            [*causes, "shadow_broken"] if row in failed else causes
+            for row, causes in enumerate(predictions.degraded)
+        ]
+        return replace(
+            predictions, degraded=degraded, shadow_version=arm.version, shadow_scores=scores
+        )
+
+    def warm(self, route: Route) -> dict[str, bool]:
+        """Score one row of missing values by every arm, so that the first request finds all loaded.
+
+        Returns:
+            By role, whether the arm gave a score.
+        """
+        features = self._lookup.absent(self._fields)
+        arms = {"champion": route.champion, "challenger": route.challenger,
+                "previous": route.previous}  # fmt: skip
+        return {
+            role: features is not None
+            and not self._attempt(Draft(1, arm.threshold), role, arm, [0], features)
+            for role, arm in arms.items()
+            if arm is not None
+        }
+
+    def _stops_at_store(self, offsets: Offsets) -> bool:
+        return self.deployment.degradation.store_down == "score" and None in offsets.values()
+
+    def _route(
+        self, draft: Draft, features: Features, route: Route, names: list[str], first: int
+    ) -> tuple[str, ...]:
+        """Try the challenger and the champion; return the fallbacks for the rows still open."""
+        declared = self.deployment.degradation
+        drawn = self._drawn(route, names)
+        if self._is_late(first):
+            draft.reopen("overloaded")
+            return declared.overloaded
+        if route.challenger is not None and drawn:
+            failed = self._attempt(draft, "challenger", route.challenger, drawn, features)
+            draft.mark(drawn if self._is_late(first) else failed, "challenger_broken")
+        rows = draft.open()
+        if route.champion is None:
+            draft.mark(rows, "no_model")
+        else:
+            failed = self._attempt(draft, "champion", route.champion, rows, features)
+            draft.mark(failed, "model_broken")
+        if self._is_late(first):
+            draft.reopen("overloaded")
+            return declared.overloaded
+        return declared.model_broken
+
+    def _drawn(self, route: Route, names: list[str]) -> list[int]:
+        if route.challenger is None or route.share <= 0:
+            return []
+        model = self.model.name
+        return [i for i, name in enumerate(names) if route.takes_challenger(model, name)]
+
+    def _is_late(self, first: int) -> bool:
+        return self._stopwatch() - first > self._deadline_ns
+
+    def _fall_back(
+        self, draft: Draft, features: Features | None, route: Route, chain: tuple[str, ...]
+    ) -> None:
+        for step in chain:
+            rows = draft.open()
+            if not rows:
+                return
+            if step == "score":
+                draft.default(rows, self.deployment.degradation.score)
+            elif route.previous is not None and features is not None:
+                self._attempt(draft, "previous", route.previous, rows, features)
+
+    def _attempt(
+        self, draft: Draft, role: str, arm: Arm, rows: list[int], features: Features
+    ) -> list[int]:
+        """Let one arm score rows; return the rows it failed."""
+        if not rows:
+            return []
+        whole = len(rows) == len(features.matrix)
+        try:
+            scores = arm.servable.score(features if whole else _take(features, rows))
+            draft.fill(role, arm, rows, scores)
+        except Exception as broken:  # noqa: BLE001 - a model may fail in any way; one answer
+            self._faults(role, broken)
+            return [row for row in rows if draft.arms[row] != role]
+        return []
+
+
+def _take(features: Features, rows: list[int]) -> Features:
+    picked = {name: [values[i] for i in rows] for name, values in features.categories.items()}
+    return Features(features.matrix[rows], picked)
+
+
+def _nothing(n: int) -> Features:
+    return Features(np.empty((n, 0)), {})

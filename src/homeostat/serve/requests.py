@@ -1,0 +1,276 @@
+"""Reads request bodies: a fast typed decode, and a slow one that says what is wrong where."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from math import isfinite
+from typing import Annotated, Any, TypeAlias
+
+import msgspec
+
+from homeostat.core.errors import HomeostatError, did_you_mean
+from homeostat.declare.models import Model
+from homeostat.declare.schema import EventSchema, Field
+from homeostat.declare.system import System, model_inputs
+
+__all__ = ["Problem", "RequestInvalid", "RequestMalformed", "RequestReader", "required_fields"]
+
+Row: TypeAlias = dict[str, Any]
+
+_WORDS = {
+    "string": "text",
+    "integer": "a whole number of 64 bits",
+    "float": "a finite number",
+    "boolean": "true or false",
+    "timestamp": "an instant with a time zone, such as '2013-07-01T18:30:00Z'",
+}
+_TYPES: dict[str, Any] = {
+    "string": str,
+    "integer": Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)],
+    "float": float,
+    "boolean": bool,
+    "timestamp": Annotated[datetime, msgspec.Meta(tz=True)],
+}
+_EARLIEST, _LATEST = 2, 9998  # years: every time zone of theirs is a UTC instant too
+_SHOWN = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong with a request: where, what was found, what is allowed."""
+
+    field: str
+    found: str
+    allowed: str
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.found}; allowed: {self.allowed}"
+
+
+class RequestMalformed(HomeostatError, ValueError):
+    """A body that is no JSON."""
+
+
+class RequestInvalid(HomeostatError, ValueError):
+    """Requests that do not have the declared fields; `problems` names every one."""
+
+    def __init__(self, where: str, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__(f"{where}: " + "; ".join(map(str, self.problems)) + ".")
+
+
+class RequestReader:
+    """Reads the requests of one model: an object, or {"requests": [...]}.
+
+    Needed are the fields that the model and the keys of its views read; the event id and the
+    clocks may be absent, as the answer brings an id and the present instant. Other fields of the
+    event may be given; unknown ones are refused.
+
+    Args:
+        system: the declarations.
+        model: the model that is asked.
+        limit: the most requests in one body.
+    """
+
+    def __init__(self, system: System, model: Model, *, limit: int = 1000) -> None:
+        source = model.label.predicts
+        self.schema: EventSchema = source.schema
+        self.where, self.limit = f"request to {model.name!r}", limit
+        self.clocks = tuple(c for c in (source.event_time, source.known_time) if c is not None)
+        self.required = required_fields(system, model)
+        self._instants = [f.name for f in self.schema.fields if f.kind == "timestamp"]
+        row = msgspec.defstruct(
+            f"{self.schema.name}Request",
+            [self._member(field) for field in self.schema.fields],
+            forbid_unknown_fields=True,
+            kw_only=True,
+        )
+        rows = Annotated[list[row], msgspec.Meta(min_length=1, max_length=limit)]  # type: ignore[valid-type]
+        many = msgspec.defstruct("Requests", [("requests", rows)], forbid_unknown_fields=True)
+        self._one: msgspec.json.Decoder[Any] = msgspec.json.Decoder(row)
+        self._many: msgspec.json.Decoder[Any] = msgspec.json.Decoder(many)
+
+    def _member(self, field: Field) -> tuple[Any, ...]:
+        kind = _TYPES[field.kind]
+        if field.name in self.required:
+            return (field.name, kind | None if field.nullable else kind)
+        return (field.name, kind | None, None)
+
+    def read(self, body: bytes) -> tuple[list[Row], bool]:
+        """Return the requests, and whether they came as a list.
+
+        Raises:
+            RequestMalformed: the body is no JSON.
+            RequestInvalid: it has other fields than declared.
+        """
+        try:
+            if b'"requests"' in body and not self.schema.has("requests"):
+                listed = self._many.decode(body).requests
+                return [self._row(row) for row in listed], True
+            return [self._row(self._one.decode(body))], False
+        except (msgspec.DecodeError, OverflowError) as refused:
+            rows, is_list = self._explain(body)
+            reason = str(refused)
+        # The slow reader found nothing wrong, as in {"carrier": "requests"}: read row by row.
+        try:
+            return [self._row(self._one.decode(msgspec.json.encode(row))) for row in rows], is_list
+        except (msgspec.DecodeError, OverflowError):
+            problem = Problem("body", reason, "the declared fields")
+            raise RequestInvalid(self.where, [problem]) from None
+
+    def _row(self, decoded: Any) -> Row:
+        row: Row = msgspec.structs.asdict(decoded)
+        for name in self._instants:
+            instant = row[name]
+            if instant is not None:
+                if not _EARLIEST <= instant.year <= _LATEST:
+                    raise OverflowError(name)
+                row[name] = instant.astimezone(UTC)
+        return row
+
+    def _explain(self, body: bytes) -> tuple[list[Any], bool]:
+        found = _parse(body, self.where)
+        is_list = isinstance(found, dict) and "requests" in found
+        is_list = is_list and not self.schema.has("requests")
+        problems: list[Problem] = []
+        rows = [found]
+        if is_list:
+            rows = found["requests"]
+            extra = sorted(set(found) - {"requests"})
+            if extra:
+                problems.append(Problem(extra[0], "beside 'requests'", "nothing beside it"))
+            if not isinstance(rows, list) or not 1 <= len(rows) <= self.limit:
+                shown = f"{len(rows)} of them" if isinstance(rows, list) else _kind(rows)
+                problems.append(Problem("requests", shown, f"a list of 1 to {self.limit}"))
+                rows = []
+        for place, row in enumerate(rows):
+            prefix = f"requests[{place}]." if is_list else ""
+            problems += self._problems(row, prefix)
+        if problems:
+            raise RequestInvalid(self.where, problems[:20])
+        return rows, is_list
+
+    def _problems(self, row: object, prefix: str) -> Iterator[Problem]:
+        names = self.schema.names()
+        if not isinstance(row, dict):
+            allowed = f"an object with the fields {', '.join(names)}"
+            yield Problem(prefix.rstrip(".") or "body", _kind(row), allowed)
+            return
+        for name in row:
+            if name not in names:
+                hint = did_you_mean(name, names).strip()
+                known = f"{hint} Known: {', '.join(names)}" if hint else ", ".join(names)
+                yield Problem(prefix + _clip(name), "an unknown field", known)
+        for field in self.schema.fields:
+            allowed = _WORDS[field.kind] + (", or null" if field.nullable else "")
+            if field.name not in row:
+                if field.name in self.required:
+                    yield Problem(prefix + field.name, "missing", allowed)
+                continue
+            fault = _fault(field, row[field.name], field.name in self.required)
+            if fault:
+                yield Problem(prefix + field.name, fault, allowed)
+
+
+def required_fields(system: System, model: Model) -> frozenset[str]:
+    """Return the request fields without which a model cannot be asked."""
+    source = model.label.predicts
+    needed = {need for need in model_inputs(model) if isinstance(need, str)}
+    for view in system.views_of(model):
+        needed.update(view.entity.keys)
+        if view.exclude_own:
+            needed.add(view.source.event_id)
+    return frozenset(needed - {source.event_id, source.event_time, source.known_time})
+
+
+def _parse(body: bytes, where: str) -> Any:
+    try:
+        return json.loads(body.decode())
+    except UnicodeDecodeError as wrong:
+        raise RequestMalformed(
+            f"{where}: the body is not UTF-8 ({wrong.reason} at byte {wrong.start}); allowed: JSON "
+            "in UTF-8; encode it so."
+        ) from None
+    except (ValueError, RecursionError) as wrong:
+        raise RequestMalformed(
+            f"{where}: the body is no JSON ({_clip(str(wrong))}); allowed: an object, or "
+            '{"requests": [...]}; send JSON.'
+        ) from None
+
+
+def _fault(field: Field, value: object, required: bool) -> str:
+    """Return what is wrong with a value, or nothing; personal values are never repeated."""
+    if value is None:
+        return "" if field.nullable or not required else "null"
+    fault = _FAULTS[field.kind](value)
+    if fault != "value":
+        return fault
+    return _kind(value) if field.is_personal else f"{_kind(value)} {_clip(json.dumps(value))}"
+
+
+def _text_fault(value: object) -> str:
+    if not isinstance(value, str):
+        return "value"
+    return "half a surrogate pair" if any(0xD800 <= ord(c) < 0xE000 for c in value) else ""
+
+
+def _integer_fault(value: object) -> str:
+    if isinstance(value, bool) or not isinstance(value, int):
+        return "value"
+    return "" if -(2**63) <= value < 2**63 else "value"
+
+
+def _float_fault(value: object) -> str:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return "value"
+    try:
+        return "" if isfinite(float(value)) else "not a finite number"
+    except OverflowError:
+        return "not a finite number"
+
+
+def _boolean_fault(value: object) -> str:
+    return "" if isinstance(value, bool) else "value"
+
+
+def _instant_fault(value: object) -> str:
+    if not isinstance(value, str):
+        return "value"
+    try:
+        instant = msgspec.convert(value, _TYPES["timestamp"])
+    except (msgspec.ValidationError, UnicodeEncodeError):
+        return "value"
+    return "" if _EARLIEST <= instant.year <= _LATEST else "value"
+
+
+_FAULTS = {
+    "string": _text_fault,
+    "integer": _integer_fault,
+    "float": _float_fault,
+    "boolean": _boolean_fault,
+    "timestamp": _instant_fault,
+}
+
+
+def _kind(value: object) -> str:
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "a boolean"
+        case int() | float():
+            return "a number"
+        case str():
+            return "text"
+        case list():
+            return "a list"
+        case _:
+            return "an object"
+
+
+def _clip(text: str) -> str:
+    text = text.encode("utf-8", "replace").decode()
+    return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."

@@ -1,0 +1,69 @@
+"""Which version answers which request: a pure function of the request's id."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from homeostat.core.errors import HomeostatError
+from homeostat.core.hashing import unit_interval
+from homeostat.serve.ports import Broken, Faults, Scores
+
+__all__ = ["Arm", "Route", "load_arm"]
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """One loaded version of a model; a score of at least `threshold` is a positive decision."""
+
+    version: int
+    servable: Scores
+    threshold: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """Which versions answer a model's requests at this moment.
+
+    `share` of the requests goes to the challenger; with `shadow` it also scores the others beside
+    the champion, unseen. `previous` is the champion before this one, for the fallback of that
+    name. `salt` names the rollout, so that each rollout draws its own requests.
+    """
+
+    champion: Arm | None = None
+    challenger: Arm | None = None
+    previous: Arm | None = None
+    share: float = 0.0
+    shadow: bool = False
+    salt: str = ""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.share <= 1:
+            raise HomeostatError(f"route: share={self.share}; allowed: 0 to 1; pass a share.")
+
+    def takes_challenger(self, model: str, request_id: str) -> bool:
+        """Return whether the challenger answers this request; the same for the same id.
+
+        >>> Route(share=0.5).takes_challenger("late", "UA1545")
+        False
+        """
+        if self.challenger is None or self.share <= 0:
+            return False
+        return unit_interval(model, request_id, self.salt) < self.share
+
+
+def load_arm(version: int, threshold: float, load: Callable[[], Scores], faults: Faults) -> Arm:
+    """Load a version; one that cannot be loaded becomes an arm that its fallbacks stand in for.
+
+    Args:
+        version: the version in the registry.
+        threshold: the score from which a decision is positive.
+        load: loads the servable model, by whatever means.
+        faults: told of the failure.
+    """
+    try:
+        servable = load()
+    except Exception as broken:  # noqa: BLE001 - any failure to load has one declared answer
+        faults("load", broken)
+        servable = Broken(f"version {version} cannot be loaded: {broken}")
+    return Arm(version, servable, threshold)

@@ -1,0 +1,80 @@
+"""The seam between HTTP and the system behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from threading import Lock
+from typing import Any, Protocol, TypeAlias
+
+from homeostat.serve.answer import Answer, ModelStatus, Readiness, Record
+from homeostat.serve.predictor import Shed
+
+__all__ = ["Ingested", "Request", "Service", "Ticket"]
+
+Request: TypeAlias = dict[str, Any]
+
+
+class Ticket:
+    """One call's right to be answered, once: by the model, or by the fallback at the deadline.
+
+    Args:
+        began: the stopwatch when the call was received.
+        shed: the cause, where the call is answered by fallbacks from the start.
+
+    >>> ticket = Ticket(0)
+    >>> ticket.claim(), ticket.claim()
+    (True, False)
+    """
+
+    __slots__ = ("_lock", "_open", "began", "shed")
+
+    def __init__(self, began: int, shed: Shed | None = None) -> None:
+        self.began, self.shed = began, shed
+        self._open, self._lock = True, Lock()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether nobody has answered yet."""
+        return self._open
+
+    def claim(self) -> bool:
+        """Take the right to answer; True for the first who asks."""
+        with self._lock:
+            mine, self._open = self._open, False
+        return mine
+
+
+@dataclass(frozen=True, slots=True)
+class Ingested:
+    """Events taken into the log: where the first one lies, and how many there are."""
+
+    source: str
+    first_offset: int
+    events: int
+
+
+class Service(Protocol):
+    """What the HTTP application asks of the system behind it."""
+
+    def predict(
+        self, model: str, requests: list[Request], reasons: bool, ticket: Ticket | None = None
+    ) -> list[Answer]:
+        """Answer requests of a model; empty if the ticket was claimed by someone else."""
+        ...
+
+    def ingest(self, source: str, payloads: Sequence[bytes]) -> Ingested:
+        """Append events to the log of a source; they are judged later, by the fold worker."""
+        ...
+
+    def prediction(self, prediction_id: str) -> Record | None:
+        """Return a recent prediction."""
+        ...
+
+    def models(self) -> list[ModelStatus]:
+        """Return which versions are in service."""
+        ...
+
+    def ready(self) -> Readiness:
+        """Return whether requests can be answered."""
+        ...

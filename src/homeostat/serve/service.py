@@ -1,0 +1,248 @@
+"""The models of one system, served in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
+from threading import Lock
+from time import perf_counter_ns
+from typing import TYPE_CHECKING
+
+from msgspec import UNSET, UnsetType
+
+from homeostat.core.clock import Clock, from_micros
+from homeostat.core.errors import HomeostatError, UnknownName
+from homeostat.declare.system import System
+from homeostat.serve.answer import (
+    Answer,
+    ModelStatus,
+    Readiness,
+    Recent,
+    Record,
+    answer_of,
+    record_of,
+)
+from homeostat.serve.explain import Reason, reasons
+from homeostat.serve.metrics import Metrics
+from homeostat.serve.ports import Broken, PredictionLog, Stopwatch
+from homeostat.serve.predictions import Predictions
+from homeostat.serve.predictor import Batch, Predictor, Shed
+from homeostat.serve.routing import Arm, Route
+from homeostat.serve.seam import Ingested, Request, Ticket
+
+if TYPE_CHECKING:
+    from homeostat.core.store import Reader, Store
+
+__all__ = ["LocalService", "ServiceParts"]
+
+Ingest = Callable[[str, Sequence[bytes]], Ingested]
+
+
+def _no_ingest(source: str, payloads: Sequence[bytes]) -> Ingested:
+    raise HomeostatError(
+        f"event source {source!r}: this service takes no events; allowed: predictions only; send "
+        "the events to a service that was started with a log."
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceParts:
+    """What a `LocalService` is wired from.
+
+    `routes` says which versions answer a model now; `ids` gives a new prediction id; `log` keeps
+    every prediction and must not wait for slow disks; `ingest` appends events to the log.
+    """
+
+    system: System
+    predictors: Mapping[str, Predictor]
+    routes: Callable[[str], Route]
+    store: Store | None
+    clock: Clock
+    ids: Callable[[], str]
+    log: PredictionLog
+    metrics: Metrics
+    ingest: Ingest = _no_ingest
+    stopwatch: Stopwatch = perf_counter_ns
+    recent: Recent = field(default_factory=Recent)
+    max_shadows: int = 64
+
+
+class LocalService:
+    """Serves the models of one system in this process; safe to call from many threads.
+
+    A shadowed challenger scores on a thread of its own after the user has the answer; where it
+    cannot keep up, predictions are logged without its score, marked shadow_skipped.
+    """
+
+    def __init__(self, parts: ServiceParts) -> None:
+        self._parts = parts
+        self._shadows = ThreadPoolExecutor(1, "homeostat-shadow")
+        self._waiting, self._lock = 0, Lock()
+
+    def predict(
+        self, model: str, requests: list[Request], reasons: bool = False,
+        ticket: Ticket | None = None,
+    ) -> list[Answer]:  # fmt: skip
+        """Answer requests at the present instant, log them, and let the challenger shadow them.
+
+        Args:
+            model: the name of a deployed model.
+            requests: fields of the label's request event; absent clocks are the present instant.
+            reasons: whether to say which features moved the scores.
+            ticket: the call's right to answer, where a deadline also holds it.
+
+        Returns:
+            One answer per request, in their order; empty if the ticket was claimed before.
+        """
+        parts = self._parts
+        if ticket is not None and not ticket.is_open:
+            return []
+        predictor = self._predictor(model)
+        shed = None if ticket is None else ticket.shed
+        began = None if ticket is None else ticket.began
+        at = parts.clock.now()
+        rows = self._completed(predictor, requests, at)
+        batch = Batch(rows, at, [parts.ids() for _ in rows], began)
+        route = parts.routes(model)
+        predictions = self._answered(predictor, batch, route, shed)
+        if ticket is not None and not ticket.claim():
+            return []
+        said: list[list[Reason] | UnsetType] = [UNSET] * len(rows)
+        if reasons:
+            said = [*self._reasons(predictor, predictions, route)]
+        parts.recent.keep(predictions)
+        parts.metrics.predicted(predictions)
+        answers = [answer_of(predictions, row, why) for row, why in enumerate(said)]
+        self._record(predictor, predictions, route)
+        return answers
+
+    def ingest(self, source: str, payloads: Sequence[bytes]) -> Ingested:
+        """Append events to the log of a declared source."""
+        self._parts.system.source(source)
+        return self._parts.ingest(source, payloads)
+
+    def prediction(self, prediction_id: str) -> Record | None:
+        """Return a recent prediction, its personal fields masked."""
+        found = self._parts.recent.find(prediction_id)
+        if found is None:
+            return None
+        model = self._parts.system.model(found[0].model)
+        masked = {f.name: f.is_personal for f in model.label.predicts.schema.fields}
+        return record_of(found, model.feature_names(), masked)
+
+    def models(self) -> list[ModelStatus]:
+        """Return which versions are in service, in order of their models' names."""
+        routes = {name: self._parts.routes(name) for name in sorted(self._parts.predictors)}
+        return [_status(name, route) for name, route in routes.items()]
+
+    def ready(self) -> Readiness:
+        """Return ready, with a note for everything that a fallback stands in for."""
+        notes = [
+            f"{status.model}: {what}"
+            for status in self.models()
+            for what in (
+                *(["no champion"] if status.champion is None else []),
+                *(f"{role} cannot be loaded" for role in status.broken),
+            )
+        ]
+        if self._parts.store is None:
+            notes.append("no feature store")
+        return Readiness(True, notes)
+
+    def warm(self) -> dict[str, dict[str, bool]]:
+        """Score one row by every arm of every model; returns which arms gave a score."""
+        predictors = self._parts.predictors
+        return {m: p.warm(self._parts.routes(m)) for m, p in predictors.items()}
+
+    def close(self) -> None:
+        """Wait until every shadowed prediction is scored and logged."""
+        self._shadows.shutdown(wait=True)
+
+    def _predictor(self, model: str) -> Predictor:
+        found = self._parts.predictors.get(model)
+        if found is None:
+            known = tuple(self._parts.predictors)
+            raise UnknownName("deployed model", model, known, f"system {self._parts.system.name!r}")
+        return found
+
+    def _completed(self, predictor: Predictor, requests: list[Request], at: int) -> list[Request]:
+        source = predictor.model.label.predicts
+        now = from_micros(at)
+        clocks = [c for c in (source.event_time, source.known_time) if c is not None]
+        absent = dict.fromkeys(clocks, now)
+        return [
+            {**request, **{c: now for c in absent if request.get(c) is None}}
+            for request in requests
+        ]
+
+    def _answered(
+        self, predictor: Predictor, batch: Batch, route: Route, shed: Shed | None
+    ) -> Predictions:
+        store = self._parts.store
+        opened: AbstractContextManager[Reader | None] = nullcontext()
+        if store is not None and (shed is None or "previous" in shed.chain):
+            try:
+                opened = store.reader()
+                with opened as reader:
+                    return predictor.answer(reader, batch, route, shed)
+            except Exception as broken:  # noqa: BLE001 - a store may fail in any way; one answer
+                self._parts.metrics.fault("store", broken)
+        return predictor.answer(None, batch, route, shed)
+
+    def _reasons(
+        self, predictor: Predictor, predictions: Predictions, route: Route
+    ) -> list[list[Reason]]:
+        said: list[list[Reason]] = [[] for _ in predictions.arms]
+        names = predictor.model.feature_names()
+        for role in sorted(set(predictions.arms) - {"score"}):
+            rows = [row for row, arm in enumerate(predictions.arms) if arm == role]
+            arm: Arm = getattr(route, role)
+            try:
+                parts = arm.servable.contributions(predictions.features)
+                for row in rows:
+                    said[row] = reasons(names, predictions.features, row, parts)
+            except Exception as broken:  # noqa: BLE001 - an answer stands without its reasons
+                self._parts.metrics.fault("reasons", broken)
+                for row in rows:
+                    predictions.degraded[row].append("reasons_broken")
+        return said
+
+    def _record(self, predictor: Predictor, predictions: Predictions, route: Route) -> None:
+        if not route.shadow or route.challenger is None:
+            self._append(predictions)
+            return
+        with self._lock:
+            room = self._waiting < self._parts.max_shadows
+            self._waiting += room
+        if not room:
+            marked = [[*causes, "shadow_skipped"] for causes in predictions.degraded]
+            self._append(replace(predictions, degraded=marked))
+            return
+        self._shadows.submit(self._shadowed, predictor, predictions, route)
+
+    def _shadowed(self, predictor: Predictor, predictions: Predictions, route: Route) -> None:
+        try:
+            self._append(predictor.shadow(predictions, route))
+        finally:
+            with self._lock:
+                self._waiting -= 1
+
+    def _append(self, predictions: Predictions) -> None:
+        try:
+            self._parts.log.append(predictions)
+        except Exception as broken:  # noqa: BLE001 - users are answered though the log is down
+            self._parts.metrics.fault("log", broken)
+
+
+def _status(model: str, route: Route) -> ModelStatus:
+    arms = {role: getattr(route, role) for role in ("champion", "challenger", "previous")}
+    versions = {role: None if arm is None else arm.version for role, arm in arms.items()}
+    return ModelStatus(
+        model=model,
+        **versions,
+        share=route.share if route.challenger is not None else 0.0,
+        shadow=route.shadow and route.challenger is not None,
+        broken=[r for r, arm in arms.items() if arm and isinstance(arm.servable, Broken)],
+    )

@@ -1,0 +1,1 @@
+"""Oracles, generators, stores in memory and conformance suites that users may run."""

@@ -1,0 +1,93 @@
+"""The intake in plain Python, one record at a time: obviously right, and slow."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from homeostat.core.clock import to_micros
+from homeostat.core.durations import Micros
+from homeostat.declare.schema import Field
+from homeostat.declare.sources import EventSource
+
+__all__ = ["Outcome", "expected_outcomes"]
+
+_RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,6})?([Zz]|[+-]\d\d:\d\d)")
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What the record at `offset` becomes: "accepted", "duplicate", or the reason it is refused."""
+
+    offset: int
+    verdict: str
+    event_time: Micros | None = None
+    is_too_late: bool = False
+
+
+def expected_outcomes(
+    source: EventSource, records: Iterable[tuple[int, Micros, bytes]]
+) -> list[Outcome]:
+    """Return the outcome of every (offset, known time, payload), read from the first on.
+
+    Payloads are valid UTF-8; instants have at most microseconds.
+    """
+    first: dict[str, str] = {}
+    return [_outcome(source, first, *record) for record in records]
+
+
+def _outcome(
+    source: EventSource, first: dict[str, str], offset: int, known: Micros, payload: bytes
+) -> Outcome:
+    try:
+        event = json.loads(payload)
+        json.dumps(event, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
+        return Outcome(offset, "malformed")
+    if not isinstance(event, dict):
+        return Outcome(offset, "malformed")
+    values: dict[str, Any] = {}
+    for field in source.schema.fields:
+        value = event.get(field.name)
+        if isinstance(value, float) and not math.isfinite(value):
+            return Outcome(offset, f"not_finite:{field.name}")
+        if value is None and not field.nullable:
+            return Outcome(offset, f"missing_field:{field.name}")
+        try:
+            values[field.name] = None if value is None else _typed(field, value)
+        except (ValueError, OverflowError):
+            return Outcome(offset, f"invalid_field:{field.name}")
+    event_time: Micros = values[source.event_time]
+    event_id = str(values[source.event_id])
+    if event_time > known + source.clock_skew_us:
+        return Outcome(offset, "future")
+    if event_id == "":
+        return Outcome(offset, f"invalid_field:{source.event_id}")
+    content = repr(values)
+    if event_id in first:
+        return Outcome(offset, "duplicate" if first[event_id] == content else "conflict")
+    first[event_id] = content
+    too_late = known - event_time > source.lateness_us
+    return Outcome(offset, "accepted", min(event_time, known), too_late)
+
+
+def _typed(field: Field, value: Any) -> Any:
+    """Return the value in the field's type; raise `ValueError` if it is none of it."""
+    if field.kind == "boolean" and isinstance(value, bool):
+        return value
+    if field.kind == "string" and isinstance(value, str):
+        return value
+    if field.kind == "timestamp" and isinstance(value, str) and _RFC3339.fullmatch(value):
+        return to_micros(datetime.fromisoformat(value.upper()).astimezone(UTC))
+    if field.kind == "float" and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if field.kind == "integer" and isinstance(value, int) and not isinstance(value, bool):
+        if not -(2**63) <= value < 2**63:
+            raise ValueError(field.name)
+        return value
+    raise ValueError(field.name)

@@ -1,0 +1,174 @@
+"""The meaning of a feature value, read directly from its formula: plain Python, no array, no tile.
+
+    value(e, t) = finalize(events i with k_i = e, known_i < t, floor_h(t - W) <= time_i)
+
+It is slow and meant to be believed on sight; every fast path is compared with it, bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from fractions import Fraction
+from math import nan, sqrt
+from typing import Any
+
+from homeostat.core.clock import to_micros
+from homeostat.core.durations import Micros
+from homeostat.declare.aggregations import FeatureSpec
+from homeostat.declare.expressions import Expression
+from homeostat.declare.views import FeatureView
+
+__all__ = ["evaluate", "feature_value", "feature_values"]
+
+Event = Mapping[str, Any]
+"""One row of an events frame, instants as aware datetimes."""
+
+BINARY: dict[str, Callable[[Any, Any], Any]] = {
+    "add": lambda a, b: a + b,
+    "subtract": lambda a, b: a - b,
+    "multiply": lambda a, b: a * b,
+    "divide": lambda a, b: a / b if b != 0 else None,
+    "equal": lambda a, b: a == b,
+    "not_equal": lambda a, b: a != b,
+    "less": lambda a, b: a < b,
+    "less_equal": lambda a, b: a <= b,
+    "greater": lambda a, b: a > b,
+    "greater_equal": lambda a, b: a >= b,
+}
+
+
+def evaluate(expression: Expression, event: Event) -> Any:
+    """Return the value of an expression for one event; None is missing.
+
+    >>> from homeostat.declare.expressions import col
+    >>> evaluate((col("delay") > 15).expression, {"delay": None}) is None
+    True
+    """
+    operation, arguments = expression.operation, expression.arguments
+    if operation == "column":
+        return event[arguments[0]]
+    if operation == "literal":
+        return arguments[0]
+    values = [evaluate(argument, event) for argument in arguments]
+    if operation == "is_null":
+        return values[0] is None
+    if operation == "not":
+        return None if values[0] is None else not values[0]
+    if operation == "and":
+        return False if False in values else None if None in values else True
+    if operation == "or":
+        return True if True in values else None if None in values else False
+    if operation == "is_in":
+        value, *candidates = values
+        if value is not None and any(value == c for c in candidates if c is not None):
+            return True
+        return None if candidates and (value is None or None in candidates) else False
+    return None if None in values else BINARY[operation](*values)
+
+
+def feature_values(
+    view: FeatureView,
+    events: Sequence[Event],
+    key: tuple[Any, ...],
+    at: Micros,
+    *,
+    own: str | None = None,
+    offset: int | None = None,
+) -> list[float]:
+    """Return every feature of `view` for one entity at one instant."""
+    return [
+        feature_value(view, spec, events, key, at, own=own, offset=offset)
+        for spec in view.features()
+    ]
+
+
+def feature_value(
+    view: FeatureView,
+    spec: FeatureSpec,
+    events: Sequence[Event],
+    key: tuple[Any, ...],
+    at: Micros,
+    *,
+    own: str | None = None,
+    offset: int | None = None,
+) -> float:
+    """Return one feature; `offset` replaces "known before `at`" by "at or before this place".
+
+    Negative zero is zero.
+    """
+    window = [
+        event
+        for event in events
+        if _is_counted(view, event, key)
+        and _is_visible(event, at, offset)
+        and _is_inside(spec, event, at)
+        and not (view.exclude_own and event["_id"] == own)
+    ]
+    window.sort(key=lambda event: (event["_event_time"], event["_tie"]))
+    answers = [True if spec.where is None else evaluate(spec.where, event) for event in window]
+    if spec.operation == "share":
+        known = [answer for answer in answers if answer is not None]
+        return sum(known) / len(known) if known else nan
+    chosen = [event for event, answer in zip(window, answers, strict=True) if answer]
+    if spec.operation == "count":
+        return float(len(chosen))
+    if spec.operation == "time_since_last":
+        return (at - to_micros(chosen[-1]["_event_time"])) / 1e6 if chosen else nan
+    column = str(spec.column)
+    return _of_values(spec.operation, [e[column] + 0 for e in chosen if e[column] is not None])
+
+
+def _is_counted(view: FeatureView, event: Event, key: tuple[Any, ...]) -> bool:
+    found = tuple(event[part] for part in view.entity.keys)
+    missing = any(part is None or part != part for part in (*found, *key))
+    if missing or event["_too_late"] or found != key:
+        return False
+    return view.condition is None or evaluate(view.condition, event) is True
+
+
+def _is_visible(event: Event, at: Micros, offset: int | None) -> bool:
+    if offset is not None:
+        return bool(event["_offset"] <= offset)
+    return to_micros(event["_known_time"]) < at
+
+
+def _is_inside(spec: FeatureSpec, event: Event, at: Micros) -> bool:
+    if spec.window is None:
+        return True
+    tail = at - spec.window
+    if spec.hop:
+        tail -= tail % spec.hop
+    return to_micros(event["_event_time"]) >= tail
+
+
+def _of_values(operation: str, values: list[Any]) -> float:
+    if not values:
+        return nan
+    if operation == "first":
+        return float(values[0])
+    if operation == "last":
+        return float(values[-1])
+    if operation == "min":
+        return float(min(values))
+    if operation == "max":
+        return float(max(values))
+    total = _exact(values)
+    if operation == "sum":
+        return float(total)
+    if operation == "mean":
+        return float(total) / len(values)
+    squares = _exact([float(value) * float(value) for value in values])
+    count = len(values)
+    variance = float(max((count * squares - total * total) / (count * count), Fraction(0)))
+    return variance if operation == "variance" else sqrt(variance)
+
+
+def _exact(values: list[Any]) -> Fraction:
+    return sum((_rounded_below(value) for value in values), Fraction(0))
+
+
+def _rounded_below(value: float) -> Fraction:
+    """A float64 below 2^-22 is first rounded to a multiple of 2^-74, ties to even."""
+    if isinstance(value, float) and abs(value) < 2.0**-22:
+        return Fraction(round(Fraction(value) * 2**74), 2**74)
+    return Fraction(value)

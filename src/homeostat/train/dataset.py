@@ -1,0 +1,162 @@
+"""The rows a model learns from: requests whose label is final, divided by time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from homeostat.aggregate.expressions import to_polars
+from homeostat.core.clock import from_micros
+from homeostat.core.durations import Micros
+from homeostat.core.errors import HomeostatError
+from homeostat.declare.models import Label, Model
+from homeostat.features.assemble import Features
+
+__all__ = ["Rows", "Sample", "TrainingRefused", "labelled", "split"]
+
+_KEY, _FINAL_AT, _ROW = "_key", "_final_at", "_row"
+
+
+class TrainingRefused(HomeostatError):
+    """There is nothing sound to learn from."""
+
+    def __init__(self, where: str, found: str, allowed: str, next_step: str) -> None:
+        self.where, self.found, self.allowed, self.next_step = where, found, allowed, next_step
+        super().__init__(f"{where}: {found}; allowed: {allowed}; {next_step}.")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sample:
+    """Features and the truth about them: n rows in both."""
+
+    features: Features
+    labels: NDArray[np.bool_]
+
+    def __post_init__(self) -> None:
+        if self.labels.dtype != np.bool_ or self.labels.shape != (len(self.features.matrix),):
+            raise TrainingRefused(
+                "sample",
+                f"{len(self.features.matrix)} rows of features, labels "
+                f"{self.labels.dtype}{list(self.labels.shape)}",
+                "one boolean label per row",
+                "take both from the same labelled rows",
+            )
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rows:
+    """The labelled rows in three parts, oldest first: train < validation < test by `at`."""
+
+    train: pl.DataFrame
+    validation: pl.DataFrame
+    test: pl.DataFrame
+
+
+def labelled(
+    label: Label, requests: pl.DataFrame, outcomes: pl.DataFrame, until: Micros
+) -> pl.DataFrame:
+    """Return the requests whose label is final at `until`, each with its label.
+
+    A request of instant `at` is final once `at + delay < until`: then every outcome that may count
+    was known before `until`, and the label never changes again. An outcome counts if it has the
+    request's `join_on`, is known at `at + delay` or before, and has a value; of several, the one
+    known last counts (ties: the larger offset). Where none counts, the label is
+    `when_absent`, and the row is left out if that is None.
+
+    Args:
+        label: the declared label.
+        requests: events frame of `label.predicts`.
+        outcomes: events frame of `label.outcome`.
+        until: the instant of training, in microseconds; nothing known then or later is used.
+
+    Returns:
+        The final requests in their order, with their columns and `at` (the request's known time),
+        `label` (Boolean) and `label_known_time` (missing where no outcome counted).
+    """
+    final = requests.filter(_micros("_known_time") < until - label.delay_us).with_columns(
+        pl.col("_known_time").alias("at")
+    )
+    truths = (
+        outcomes.select(
+            pl.col(label.join_on).alias(_KEY),
+            pl.col("_known_time").alias("label_known_time"),
+            to_polars(label.expression).cast(pl.Boolean).alias("label"),
+            "_offset",
+        )
+        .filter(pl.col("label").is_not_null() & pl.col(_KEY).is_not_null())
+        .sort("label_known_time", "_offset")
+        .drop("_offset")
+    )
+    found = (
+        final.select(
+            pl.col(label.join_on).alias(_KEY),
+            (pl.col("at") + pl.duration(microseconds=label.delay_us)).alias(_FINAL_AT),
+        )
+        .with_row_index(_ROW)
+        .sort(_FINAL_AT, _ROW)
+        .join_asof(
+            truths,
+            left_on=_FINAL_AT,
+            right_on="label_known_time",
+            by=_KEY,
+            strategy="backward",
+            coalesce=False,
+            check_sortedness=False,  # sorted above; Polars cannot check it within keys
+        )
+        .sort(_ROW)
+        .select(
+            pl.col("label").fill_null(pl.lit(label.when_absent, pl.Boolean)), "label_known_time"
+        )
+    )
+    return final.hstack(found).filter(pl.col("label").is_not_null())
+
+
+def split(model: Model, rows: pl.DataFrame, until: Micros) -> Rows:
+    """Divide labelled rows by time, as `model.split` declares.
+
+    With `end = until - label delay`, the first instant without a final label: the test part is
+    `[end - test, end)`, validation the span before it, training everything earlier that is within
+    `[end - history, ...)`. Each part begins at its first instant and excludes its last.
+
+    Args:
+        model: the declared model.
+        rows: what `labelled` returned, with `at`.
+        until: the instant of training, in microseconds.
+
+    Returns:
+        The three parts, rows in their order; the test part never overlaps the others.
+    """
+    validation, test, history = model.split.spans_us
+    end = until - model.label.delay_us
+    first_test, first_validation = end - test, end - test - validation
+    at = _micros("at")
+    recent = rows if history is None else rows.filter(at >= end - history)
+    return Rows(
+        train=recent.filter(at < first_validation),
+        validation=recent.filter((at >= first_validation) & (at < first_test)),
+        test=recent.filter((at >= first_test) & (at < end)),
+    )
+
+
+def describe_span(rows: pl.DataFrame) -> dict[str, str | int | None]:
+    """Return the number of rows and their first and last instant, for a package's lineage."""
+    first, last = (
+        rows.select(at=pl.col("at").dt.epoch("us")).select(
+            pl.col("at").min().alias("first"), pl.col("at").max().alias("last")
+        )
+    ).row(0)
+    return {
+        "rows": len(rows),
+        "first": None if first is None else from_micros(first).isoformat(),
+        "last": None if last is None else from_micros(last).isoformat(),
+    }
+
+
+def _micros(column: str) -> pl.Expr:
+    return pl.col(column).dt.epoch("us")

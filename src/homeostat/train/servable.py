@@ -1,0 +1,64 @@
+"""A package loaded for scoring: one code path for replay, server and evaluation."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from homeostat.core.errors import HomeostatError
+from homeostat.features.assemble import Features
+from homeostat.train.encoding import encode
+from homeostat.train.openmp import wait_without_spinning
+from homeostat.train.package import Package
+from homeostat.train.scoring import Scorer
+
+__all__ = ["ExplanationRefused", "Servable"]
+
+Floats = NDArray[np.float64]
+
+
+class ExplanationRefused(HomeostatError):
+    """The model has no exact contributions."""
+
+
+class Servable:
+    """Scores features with a package's graph; a row's score does not depend on its batch."""
+
+    def __init__(self, package: Package) -> None:
+        self.package = package
+        self.names = package.features
+        self._encodings = package.encodings
+        self._scorer = Scorer(package.graph)
+
+    def score(self, features: Features) -> Floats:
+        """Return one score per row, float64 (n,)."""
+        return self._scorer.score(encode(features, self.names, self._encodings))
+
+    def contributions(self, features: Features) -> Floats:
+        """Return what each feature added to the score's log-odds, float64 (n, F + 1).
+
+        The last column is the base value; a row adds up to the log-odds of its score (TreeSHAP).
+
+        Raises:
+            ExplanationRefused: the estimator is not LightGBM's.
+        """
+        matrix = encode(features, self.names, self._encodings)
+        if not len(matrix):
+            return np.empty((0, len(self.names) + 1))
+        found = self._booster.predict(matrix, pred_contrib=True, num_threads=1)
+        return np.asarray(found, np.float64)
+
+    @cached_property
+    def _booster(self) -> Any:
+        if self.package.native is None:
+            raise ExplanationRefused(
+                f"model {self.package.name!r}: its estimator has no tree contributions; allowed: "
+                "lightgbm estimators; declare one, or explain=False."
+            )
+        wait_without_spinning()
+        import lightgbm
+
+        return lightgbm.Booster(model_str=self.package.native)

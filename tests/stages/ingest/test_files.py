@@ -1,0 +1,207 @@
+"""Files and frames arrive as the events they hold, known when the source says."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import homeostat as hs
+from homeostat.ingest.files import FileInvalid, payloads_of
+from homeostat.ingest.intake import Intake, Taken
+from homeostat.ingest.log import LogBatch
+from homeostat.testing.memory_store import MemoryStore
+
+
+class Sale(hs.Event):
+    sale: str
+    at: hs.Timestamp
+    amount: float
+    items: int | None
+    refund: bool | None
+    booked_at: hs.Timestamp | None
+
+
+sales = hs.EventSource("sales", Sale, event_id="sale", event_time="at", delay="1h", lateness="9d")
+SECONDS = 1_000_000
+HOUR = 3_600 * SECONDS
+
+
+def instant(second: int) -> datetime:
+    return datetime.fromtimestamp(second, tz=UTC)
+
+
+def rows(*seconds: int) -> list[dict[str, Any]]:
+    return [
+        {"sale": f"s{i}", "at": instant(second), "amount": i / 3, "items": i, "refund": i % 2 == 0,
+         "booked_at": None if i else instant(second)}
+        for i, second in enumerate(seconds)
+    ]  # fmt: skip
+
+
+def all_of(data: object, known_time: int | str | None = None) -> tuple[list[int], list[bytes]]:
+    known: list[int] = []
+    payloads: list[bytes] = []
+    for instants, some in payloads_of(sales, data, known_time):
+        known += instants.tolist()
+        payloads += some
+    return known, payloads
+
+
+def taken_from(data: object, known_time: int | str | None = None) -> Taken:
+    known, payloads = all_of(data, known_time)
+    batch = LogBatch("sales", np.arange(len(known)), np.array(known, dtype=np.int64), payloads)
+    with MemoryStore().writer() as seen:
+        return Intake(sales).take(batch, seen)
+
+
+def write(path: Path, frame: pl.DataFrame) -> Path:
+    text = frame.with_columns(pl.col("at", "booked_at").dt.strftime("%Y-%m-%dT%H:%M:%S%.fZ"))
+    name = path.name.removesuffix(".gz")
+    if name.endswith(".csv"):
+        text.write_csv(path.with_name(name))
+    elif name.endswith(".parquet"):
+        frame.write_parquet(path.with_name(name))
+    elif name.endswith(".arrow"):
+        frame.write_ipc(path.with_name(name))
+    else:
+        text.write_ndjson(path.with_name(name))
+    if path.suffix == ".gz":
+        path.write_bytes(gzip.compress(path.with_name(name).read_bytes()))
+    return path
+
+
+@pytest.mark.parametrize(
+    "name", ["x.csv", "x.csv.gz", "x.ndjson", "x.jsonl.gz", "x.parquet", "x.arrow"]
+)
+def test_every_format_brings_the_same_events(tmp_path: Path, name: str) -> None:
+    frame = pl.DataFrame(rows(30, 10, 20), schema_overrides={"booked_at": pl.Datetime("us", "UTC")})
+    expected = taken_from(frame)
+    assert expected.events.select(frame.columns).equals(frame[[1, 2, 0]])
+    assert expected.events["_known_time"].dt.epoch("us").to_list() == [
+        second * SECONDS + HOUR for second in (10, 20, 30)
+    ]
+    found = taken_from(write(tmp_path / name, frame))
+    assert found.events.equals(expected.events)
+    assert not found.rejected
+
+
+def test_other_frames_are_taken_through_arrow() -> None:
+    frame = pl.DataFrame(rows(1, 2))
+    assert taken_from(frame.to_arrow()).events.equals(taken_from(frame).events)
+    with pytest.raises(FileInvalid, match="a dict; allowed: a path, a Polars frame"):
+        all_of({"sale": ["a"]})
+
+
+def test_the_known_time_can_be_given() -> None:
+    frame = pl.DataFrame(rows(2, 1)).with_columns(learned=pl.Series([instant(5), instant(9)]))
+    assert all_of(frame, 77)[0] == [77, 77]
+    assert all_of(frame, "learned")[0] == [5 * SECONDS, 9 * SECONDS]
+    assert b"learned" not in b"".join(all_of(frame)[1]), "fields the event lacks are left out"
+    with pytest.raises(FileInvalid, match="known_time='lerned' is no column"):
+        all_of(frame, "lerned")
+
+
+def test_a_declared_known_time_field_is_used() -> None:
+    booked = hs.EventSource("sales", Sale, event_id="sale", event_time="at", known_time="at")
+    known = [k.tolist() for k, _ in payloads_of(booked, pl.DataFrame(rows(3)))]
+    assert known == [[3 * SECONDS]]
+
+
+def test_a_row_without_a_clock_takes_the_one_before(tmp_path: Path) -> None:
+    path = tmp_path / "x.ndjson"
+    good = '{"sale":"%s","at":"1970-01-01T00:00:%02dZ","amount":1}'
+    path.write_text("\n".join([good % ("a", 4), "{broken", "", good % ("b", 2), "[]"]))
+    known, payloads = all_of(path)
+    assert [k - HOUR for k in known] == [2 * SECONDS, 2 * SECONDS, 4 * SECONDS, 4 * SECONDS]
+    assert [payload[:2] for payload in payloads] == [b'{"', b"[]", b'{"', b"{b"]
+    path.write_text("nothing\nat all")
+    assert all_of(path)[0] == [0, 0]
+    path.write_text("")
+    assert all_of(path) == ([], [])
+
+
+def test_text_that_is_no_number_reaches_quarantine_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text(
+        "sale,at,amount,items,refund,booked_at\n"
+        "a,1970-01-01T00:00:00Z, 1.5 ,2,TRUE,\n"
+        "b,1970-01-01T00:00:00Z,many,2,no,\n"
+        "c,1970-01-01T00:00:00Z,1,2.5,,\n"
+        "d,1970-01-01T00:00:00Z,1,2,perhaps,\n"
+        "e,1970-01-01T00:00:00Z,,2,,\n"
+        "f,1970-01-01 00:00:00,1,2,,\n"
+        "g,1970-01-01T00:00:00Z,1,,,\n"
+    )
+    taken = taken_from(path)
+    assert taken.events.select("sale", "amount", "items", "refund").rows() == [
+        ("a", 1.5, 2, True), ("g", 1.0, None, None),
+    ]  # fmt: skip
+    assert [letter.reason for letter in taken.rejected] == [
+        "invalid_field:amount", "invalid_field:items", "invalid_field:refund",
+        "missing_field:amount", "invalid_field:at",
+    ]  # fmt: skip
+    assert json.loads(taken.rejected[0].payload)["amount"] == "many"
+
+
+def test_missing_is_missing_and_infinite_is_refused() -> None:
+    frame = pl.DataFrame(rows(1, 2, 3)).with_columns(
+        amount=pl.Series([1.0, float("inf"), float("nan")]),
+        items=pl.Series([float("nan"), 2.0, 2.0]),
+    )
+    taken = taken_from(frame)
+    assert taken.events["items"].to_list() == [None]
+    assert [letter.reason for letter in taken.rejected] == [
+        "not_finite:amount", "missing_field:amount"
+    ]  # fmt: skip
+
+
+def test_whole_mistakes_are_said_at_once(tmp_path: Path) -> None:
+    frame = pl.DataFrame(rows(1))
+    with pytest.raises(FileInvalid, match=r"no column 'amount'. Did you mean 'amuont'\?"):
+        all_of(frame.rename({"amount": "amuont"}))
+    with pytest.raises(FileInvalid, match="'at' has instants without a time zone"):
+        all_of(frame.with_columns(pl.col("at").dt.replace_time_zone(None)))
+    with pytest.raises(FileInvalid, match="'sale' is Binary; allowed: a string"):
+        all_of(frame.with_columns(pl.col("sale").cast(pl.Binary)))
+    with pytest.raises(FileInvalid, match=r"file 'x.xlsx'; allowed: .csv, .tsv"):
+        all_of(tmp_path / "x.xlsx")
+    (tmp_path / "x.parquet").write_bytes(b"not parquet at all")
+    with pytest.raises(FileInvalid, match=r"x.parquet: .*allowed: a parquet file"):
+        all_of(tmp_path / "x.parquet")
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    values=st.lists(
+        st.tuples(
+            st.text(min_size=1, max_size=8),
+            st.floats(allow_nan=False, allow_infinity=False),
+            st.none() | st.integers(-(2**63), 2**63 - 1),
+            st.none() | st.booleans(),
+            st.datetimes(min_value=datetime(1700, 1, 1), max_value=datetime(2200, 1, 1)),  # noqa: DTZ001
+        ),
+        max_size=8,
+        unique_by=lambda value: value[0],
+    )
+)
+def test_any_frame_comes_through_unchanged(values: list[tuple[Any, ...]]) -> None:
+    frame = pl.DataFrame(
+        [(*value[:4], value[4].replace(tzinfo=UTC), None) for value in values],
+        schema={
+            "sale": pl.String, "amount": pl.Float64, "items": pl.Int64, "refund": pl.Boolean,
+            "at": pl.Datetime("us", "UTC"), "booked_at": pl.Datetime("us", "UTC"),
+        },
+        orient="row",
+    ).sort("at", maintain_order=True)  # fmt: skip
+    taken = taken_from(frame)
+    assert not taken.rejected
+    assert taken.events.select(frame.columns).equals(frame)

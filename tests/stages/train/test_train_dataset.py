@@ -1,0 +1,205 @@
+"""Labels against a plain Python reading of their rules, and the boundaries of the split."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from homeostat.testing.toy_training import TOY_LABEL, toy_model, toy_sample
+from homeostat.train.dataset import Sample, TrainingRefused, describe_span, labelled, split
+
+HOUR = 3_600_000_000
+DELAY = TOY_LABEL.delay_us
+INSTANT = pl.Datetime("us", "UTC")
+
+
+class Request(NamedTuple):
+    flight: str | None
+    at: int
+
+
+class Outcome(NamedTuple):
+    flight: str | None
+    known: int
+    delay: float | None
+
+
+def request_frame(requests: Sequence[Request]) -> pl.DataFrame:
+    return pl.DataFrame(
+        {
+            "flight": [r.flight for r in requests],
+            "_offset": range(len(requests)),
+            "_known_time": [r.at for r in requests],
+        },
+        schema={"flight": pl.String, "_offset": pl.Int64, "_known_time": INSTANT},
+    )
+
+
+def outcome_frame(
+    outcomes: Sequence[Outcome], offsets: Sequence[int] | None = None
+) -> pl.DataFrame:
+    return pl.DataFrame(
+        {
+            "flight": [o.flight for o in outcomes],
+            "delay": [o.delay for o in outcomes],
+            "_offset": range(len(outcomes)) if offsets is None else offsets,
+            "_known_time": [o.known for o in outcomes],
+        },
+        schema={
+            "flight": pl.String,
+            "delay": pl.Float64,
+            "_offset": pl.Int64,
+            "_known_time": INSTANT,
+        },
+    )
+
+
+def plain_labels(
+    when_absent: bool | None,
+    requests: Sequence[Request],
+    outcomes: Sequence[Outcome],
+    until: int,
+) -> list[tuple[int, bool, int | None]]:
+    """Return (row, label, outcome's known time) by the words of the declaration."""
+    rows: list[tuple[int, bool, int | None]] = []
+    for row, request in enumerate(requests):
+        if request.at + DELAY >= until:
+            continue
+        label, known = when_absent, None
+        for outcome in sorted(outcomes, key=lambda o: o.known):  # stable: offsets break ties
+            counts = (
+                outcome.flight is not None
+                and outcome.flight == request.flight
+                and outcome.delay is not None
+                and outcome.known <= request.at + DELAY
+                and outcome.known < until
+            )
+            if counts and outcome.delay is not None:
+                label, known = outcome.delay >= 15, outcome.known
+        if label is not None:
+            rows.append((row, label, known))
+    return rows
+
+
+# Few instants, most of them on a boundary of another: request + delay, or the instant of training.
+instants = st.sampled_from([0, 1, HOUR, 2 * HOUR - 1, 2 * HOUR, 2 * HOUR + 1, 3 * HOUR, 4 * HOUR])
+flights = st.sampled_from(["a", "b", "", None])
+delays = st.sampled_from([None, -5.0, 14.999, 15.0, 90.0])
+
+
+@given(
+    when_absent=st.sampled_from([True, False, None]),
+    requests=st.lists(st.builds(Request, flights, instants), max_size=6),
+    outcomes=st.lists(st.builds(Outcome, flights, instants, delays), max_size=8),
+    until=instants.map(lambda t: t + HOUR),
+)
+@example(None, [Request("a", 0)], [Outcome("a", 2 * HOUR, 15.0)], 2 * HOUR + 1)
+@example(None, [Request("a", 0)], [Outcome("a", 2 * HOUR + 1, 15.0)], 4 * HOUR)
+def test_labels_agree_with_a_plain_reading_of_their_rules(
+    when_absent: bool | None, requests: list[Request], outcomes: list[Outcome], until: int
+) -> None:
+    label = replace(TOY_LABEL, when_absent=when_absent)
+    found = labelled(label, request_frame(requests), outcome_frame(outcomes), until)
+    expected = plain_labels(when_absent, requests, outcomes, until)
+    assert [(row, truth) for row, truth, _ in expected] == list(
+        found.select("_offset", "label").iter_rows()
+    )
+    known = found["label_known_time"].dt.epoch("us").to_list()
+    assert known == [instant for _, _, instant in expected]
+    assert found["at"].equals(found["_known_time"])
+    assert found.schema["label"] == pl.Boolean
+
+
+@given(
+    requests=st.lists(st.builds(Request, flights, instants), max_size=5),
+    outcomes=st.lists(st.builds(Outcome, flights, instants, delays), max_size=8),
+    until=instants,
+    later=st.integers(0, 10 * HOUR),
+)
+def test_a_final_label_never_changes(
+    requests: list[Request], outcomes: list[Outcome], until: int, later: int
+) -> None:
+    now = labelled(TOY_LABEL, request_frame(requests), outcome_frame(outcomes), until)
+    then = labelled(TOY_LABEL, request_frame(requests), outcome_frame(outcomes), until + later)
+    assert then.filter(pl.col("_offset").is_in(now["_offset"].to_list())).equals(now)
+
+
+def test_of_outcomes_known_at_one_instant_the_larger_offset_counts() -> None:
+    outcomes = outcome_frame([Outcome("a", HOUR, 90.0), Outcome("a", HOUR, 0.0)], offsets=[7, 3])
+    found = labelled(TOY_LABEL, request_frame([Request("a", 0)]), outcomes, 9 * HOUR)
+    assert found["label"].to_list() == [True]
+
+
+def test_the_order_of_the_frames_does_not_matter() -> None:
+    requests = request_frame([Request("a", HOUR), Request("b", 0), Request("a", 0)])
+    outcomes = outcome_frame(
+        [Outcome("a", 2 * HOUR, 0.0), Outcome("b", HOUR, 90.0), Outcome("a", HOUR, 90.0)]
+    )
+    found = labelled(TOY_LABEL, requests, outcomes, 9 * HOUR)
+    assert found["_offset"].to_list() == [0, 1, 2]
+    assert found.equals(labelled(TOY_LABEL, requests, outcomes.reverse(), 9 * HOUR))
+    turned = labelled(TOY_LABEL, requests.reverse(), outcomes, 9 * HOUR)
+    assert turned.reverse().equals(found)
+
+
+DAY = 24 * HOUR
+UNTIL = 100 * DAY
+END = UNTIL - DELAY
+
+
+def spine(*instants: int) -> pl.DataFrame:
+    return pl.DataFrame({"at": instants}, schema={"at": INSTANT})
+
+
+def instants_of(frame: pl.DataFrame) -> list[int]:
+    return frame["at"].dt.epoch("us").to_list()
+
+
+def test_each_part_begins_at_its_first_instant_and_excludes_its_last() -> None:
+    bounds = [END - 30 * DAY, END - 3 * DAY, END - DAY, END]
+    rows = split(toy_model(), spine(*(b + d for b in bounds for d in (-1, 0))), UNTIL)
+    assert instants_of(rows.train) == [bounds[0], bounds[1] - 1]
+    assert instants_of(rows.validation) == [bounds[1], bounds[2] - 1]
+    assert instants_of(rows.test) == [bounds[2], bounds[3] - 1]
+
+
+@given(st.lists(st.integers(END - 40 * DAY, END - 1), max_size=30))
+def test_the_split_loses_nothing_but_what_history_excludes(instants: list[int]) -> None:
+    rows = split(toy_model(), spine(*instants), UNTIL)
+    parts = [instants_of(part) for part in (rows.train, rows.validation, rows.test)]
+    found = [instant for part in parts for instant in part]
+    assert sorted(found) == sorted(t for t in instants if t >= END - 30 * DAY)
+    for earlier, later in pairwise(parts):
+        if earlier and later:
+            assert max(earlier) < min(later)
+
+
+def test_without_history_every_older_row_trains() -> None:
+    model = toy_model()
+    model = replace(model, split=replace(model.split, history=None))
+    assert len(split(model, spine(0, END - 50 * DAY), UNTIL).train) == 2
+
+
+def test_a_span_is_described_by_its_rows_and_instants() -> None:
+    assert describe_span(spine(DAY, 0)) == {
+        "rows": 2,
+        "first": "1970-01-01T00:00:00+00:00",
+        "last": "1970-01-02T00:00:00+00:00",
+    }
+    assert describe_span(spine()) == {"rows": 0, "first": None, "last": None}
+
+
+def test_a_sample_refuses_labels_of_other_rows() -> None:
+    sample = toy_sample(4)
+    with pytest.raises(TrainingRefused, match=r"4 rows of features, labels bool\[3\]"):
+        Sample(sample.features, sample.labels[:3])
+    with pytest.raises(TrainingRefused, match="one boolean label per row"):
+        Sample(sample.features, sample.labels.astype(np.float64))

@@ -1,0 +1,172 @@
+"""Fitting: the same bits every time, nothing learned from later rows, graph equal to model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from homeostat.core.errors import MissingExtra
+from homeostat.declare.models import Estimator
+from homeostat.features.assemble import Features
+from homeostat.testing.toy_training import SMALL, toy_model, toy_sample
+from homeostat.train.dataset import Sample, TrainingRefused
+from homeostat.train.fit import EstimatorRefused, Fitted, fit
+from homeostat.train.scoring import Scorer
+
+TRAIN, VALIDATION = toy_sample(400, seed=1), toy_sample(200, seed=2)
+
+
+def toy_fit(train: Sample = TRAIN, validation: Sample = VALIDATION, **changes: Any) -> Fitted:
+    threads = changes.pop("threads", 1)
+    return fit(toy_model(**changes), train, validation, threads=threads)
+
+
+def bits(fitted: Fitted) -> tuple[object, ...]:
+    return fitted.graph, fitted.native, fitted.encodings, fitted.importance, fitted.rounds
+
+
+@pytest.fixture(scope="module")
+def fitted() -> Fitted:
+    return toy_fit()
+
+
+def test_the_same_rows_and_seed_give_the_same_bits(fitted: Fitted) -> None:
+    assert bits(toy_fit()) == bits(fitted)
+
+
+def test_the_number_of_threads_does_not_matter(fitted: Fitted) -> None:
+    assert bits(toy_fit(threads=2)) == bits(fitted)
+
+
+def turned(sample: Sample) -> Sample:
+    return Sample(sample.features, ~sample.labels)
+
+
+def without_last_row(sample: Sample) -> Sample:
+    categories = {n: v[:-1] for n, v in sample.features.categories.items()}
+    return Sample(Features(sample.features.matrix[:-1], categories), sample.labels[:-1])
+
+
+@pytest.mark.parametrize("change", [turned, without_last_row])
+def test_other_rows_give_another_model(fitted: Fitted, change: Callable[[Sample], Sample]) -> None:
+    assert toy_fit(train=change(TRAIN)).graph != fitted.graph
+
+
+def test_another_seed_gives_another_model(fitted: Fitted) -> None:
+    assert toy_fit(seed=1).graph != fitted.graph
+
+
+def test_encodings_are_learned_from_training_rows_alone(fitted: Fitted) -> None:
+    strange = Features(VALIDATION.features.matrix, {"carrier": ["ZZ"] * len(VALIDATION)})
+    for other in (turned(VALIDATION), Sample(strange, VALIDATION.labels)):
+        assert toy_fit(validation=other).encodings == fitted.encodings
+    assert toy_fit(train=turned(TRAIN)).encodings != fitted.encodings
+
+
+def test_an_encoding_is_the_smoothed_rate_of_its_training_rows(fitted: Fitted) -> None:
+    encoding = fitted.encodings["carrier"]
+    carriers = np.array(TRAIN.features.categories["carrier"], object)
+    overall = float(TRAIN.labels.mean())
+    assert encoding.unseen == pytest.approx(overall)
+    for carrier in (*encoding.codes, None):
+        rate = float(TRAIN.labels[carriers == carrier].mean())
+        assert min(rate, overall) <= encoding.code(carrier) <= max(rate, overall)
+        assert encoding.code(carrier) == pytest.approx(rate, abs=0.05)
+
+
+def test_a_missing_category_that_training_never_saw_is_like_an_unseen_one() -> None:
+    never: list[str | None] = [c or "AA" for c in TRAIN.features.categories["carrier"]]
+    sample = Sample(Features(TRAIN.features.matrix, {"carrier": never}), TRAIN.labels)
+    encoding = toy_fit(train=sample).encodings["carrier"]
+    assert encoding.code(None) == encoding.unseen == encoding.code("ZZ")
+
+
+def test_early_stopping_listens_to_the_validation_rows() -> None:
+    many = Estimator("lightgbm:LGBMClassifier", {**SMALL, "n_estimators": 300})
+    assert 0 < (toy_fit(estimator=many).rounds or 0) < 300
+    patient = Estimator(
+        "lightgbm:LGBMClassifier", {**SMALL, "n_estimators": 30, "early_stopping_rounds": 30}
+    )
+    assert toy_fit(estimator=patient).parity < 1e-9
+
+
+def test_the_graph_scores_as_the_model_does(fitted: Fitted) -> None:
+    sample = toy_sample(100, seed=3)
+    scores = fitted.scores(sample.features)
+    assert fitted.parity < 1e-9
+    np.testing.assert_array_equal(fitted.validation_scores, fitted.scores(VALIDATION.features))
+    assert ((scores > 0) & (scores < 1)).all()
+
+
+def test_the_pipeline_over_ordinals_scores_as_the_graph_does(fitted: Fitted) -> None:
+    carriers = sorted(fitted.encodings["carrier"].codes)
+    sample = toy_sample(50, seed=4)
+    matrix = sample.features.matrix.copy()
+    matrix[:, 1] = [
+        -1.0 if c is None else carriers.index(c) for c in sample.features.categories["carrier"]
+    ]
+    transformed = fitted.pipeline[:-1].transform(matrix)
+    np.testing.assert_array_equal(
+        Scorer(fitted.graph).score(transformed), fitted.scores(sample.features)
+    )
+    booster = fitted.pipeline[-1].booster_
+    np.testing.assert_allclose(booster.predict(transformed), fitted.scores(sample.features))
+
+
+def test_training_scores_come_from_evenly_spaced_rows(fitted: Fitted) -> None:
+    assert fitted.train_rows.tolist() == list(range(len(TRAIN)))
+    assert fitted.train_scores.shape == (len(TRAIN),)
+
+
+def test_importance_is_a_share_of_the_gain(fitted: Fitted) -> None:
+    assert list(fitted.importance) == ["distance", "carrier", "hour"]
+    assert sum(fitted.importance.values()) == pytest.approx(1.0)
+    assert max(fitted.importance, key=lambda name: fitted.importance[name]) == "hour"
+
+
+def test_another_estimator_of_scikit_learn_is_exported_too() -> None:
+    forest = Estimator("sklearn.ensemble:RandomForestClassifier", {"n_estimators": 5})
+    one, two = toy_fit(estimator=forest), toy_fit(estimator=forest)
+    assert one.native is None
+    assert one.rounds is None
+    assert one.graph == two.graph
+    assert one.graph != toy_fit(estimator=forest, seed=7).graph
+    assert sum(one.importance.values()) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("target", "parameters", "error", "text"),
+    [
+        ("lightgbm:LGBMClassifer", {}, EstimatorRefused, "has no 'LGBMClassifer'"),
+        ("nowhere.at_all:Model", {}, MissingExtra, "homeostat\\[nowhere\\]"),
+        (
+            "sklearn.ensemble:RandomForestClassifier",
+            {"tres": 5},
+            EstimatorRefused,
+            "unexpected keyword argument 'tres'",
+        ),
+    ],
+)
+def test_an_estimator_that_cannot_be_made_is_refused(
+    target: str, parameters: dict[str, object], error: type[Exception], text: str
+) -> None:
+    with pytest.raises(error, match=text):
+        toy_fit(estimator=Estimator(target, parameters))
+
+
+@pytest.mark.parametrize(
+    ("train", "validation", "text"),
+    [
+        (toy_sample(4), VALIDATION, "4 training rows; allowed: at least 5"),
+        (TRAIN, toy_sample(0), "0 validation rows; allowed: at least 1"),
+        (replace(TRAIN, labels=np.ones(400, bool)), VALIDATION, "400 of 400 .* both classes"),
+        (replace(TRAIN, labels=np.zeros(400, bool)), VALIDATION, "0 of 400 .* both classes"),
+    ],
+)
+def test_rows_that_teach_nothing_are_refused(train: Sample, validation: Sample, text: str) -> None:
+    with pytest.raises(TrainingRefused, match=text):
+        toy_fit(train, validation)

@@ -1,0 +1,313 @@
+"""Packages: saved and loaded whole, refused when damaged, hashed by what they do."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from homeostat.core.hashing import content_hash
+from homeostat.declare.models import Estimator
+from homeostat.testing.toy_training import toy_model, toy_sample, toy_system
+from homeostat.train.fit import fit
+from homeostat.train.lineage import LIBRARIES, Lineage, definition_hashes
+from homeostat.train.package import Origin, Package, PackageCorrupt, differences
+from homeostat.train.rebuild import rebuild
+from homeostat.train.registry import Registered, Registry, UnknownVersion
+from homeostat.train.servable import ExplanationRefused, Servable
+
+NOON = 1_700_000_000_000_000
+
+
+def pack(seed: int = 0, estimator: Estimator | None = None, at: int = NOON) -> Package:
+    model, system = toy_model(estimator, seed=seed), toy_system(estimator=estimator, seed=seed)
+    fitted = fit(model, toy_sample(300, seed=1), toy_sample(100, seed=2), threads=1)
+    origin = Origin(
+        definitions=definition_hashes(system, model),
+        reference={"hour": {"edges": (0.0, 12.0), "counts": [1, 2]}},
+        lineage=Lineage.of(system, model, at, {"requests": 3}, {"train": {"rows": 300}}),
+    )
+    return Package.of(fitted, model.name, 0.3, origin, {"test": {"auc": 0.75, "precision": None}})
+
+
+@pytest.fixture(scope="module")
+def package() -> Package:
+    return pack()
+
+
+def test_a_package_is_saved_and_loaded_whole(package: Package, tmp_path: Path) -> None:
+    package.save(tmp_path)
+    loaded = Package.load(tmp_path)
+    assert loaded == package
+    assert loaded.hash == package.hash
+    package.save(tmp_path)  # over itself
+    assert Package.load(tmp_path) == package
+
+
+def test_saving_is_the_same_bytes_every_time(package: Package, tmp_path: Path) -> None:
+    for folder in ("one", "two"):
+        package.save(tmp_path / folder)
+    one, two = (
+        {file.name: file.read_bytes() for file in (tmp_path / folder).iterdir()}
+        for folder in ("one", "two")
+    )
+    assert one == two
+    assert sorted(one) == ["manifest.json", "model.onnx", "native.txt", "reference.json"]
+
+
+def test_the_same_training_gives_the_same_hash_at_any_instant(package: Package) -> None:
+    later = pack(at=NOON + 1)
+    assert later.hash == package.hash
+    assert differences(later, package) == ("lineage",)
+
+
+def test_another_seed_gives_another_hash(package: Package) -> None:
+    assert pack(seed=1).hash != package.hash
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"name": "other"},
+        {"features": ("distance", "carrier", "minute")},
+        {"encodings": {}},
+        {"graph": b"other"},
+        {"native": "other"},
+        {"native": None},
+        {"threshold": 0.30000000000000004},
+        {"definitions": {}},
+        {"reference": {"hour": {"edges": (0.0, 12.0), "counts": [1, 3]}}},
+        {"metrics": {}},
+        {"importance": {}},
+    ],
+)
+def test_whatever_a_package_does_is_in_its_hash(package: Package, change: dict[str, Any]) -> None:
+    changed = replace(package, **change)
+    assert changed.hash != package.hash
+    assert differences(changed, package) == tuple(change)
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+@pytest.mark.parametrize("damage", [cut, flip, empty, Path.unlink])
+@pytest.mark.parametrize("file", ["manifest.json", "model.onnx", "native.txt", "reference.json"])
+def test_a_damaged_file_is_refused_by_name(
+    package: Package, tmp_path: Path, file: str, damage: Callable[[Path], None]
+) -> None:
+    package.save(tmp_path)
+    damage(tmp_path / file)
+    with pytest.raises(PackageCorrupt) as refused:
+        Package.load(tmp_path)
+    assert refused.value.file == tmp_path / file
+    assert f"package file {file!r}" in str(refused.value)
+    assert "rebuild" in str(refused.value)
+
+
+def test_a_damaged_file_is_refused_with_both_hashes(package: Package, tmp_path: Path) -> None:
+    package.save(tmp_path)
+    expected = json.loads((tmp_path / "manifest.json").read_text())["files"]["model.onnx"]
+    flip(tmp_path / "model.onnx")
+    with pytest.raises(PackageCorrupt, match=f"found SHA-256 .*; allowed: SHA-256 {expected}"):
+        Package.load(tmp_path)
+
+
+def test_every_value_of_the_manifest_is_guarded(package: Package, tmp_path: Path) -> None:
+    package.save(tmp_path)
+    manifest = tmp_path / "manifest.json"
+    body = json.loads(manifest.read_text())
+    for name in body:
+        manifest.write_text(json.dumps({**body, name: 0.999}))
+        with pytest.raises(PackageCorrupt, match="manifest"):
+            Package.load(tmp_path)
+    manifest.write_text("[]")
+    with pytest.raises(PackageCorrupt, match="format 'list'"):
+        Package.load(tmp_path)
+
+
+def test_a_forged_manifest_is_refused_by_the_content_hash(package: Package, tmp_path: Path) -> None:
+    package.save(tmp_path)
+    manifest = tmp_path / "manifest.json"
+    body = json.loads(manifest.read_text()) | {"threshold": 0.999}
+    del body["manifest_hash"]
+    manifest.write_text(json.dumps(body | {"manifest_hash": content_hash(body)}))
+    with pytest.raises(PackageCorrupt, match=f"allowed: content hash {package.hash}"):
+        Package.load(tmp_path)
+
+
+def test_a_save_that_was_cut_short_is_refused(package: Package, tmp_path: Path) -> None:
+    replace(package, threshold=0.9).save(tmp_path)
+    # As if the process had died after the first file of a save over an older package.
+    (tmp_path / "manifest.json").unlink()
+    (tmp_path / "model.onnx").write_bytes(package.graph)
+    with pytest.raises(PackageCorrupt, match=r"'manifest\.json' .* no such file"):
+        Package.load(tmp_path)
+
+
+def test_a_servable_scores_as_the_fitted_model_and_alone_as_in_a_batch(package: Package) -> None:
+    sample = toy_sample(60, seed=9)
+    servable = Servable(package)
+    scores = servable.score(sample.features)
+    matrix, carriers = sample.features.matrix, sample.features.categories["carrier"]
+    alone = [
+        servable.score(replace_rows(sample.features, matrix[i : i + 1], carriers[i : i + 1]))[0]
+        for i in range(60)
+    ]
+    assert alone == scores.tolist()
+    assert servable.score(replace_rows(sample.features, matrix[:0], [])).shape == (0,)
+
+
+def replace_rows(features: Any, matrix: Any, carriers: list[str | None]) -> Any:
+    return replace(features, matrix=matrix, categories={"carrier": carriers})
+
+
+def test_contributions_add_up_to_the_log_odds(package: Package) -> None:
+    sample = toy_sample(40, seed=9)
+    servable = Servable(package)
+    scores = servable.score(sample.features)
+    parts = servable.contributions(sample.features)
+    assert parts.shape == (40, 4)
+    np.testing.assert_allclose(parts.sum(axis=1), np.log(scores / (1 - scores)), atol=1e-9)
+    nothing = replace_rows(sample.features, sample.features.matrix[:0], [])
+    assert servable.contributions(nothing).shape == (0, 4)
+
+
+def test_an_estimator_without_contributions_says_so() -> None:
+    linear = Estimator("sklearn.ensemble:RandomForestClassifier", {"n_estimators": 3})
+    servable = Servable(pack(estimator=linear))
+    with pytest.raises(ExplanationRefused, match="no tree contributions"):
+        servable.contributions(toy_sample(2).features)
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Registry:
+    return Registry(tmp_path / "registry.sqlite", tmp_path / "models")
+
+
+def test_registering_again_changes_nothing(registry: Registry, package: Package) -> None:
+    assert [registry.register(package, NOON) for _ in range(3)] == [1, 1, 1]
+    assert registry.list() == (Registered("late_arrival", 1, package.hash, NOON),)
+    assert registry.load("late_arrival", 1) == package
+    registry.close()
+
+
+def test_versions_count_up_for_each_model(registry: Registry, package: Package) -> None:
+    other, changed = replace(package, name="../other"), replace(package, threshold=0.5)
+    found = [
+        registry.register(package, NOON),
+        registry.register(package, NOON + 1),
+        registry.register(changed, NOON + 1),
+        registry.register(other, NOON),
+        registry.register(package, NOON),
+    ]
+    assert found == [1, 2, 3, 1, 1]
+    assert [r.version for r in registry.list("late_arrival")] == [1, 2, 3]
+    assert registry.load("late_arrival", 3) == changed
+    assert registry.load("../other", 1) == other
+    assert len(registry.list()) == 4
+    registry.close()
+
+
+def test_a_registry_is_read_by_another_connection(
+    registry: Registry, package: Package, tmp_path: Path
+) -> None:
+    version = registry.register(package, NOON)
+    reader = Registry(tmp_path / "registry.sqlite", tmp_path / "models")
+    assert reader.load("late_arrival", version) == package
+    reader.close()
+    registry.close()
+
+
+def test_a_folder_that_a_crash_left_is_written_over(
+    registry: Registry, package: Package, tmp_path: Path
+) -> None:
+    replace(package, threshold=0.9).save(tmp_path / "models" / "late_arrival@1")
+    assert registry.list() == ()
+    assert registry.register(package, NOON) == 1
+    assert registry.load("late_arrival", 1) == package
+    registry.close()
+
+
+def test_a_registration_that_fails_leaves_no_version(
+    registry: Registry, package: Package, tmp_path: Path
+) -> None:
+    (tmp_path / "models").write_text("in the way")
+    with pytest.raises(OSError, match="models"):
+        registry.register(package, NOON)
+    (tmp_path / "models").unlink()
+    assert registry.list() == ()
+    assert registry.register(package, NOON) == 1
+    registry.close()
+
+
+def test_an_unknown_version_is_refused_with_the_known_ones(
+    registry: Registry, package: Package
+) -> None:
+    with pytest.raises(UnknownVersion, match="no version 1; allowed: none are registered"):
+        registry.load("late_arrival", 1)
+    registry.register(package, NOON)
+    with pytest.raises(UnknownVersion, match="no version 2; allowed: 1"):
+        registry.load("late_arrival", 2)
+    registry.close()
+
+
+def test_a_folder_with_another_package_is_refused(
+    registry: Registry, package: Package, tmp_path: Path
+) -> None:
+    registry.register(package, NOON)
+    other = replace(package, threshold=0.9)
+    other.save(tmp_path / "models" / "late_arrival@1")
+    with pytest.raises(PackageCorrupt, match=f"found hash {other.hash}; allowed: {package.hash}"):
+        registry.load("late_arrival", 1)
+    registry.close()
+
+
+def test_a_rebuild_proves_the_same_hash(package: Package) -> None:
+    asked: list[Lineage] = []
+
+    def train(lineage: Lineage) -> Package:
+        asked.append(lineage)
+        return pack(at=lineage.at)
+
+    rebuilt = rebuild(package, train)
+    assert asked == [package.lineage]
+    assert rebuilt.is_same
+    assert str(rebuilt) == f"rebuilt to the same hash {package.hash}"
+
+
+def test_a_rebuild_that_differs_says_in_what_and_which_libraries_changed(
+    package: Package,
+) -> None:
+    older = replace(
+        package, lineage=replace(package.lineage, libraries={"numpy": "1.0", "gone": "2.0"})
+    )
+    rebuilt = rebuild(older, lambda _: replace(package, threshold=0.9))
+    assert not rebuilt.is_same
+    assert rebuilt.differing == ("threshold",)
+    assert "different: threshold; libraries changed: numpy 1.0 -> " in str(rebuilt)
+    assert rebuilt.libraries["gone"] == ("2.0", "not installed")
+
+
+def test_a_lineage_names_what_trained_the_model(package: Package) -> None:
+    lineage, system = package.lineage, toy_system()
+    assert lineage.system == system.hash
+    assert lineage.at == NOON
+    assert lineage.tables == {"requests": 3}
+    assert set(lineage.libraries) == set(LIBRARIES)
+    assert Lineage(**lineage.as_json()) == lineage
