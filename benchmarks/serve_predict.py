@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -44,7 +46,7 @@ from homeostat.train.servable import Servable
 HOUR = 3_600_000_000
 START = 1_372_636_800_000_000  # 2013-07-01T00:00:00Z
 ORIGINS = ("EWR", "JFK", "LGA")
-CARRIERS = tuple("9E AA B6 DL EV FL MQ UA US VX WN".split())
+CARRIERS = ("9E", "AA", "B6", "DL", "EV", "FL", "MQ", "UA", "US", "VX", "WN")
 DESTINATIONS = tuple(f"D{i:02}" for i in range(100))
 
 
@@ -223,9 +225,10 @@ def trained(system: hs.System, random: np.random.Generator) -> Servable:
         samples.append(Sample(features, odds > np.median(odds)))
     fitted = fit(model, samples[0], samples[1], threads=1)
     print(f"model: {fitted.rounds} trees, {len(plan.names)} features")
-    package = Package.of(
-        fitted, name=model.name, threshold=0.3, definitions={}, reference={}, metrics={},
-        lineage=Lineage.of(system, model, START, {}, {}),
+    package = Package(
+        name=model.name, features=fitted.names, encodings=fitted.encodings, graph=fitted.graph,
+        native=fitted.native, threshold=0.3, definitions={}, reference={}, metrics={},
+        importance={}, lineage=Lineage.of(system, model, START, {}, {}),
     )  # fmt: skip
     return Servable(package)
 
@@ -330,15 +333,19 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--calls", type=int, default=2000)
     parser.add_argument("--requests", type=int, default=2000)
+    parser.add_argument("--client", default="", help="only ask a server at this address")
     chosen = parser.parse_args()
     random = np.random.default_rng(0)
+    requests = [request(i, random) for i in range(500)]
+    if chosen.client:
+        over_http(chosen.client, requests, chosen.requests)
+        return
     system = declared()
     with tempfile.TemporaryDirectory() as folder:
         store = folded(system, Path(folder), random)
         arm = Arm(1, trained(system, random), 0.3)
         ROUTES["champion"] = Route(champion=arm)
         ROUTES["with shadow"] = Route(champion=arm, challenger=arm, shadow=True)
-        requests = [request(i, random) for i in range(500)]
         predictor = Predictor(system, system.deployments[0])
         predictor.warm(ROUTES["champion"])
         in_process(predictor, store, requests, chosen.calls)
@@ -357,7 +364,8 @@ def main() -> None:
             )
         )
         with serving(Application(system, service, metrics)) as address:
-            over_http(address, requests, chosen.requests)
+            client = [sys.executable, __file__, "--client", address]
+            subprocess.run([*client, "--requests", str(chosen.requests)], check=True)
         spent = metrics.latency("late", "total")
         print(f"server's own view: p50 {spent.percentile(0.5) / 1000:.0f} us, "
               f"p99 {spent.percentile(0.99) / 1000:.0f} us")  # fmt: skip

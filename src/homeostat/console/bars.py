@@ -26,7 +26,7 @@ def bars(rows: Sequence[Bar], label: str) -> str:
     """Return horizontal bars from nothing to the greatest value, each with its text."""
     if not rows:
         return ""
-    name_width, text_width, step = 262, 64, 22
+    name_width, text_width, step = 290, 64, 22
     room = WIDTH - name_width - text_width
     greatest = max((abs(bar.value) for bar in rows), default=0.0) or 1.0
     body: list[str] = []
@@ -92,9 +92,9 @@ def reliability(
     if not points:
         return ""
     size, most = 360, max(rows for *_, rows in points) or 1.0
-    ticks = nice_ticks(0.0, max(max(score, seen) for score, seen, _ in points))
-    bottom, top = size - BOTTOM - 14, TOP
-    left, width = 200.0, size - TOP - BOTTOM
+    ticks = nice_ticks(0.0, max(max(score, seen) for score, seen, _ in points), about=5)
+    bottom, width = size - BOTTOM - 14, size - TOP - BOTTOM - 40
+    left = 48.0
 
     def place(value: float) -> float:
         return value / ticks[-1] * width
@@ -111,7 +111,7 @@ def reliability(
         f'<line class="limit" x1="{left}" y1="{bottom}" x2="{left + width}" y2="{bottom - width}"/>'
     )
     body.append(text(left + width / 2, bottom + 34, "predicted", "tick", "middle"))
-    body.append(text(left - 46, top + 4, "observed", "tick", "end"))
+    body.append(text(left - 34, bottom - width - 14, "observed", "tick"))
     for name, style, found in reversed(series):
         path = "L".join(f"{left + place(s):.1f} {bottom - place(o):.1f}" for s, o, _ in found)
         body.append(f'<path class="line {style}" d="M{path}"/>')

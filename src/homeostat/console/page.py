@@ -18,19 +18,21 @@ STYLE = """
 *{box-sizing:border-box}
 body{margin:0;background:var(--paper);color:var(--ink);font:16px/1.55 system-ui,-apple-system,
 "Segoe UI",Roboto,"Inter","Liberation Sans",sans-serif;-webkit-text-size-adjust:100%}
-main{max-width:860px;margin:0 auto;padding:48px 20px 80px}
+main{max-width:940px;margin:0 auto;padding:48px 20px 80px}
 h1{font-size:clamp(1.75rem,5vw,2.5rem);line-height:1.12;letter-spacing:-.022em;margin:.1em 0 .35em;
 font-weight:680;text-wrap:balance}
 h2{font-size:1.3rem;letter-spacing:-.012em;margin:0 0 .35em;font-weight:650}
 h3{font-size:.92rem;margin:1.5em 0 .2em;font-weight:620}
+h3 small{font-weight:400;font-size:.86rem;color:var(--soft);margin-left:.6em}
 p{margin:.3em 0 .9em;max-width:68ch;text-wrap:pretty}
 section{margin-top:56px}
 .over{color:var(--soft);font-size:.9rem;margin:0}
 .lede{font-size:1.1rem;color:var(--soft)}.lede b{color:var(--ink);font-weight:620}
 .note{color:var(--soft);font-size:.9rem}
-.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(172px,1fr));gap:1px;
-margin:28px 0 0;background:var(--rule);border:1px solid var(--rule);border-radius:10px;overflow:hidden}
-.tile{background:var(--card);padding:14px 16px 12px}
+.tiles{display:grid;grid-template-columns:repeat(3,1fr);
+margin:28px 0 0;background:var(--card);border:1px solid var(--rule);
+border-radius:10px;overflow:hidden}
+.tile{box-shadow:0 0 0 .5px var(--rule);padding:14px 16px 12px}
 .tile b{display:block;font-size:1.6rem;line-height:1.2;font-weight:640;letter-spacing:-.02em;
 font-variant-numeric:tabular-nums}
 .tile span{color:var(--soft);font-size:.84rem;line-height:1.35;display:block}
@@ -56,7 +58,8 @@ svg .name{font-size:12px}svg .inside{fill:#fff;font-size:11px;font-weight:600}
 fill:var(--canary)}.stay.harmful{fill:var(--bad)}.stay.shadow.harmful{fill:var(--shadow)}
 rect.stay{stroke:var(--paper);stroke-width:1}
 .cross path{stroke:var(--bad);stroke-width:2.5;stroke-linecap:round;fill:none}
-.cross circle{opacity:0}
+.cross circle{opacity:0}.cross .tick{fill:var(--bad)}
+.cross line{stroke:var(--bad);stroke-dasharray:2 3}
 .legend{display:flex;flex-wrap:wrap;gap:4px 20px;font-size:.85rem;color:var(--soft);margin:8px 0 0;
 padding:0;list-style:none}
 .legend i{display:inline-block;width:18px;height:0;border-top:3px solid var(--c);margin-right:7px;
@@ -66,16 +69,17 @@ vertical-align:4px;border-radius:2px}.legend i.s1{border-top-style:dashed}
 .legend i.canary{--c:var(--canary)}.legend i.harmful{--c:var(--bad)}
 .legend i.up{--c:var(--good)}.legend i.down{--c:var(--bad)}
 table{border-collapse:collapse;width:100%;font-size:.875rem;font-variant-numeric:tabular-nums}
-th{font-weight:560;color:var(--soft);text-align:right;padding:4px 10px 6px;white-space:nowrap;
+th{font-weight:560;color:var(--soft);text-align:right;padding:4px 7px 6px;line-height:1.25;
 vertical-align:bottom}
 thead tr:first-child th[colspan]{text-align:center;border-bottom:1px solid var(--rule)}
-td{padding:5px 10px;text-align:right;border-top:1px solid var(--rule);white-space:nowrap}
+td{padding:5px 7px;text-align:right;border-top:1px solid var(--rule);white-space:nowrap}
 th:first-child,td:first-child{text-align:left;padding-left:0}
 td.words,th.words{text-align:left;white-space:normal}
 tr.total td{font-weight:640;border-top:2px solid var(--faint)}
 td.best{color:var(--s0);font-weight:620}
-.gain{display:inline-block;height:9px;background:var(--good);border-radius:1.5px;margin-left:8px}
-.gain.loss{background:var(--bad)}
+.gain{display:inline-block;width:44px;margin-left:8px;text-align:left}
+.gain i{display:inline-block;height:9px;background:var(--good);border-radius:1.5px}
+.gain i.loss{background:var(--bad)}
 .decisions td{vertical-align:top;white-space:normal;text-align:left}
 .decisions td:first-child,.decisions td.version{white-space:nowrap;color:var(--soft)}
 .badge{display:inline-block;font-size:.78rem;font-weight:600;padding:0 8px;border-radius:99px;
@@ -132,9 +136,9 @@ def figure(title: str, picture: str, note: str = "") -> str:
     """Return a picture that scrolls by itself on a narrow screen."""
     if not picture:
         return ""
-    head = f"<h3>{escape(title)}</h3>" if title else ""
-    tail = f'<p class="note">{note}</p>' if note else ""
-    return f'<figure>{head}<div class="scroll">{picture}</div>{tail}</figure>'
+    aside = f" <small>{escape(note)}</small>" if note else ""
+    head = f"<h3>{escape(title)}{aside}</h3>" if title else ""
+    return f'<figure>{head}<div class="scroll">{picture}</div></figure>'
 
 
 def legend(entries: Sequence[tuple[str, str]]) -> str:

@@ -84,15 +84,15 @@ def timeline(moves: Sequence[Move], span: Span) -> str:
         )
         mine = [stay for stay in found if stay.version == version]
         body += [_lane(stay, span, y) for stay in mine]
-        body += [_cross(stay, span, y) for stay in mine if stay.fate]
+        body += [_cross(stay, span, y, top) for stay in mine if stay.fate]
     body += time_axis(span, bottom)
     return svg(bottom + 24, body, "Which model version answered which share of the requests")
 
 
 def _band(found: Sequence[Stay], span: Span, top: int, height: int) -> list[str]:
     """Return the shares of all requests: the champion, and over it what a challenger took."""
-    body = [text(LEFT - 8, top + 10, "100 %", "tick", "end")]
-    body.append(text(LEFT - 8, top + height, "0 %", "tick", "end"))
+    body = [text(LEFT - 8, top + 10, "100%", "tick", "end")]
+    body.append(text(LEFT - 8, top + height, "0%", "tick", "end"))
     withdrawn = {stay.version for stay in found if stay.fate}
     for stay in sorted(found, key=lambda stay: stay.stage != "champion"):
         if stay.stage != "champion" and not stay.share > 0:
@@ -121,10 +121,16 @@ def _lane(stay: Stay, span: Span, y: float) -> str:
     )
 
 
-def _cross(stay: Stay, span: Span, y: float) -> str:
-    x, middle, arm = span.x(stay.end) + 9, y + 9, 4.5
+def _cross(stay: Stay, span: Span, y: float, top: float) -> str:
+    """Return the end of a version that was withdrawn: a line through all lanes, a cross, words."""
+    end, middle, arm = span.x(stay.end), y + 9, 4.5
+    x, near_end = end + 9, end > WIDTH - 150
+    words = "rolled back" + (f" at {stay.share:.0%}" if stay.stage == "canary" else "")
+    place, anchor = (end - 12, "end") if near_end else (x + 11, "start")
     return (
-        f'<g class="cross"><path d="M{x - arm:.1f} {middle - arm}L{x + arm:.1f} {middle + arm}'
+        f'<g class="cross"><line x1="{end:.1f}" x2="{end:.1f}" y1="{top - 6}" y2="{y + 18}"/>'
+        f"{text(place, middle + 4, words, 'tick', anchor)}"
+        f'<path d="M{x - arm:.1f} {middle - arm}L{x + arm:.1f} {middle + arm}'
         f'M{x + arm:.1f} {middle - arm}L{x - arm:.1f} {middle + arm}"/>'
         f'<circle cx="{x:.1f}" cy="{middle}" r="8"/>'
         f"<title>v{escape(stay.version)} rolled back on {_day(stay.end)}</title></g>"

@@ -29,6 +29,7 @@ __all__ = [
     "evaluate",
     "log_loss",
     "metric",
+    "slice_rows",
 ]
 
 Floats = NDArray[np.float64]

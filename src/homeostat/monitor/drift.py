@@ -135,7 +135,7 @@ def judge_drift(monitor: Drift, report: tuple[FeatureDrift, ...]) -> Finding:
     A feature with too few rows for the bound (see `NOISE`) is left out; where those left out
     could tip the answer, drift is not judged.
     """
-    name = monitor.model.name
+    name, span = monitor.model.name, format_duration(monitor.window_us)
     judged = [f for f in report if f.noise <= NOISE * monitor.psi]
     moved = [f for f in judged if f.psi > monitor.psi]
     evidence = {
@@ -151,13 +151,12 @@ def judge_drift(monitor: Drift, report: tuple[FeatureDrift, ...]) -> Finding:
     unjudged = len(report) - len(judged)
     if not drifted and len(moved) + unjudged >= monitor.features:
         reason = f"{evidence['rows']} rows are too few to judge a PSI of {monitor.psi:g}"
-        return Finding("drift", name, "not judged", reason, evidence)
-    span = format_duration(monitor.window_us)
+        return Finding("drift", name, "not judged", reason, evidence, span)
     told = f"{len(moved)} of {len(judged)} features moved by more than {monitor.psi:g} PSI"
     if moved:
         first = ", ".join(f"{f.name} {f.psi:.2f}" for f in moved[:3])
         told = f"{told} in {span} ({first}{', ...' if len(moved) > 3 else ''})"
-    return Finding("drift", name, "found" if drifted else "clear", told, evidence)
+    return Finding("drift", name, "found" if drifted else "clear", told, evidence, span)
 
 
 def _smoothed(counts: Counts) -> Shares:

@@ -19,7 +19,7 @@ class Finding:
     """One monitor's judgement at one instant.
 
     `kind` is "drift", "quality", "freshness" or "skew"; `subject` the model or source; `detail`
-    tells two monitors of one kind and subject apart (a metric's name). `reason` carries the
+    tells two monitors of one kind and subject apart (metric and window). `reason` carries the
     numbers, `evidence` holds JSON values.
     """
 

@@ -100,6 +100,8 @@ def judge_quality(
         now: the instant of judging, in microseconds.
     """
     name, watched = monitor.model.name, monitor.metric
+    span = format_duration(monitor.window_us)
+    detail = f"{watched}/{span}"
     rows = matured.filter(
         (pl.col("at") >= from_micros(now - monitor.window_us))
         & (pl.col("version") == version)
@@ -114,22 +116,21 @@ def judge_quality(
     }
     if rows.height < monitor.rows:
         reason = f"{watched} has {rows.height} of {monitor.rows} labelled predictions"
-        return Finding("quality", name, "not judged", reason, evidence, watched)
+        return Finding("quality", name, "not judged", reason, evidence, detail)
     found = _one(watched, rows, Costs.of(monitor.model.requirements))
     if baseline is None or isnan(baseline) or isnan(found):
         reason = f"{watched} is undefined at the gates or on {rows.height} labelled predictions"
-        return Finding("quality", name, "not judged", reason, evidence, watched)
+        return Finding("quality", name, "not judged", reason, evidence, detail)
     worse = baseline - found if METRICS[watched] else found - baseline
     evidence |= {"found": found, "baseline": baseline, "worse": worse}
     side = "worse" if worse > 0 else "better"
-    span = format_duration(monitor.window_us)
     reason = (
         f"{watched} {found:.4g} over {rows.height} labelled predictions of {span} is "
         f"{abs(worse):.4g} {side} than the {baseline:.4g} at the gates of version {version} "
         f"(bound {monitor.worse_by:g})"
     )
     decayed = worse > monitor.worse_by
-    return Finding("quality", name, "found" if decayed else "clear", reason, evidence, watched)
+    return Finding("quality", name, "found" if decayed else "clear", reason, evidence, detail)
 
 
 def _one(name: str, rows: pl.DataFrame, costs: Costs) -> float:

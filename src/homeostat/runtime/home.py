@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import polars as pl
+
 from homeostat.adapters.lmdb import LmdbStore
+from homeostat.declare.models import Model
 from homeostat.declare.system import System
+from homeostat.ingest.columns import events_schema
 from homeostat.ingest.deadletters import DeadLetters
 from homeostat.ingest.sqlite_log import SqliteLog
 from homeostat.lake.tables import Lake
 from homeostat.runtime.journal import Journal
 from homeostat.runtime.predictions import PredictionStore
+from homeostat.serve.predictions import prediction_schema
 from homeostat.train.registry import Registry
 
-__all__ = ["Home"]
+__all__ = ["Home", "prediction_sources", "prediction_table"]
 
 
 class Home:
@@ -29,7 +34,7 @@ class Home:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.system = folder, system
         self.log = SqliteLog(folder / "log.db")
-        self.lake = Lake(folder / "lake")
+        self.lake = Lake(folder / "lake", _schemas(system))
         self.store = LmdbStore(folder / "online", sync=sync)
         self.letters = DeadLetters(folder / "meta.db")
         self.journal = Journal(folder / "meta.db")
@@ -42,3 +47,23 @@ class Home:
             self.log, self.store, self.letters, self.journal, self.predictions, self.registry
         ):  # fmt: skip
             part.close()
+
+
+def _schemas(system: System) -> dict[str, pl.Schema]:
+    """Return the columns of every table a system writes."""
+    schemas = {source.name: events_schema(source) for source in system.sources}
+    for deployment in system.deployments:
+        sources = prediction_sources(system, deployment.model)
+        name = prediction_table(deployment.model.name)
+        schemas[name] = pl.Schema(prediction_schema(sources))
+    return schemas
+
+
+def prediction_table(model: str) -> str:
+    """Return the lake table that holds the predictions of a model."""
+    return f"predictions_{model}"
+
+
+def prediction_sources(system: System, model: Model) -> tuple[str, ...]:
+    """Return the sources whose offsets the predictions of a model record."""
+    return tuple(sorted({view.source.name for view in system.views_of(model)}))

@@ -82,6 +82,11 @@ class Journal:
         """Return the decisions in order, all of them or those of earlier steps."""
         return [entry.decision for entry in self.entries(before_step)]
 
+    def last_step(self) -> int | None:
+        """Return the last step with an entry, None if there is none."""
+        row = self._db.execute("SELECT MAX(step) FROM journal").fetchone()
+        return None if row[0] is None else int(row[0])
+
     def next_place(self, step: int) -> int:
         """Return the place after the last entry of a step."""
         row = self._db.execute(

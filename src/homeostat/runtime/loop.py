@@ -9,7 +9,12 @@ from homeostat.core.decisions import Decision
 from homeostat.core.durations import Micros
 from homeostat.declare.deployments import Deployment
 from homeostat.declare.system import System
-from homeostat.deploy.decide import Candidate, decide_candidate, decide_rollout
+from homeostat.deploy.decide import (
+    Candidate,
+    decide_candidate,
+    decide_return,
+    decide_rollout,
+)
 from homeostat.deploy.state import RolloutState, advance, replayed
 from homeostat.monitor.findings import Finding, decide_alerts, open_alerts
 from homeostat.retrain.decide import decide_retrain
@@ -63,9 +68,15 @@ class Loop:
         self._states: dict[str, RolloutState] = {}
         self._opened: dict[str, Decision] = {}
         self._submitted: set[str] = set()
+        self._places: dict[int, int] = {}
 
     def restore(self, before_step: int) -> None:
-        """Take up the journal of the steps before `before_step`."""
+        """Take up the journal of the steps before `before_step`.
+
+        Later entries are of a step that was cut off; running it again writes them again.
+        """
+        last = before_step - 1
+        self._places = {last: self._home.journal.next_place(last)}
         decisions = self._home.journal.decisions(before_step)
         self._states = replayed(decisions)
         self._opened = open_alerts(decisions)
@@ -93,9 +104,30 @@ class Loop:
             self._advance(deployment, findings[deployment.model.name], now, made)
         return made
 
+    def train(self, model: str, reason: str, now: Now) -> list[Decision]:
+        """Train a challenger because a person asks for it."""
+        made: list[Decision] = []
+        self._journal(now, Decision(now.at, model, "train", reason), made)
+        self._journal(now, self._train(self._system.deployment(model), now, None), made)
+        return made
+
+    def roll_back(self, model: str, reason: str, now: Now) -> Decision | None:
+        """Withdraw the challenger, else the champion, because a person asks for it."""
+        decision = decide_return(model, self.state(model), reason, now.at)
+        if decision is not None:
+            self._journal(now, decision, [])
+        return decision
+
+    def finish(self, now: Now) -> None:
+        """Carry out trainings that were journaled, and cut off before their outcome was."""
+        for deployment in self._system.deployments:
+            if self.state(deployment.model.name).stage == "training":
+                self._journal(now, self._train(deployment, now, None), [])
+
     def _journal(self, now: Now, decision: Decision, made: list[Decision]) -> None:
         """Write a decision down, and only then let it change the state."""
-        self._home.journal.write(now.step, len(made), decision)
+        self._home.journal.write(now.step, self._places.setdefault(now.step, 0), decision)
+        self._places[now.step] += 1
         made.append(decision)
         if decision.action == "alert":
             self._opened[str(decision.evidence["key"])] = decision

@@ -22,10 +22,11 @@ from homeostat.monitor.logged import logged_features
 from homeostat.monitor.quality import judge_quality
 from homeostat.monitor.sketch import Sketch, sketch_like
 from homeostat.runtime.arms import Arms
+from homeostat.runtime.home import prediction_sources
 from homeostat.runtime.record import ModelRecord
 from homeostat.train.package import Package
 
-__all__ = ["Now", "Observer", "prediction_sources"]
+__all__ = ["Now", "Observer"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +101,6 @@ class Observer:
             way_back_ready=self._arms.loads(name, state.champion),
         )
         return arm_evidence(deployment, state, observed)
-
-
-def prediction_sources(system: System, model: Model) -> tuple[str, ...]:
-    """Return the sources whose offsets the predictions of a model record."""
-    return tuple(sorted({view.source.name for view in system.views_of(model)}))
 
 
 def _at_the_gates(package: Package, metric: str) -> float | None:

@@ -50,6 +50,11 @@ class Counts:
     too_late: int = 0
     rejected: int = 0
 
+    @property
+    def total(self) -> int:
+        """How many records there were."""
+        return self.accepted + self.duplicates + self.rejected
+
     def add(self, other: Counts) -> None:
         """Add the counts of another stretch of the log."""
         self.accepted += other.accepted
@@ -180,6 +185,10 @@ class FoldWorker:
                 source.name, events, _application(source), self._buffered_to[source.name]
             )
             frames.clear()
+
+    def waiting(self) -> int:
+        """Return how many events wait for the next flush."""
+        return sum(frame.height for frames in self._buffers.values() for frame in frames)
 
     def tail(self, source: str) -> pl.DataFrame | None:
         """Return the events that wait for the next flush, if any."""

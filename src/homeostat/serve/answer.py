@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 from threading import Lock
+from typing import Any
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -36,7 +37,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 
     answer: Answer
     request_id: str
-    request: dict[str, object]
+    request: dict[str, Any]
     features: dict[str, float | str | None]
     offsets: dict[str, int | None]
     latency_us: dict[str, float]

@@ -11,16 +11,13 @@ from time import perf_counter_ns
 import msgspec
 
 from homeostat.core.errors import HomeostatError, UnknownName, did_you_mean
-from homeostat.declare.deployments import Deployment
 from homeostat.declare.system import System
-from homeostat.serve.answer import Answer
+from homeostat.serve.lane import Lane, Shared
 from homeostat.serve.metrics import Metrics
 from homeostat.serve.openapi import describe
-from homeostat.serve.ports import Stopwatch
-from homeostat.serve.predictor import Shed
 from homeostat.serve.requests import RequestInvalid, RequestMalformed, RequestReader
 from homeostat.serve.routing import Route
-from homeostat.serve.seam import Request, Service, Ticket
+from homeostat.serve.seam import Service
 from homeostat.serve.wire import (
     Gone,
     Receive,
@@ -59,15 +56,6 @@ class Limits:
     threads: int = 4
 
 
-@dataclass(slots=True)
-class _Lane:
-    """One deployed model: its declared bounds, and how many calls are being answered."""
-
-    deployment: Deployment
-    reader: RequestReader
-    in_flight: int = 0
-
-
 class Application:
     """An ASGI application in front of a `Service`.
 
@@ -92,12 +80,13 @@ class Application:
     ) -> None:
         self._system, self._service = system, service
         self._metrics, self._routes, self._limits = metrics, routes, limits
-        self._lanes = {
-            d.model.name: _Lane(d, RequestReader(system, d.model)) for d in system.deployments
-        }
-        self._stopwatch: Stopwatch = perf_counter_ns
         self._threads = ThreadPoolExecutor(limits.threads, "homeostat-predict")
         self._spare = ThreadPoolExecutor(1, "homeostat-fallback")
+        shared = Shared(service, metrics, self._threads, self._spare, perf_counter_ns)
+        self._lanes = {
+            d.model.name: Lane(d, RequestReader(system, d.model), shared)
+            for d in system.deployments
+        }
         self._draining = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -206,72 +195,25 @@ class Application:
             raise Refused(404, "unknown_model", str(unknown))
         reasons = flag(scope.get("query_string", b""), "reasons")
         body = await self._body(scope, receive)
-        began = self._stopwatch()
+        began = perf_counter_ns()
         try:
             requests, is_list = lane.reader.read(body)
         except RequestMalformed as malformed:
             raise Refused(400, "malformed", str(malformed)) from None
         except RequestInvalid as invalid:
             raise Refused(422, "invalid_request", str(invalid), invalid.problems) from None
-        answers = await self._answers(lane, requests, reasons, began)
+        answers = await lane.answers(requests, reasons, began)
         return Reply.of({"predictions": answers} if is_list else answers[0])
 
-    async def _answers(
-        self, lane: _Lane, requests: list[Request], reasons: bool, began: int
-    ) -> list[Answer]:
-        deployment = lane.deployment
-        name = deployment.model.name
-        if lane.in_flight >= deployment.max_in_flight:
-            return await self._overloaded(lane, requests, late=False)
-        ticket = Ticket(began)
-        lane.in_flight += 1
-        self._metrics.in_flight(name, 1)
-        work = asyncio.get_running_loop().run_in_executor(
-            self._threads, self._service.predict, name, requests, reasons, ticket
-        )
-        work.add_done_callback(lambda done: self._landed(lane, done))
-        left = deployment.deadline_us / 1e6 - (self._stopwatch() - began) / 1e9
-        done, _ = await asyncio.wait({work}, timeout=max(left, 0.0))
-        if not done and ticket.claim():
-            work.cancel()
-            return await self._overloaded(lane, requests, late=True)
-        return await work
-
-    def _landed(self, lane: _Lane, done: asyncio.Future[list[Answer]]) -> None:
-        lane.in_flight -= 1
-        self._metrics.in_flight(lane.deployment.model.name, -1)
-        if not done.cancelled() and (broken := done.exception()) is not None:
-            self._metrics.fault("predict", HomeostatError(repr(broken)))
-
-    async def _overloaded(
-        self, lane: _Lane, requests: list[Request], *, late: bool
-    ) -> list[Answer]:
-        """Return the declared fallback; a chain that tries a model gets one more deadline."""
-        deployment = lane.deployment
-        chain = deployment.degradation.overloaded
-        name = deployment.model.name
-        if chain[0] != "score":
-            ticket = Ticket(self._stopwatch(), Shed("overloaded", chain, late))
-            work = asyncio.get_running_loop().run_in_executor(
-                self._spare, self._service.predict, name, requests, False, ticket
-            )
-            done, _ = await asyncio.wait({work}, timeout=deployment.deadline_us / 1e6)
-            if done or not ticket.claim():
-                return await work
-            work.cancel()
-        ticket = Ticket(self._stopwatch(), Shed("overloaded", ("score",), late))
-        return self._service.predict(name, requests, False, ticket)
-
     async def _events(self, source: str, body: bytes) -> Reply:
-        try:
-            payloads = _payloads(body)
-        except msgspec.DecodeError as malformed:
+        payloads, wrong = _payloads(body)
+        if not payloads:
             raise Refused(
                 400,
                 "malformed",
-                f"events of {source!r}: {malformed}; allowed: one object, a list of objects, or "
-                "one object per line; send JSON.",
-            ) from None
+                f"events of {source!r}: {wrong}; allowed: one object, a list of objects, or one "
+                "object per line; send JSON.",
+            )
         loop = asyncio.get_running_loop()
         try:
             taken = await loop.run_in_executor(None, self._service.ingest, source, payloads)
@@ -297,8 +239,11 @@ class Application:
         return Reply.of({"ready": ready, "notes": notes}, 200 if ready else 503)
 
 
-def _payloads(body: bytes) -> list[bytes]:
-    """Return the events of a body as they came: an object, a list, or one object per line."""
-    if body.lstrip()[:1] == b"[":
-        return [bytes(event) for event in _EVENTS.decode(body)]
-    return [bytes(event) for event in _EVENT.decode_lines(body)]
+def _payloads(body: bytes) -> tuple[list[bytes], str]:
+    """Return the events of a body as they came, or why there are none."""
+    try:
+        if body.lstrip()[:1] == b"[":
+            return [bytes(event) for event in _EVENTS.decode(body)], "an empty list"
+        return [bytes(event) for event in _EVENT.decode_lines(body)], "nothing"
+    except msgspec.DecodeError as malformed:
+        return [], str(malformed)

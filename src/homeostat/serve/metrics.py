@@ -72,6 +72,10 @@ class Metrics:
         with self._lock:
             self._in_flight[(("model", model),)] += change
 
+    def flying(self, model: str) -> int:
+        """Return how many requests of a model are being answered."""
+        return self._in_flight[(("model", model),)]
+
     def latency(self, model: str, component: str) -> Histogram:
         """Return the latencies of a component: features, model or total."""
         with self._lock:

@@ -99,7 +99,7 @@ class LocalService:
         parts = self._parts
         if ticket is not None and not ticket.is_open:
             return []
-        predictor = self._predictor(model)
+        predictor = self.predictor(model)
         shed = None if ticket is None else ticket.shed
         began = None if ticket is None else ticket.began
         at = parts.clock.now()
@@ -160,7 +160,8 @@ class LocalService:
         """Wait until every shadowed prediction is scored and logged."""
         self._shadows.shutdown(wait=True)
 
-    def _predictor(self, model: str) -> Predictor:
+    def predictor(self, model: str) -> Predictor:
+        """Return the predictor of a deployed model; raise `UnknownName` otherwise."""
         found = self._parts.predictors.get(model)
         if found is None:
             known = tuple(self._parts.predictors)

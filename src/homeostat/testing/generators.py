@@ -74,8 +74,8 @@ FRAME: dict[str, Any] = {
 }  # fmt: skip
 """The events frame of `readings`."""
 
-PLACES = ("a", "ab", "ü", "\N{SNOWMAN}\N{COMBINING ACUTE ACCENT}", "", None)
-SITES = (0, 1, -5, None)
+PLACES = ("a", "a", "a", "ab", "ü", "\N{SNOWMAN}\N{COMBINING ACUTE ACCENT}", "", None)
+SITES = (0, 0, 1, -5, None)
 GAPS = (0, 0, 1, TICK, TICK, 3 * TICK, 20 * TICK)
 LAGS = (0, 0, 0, 1, TICK, 6 * TICK, 30 * TICK, LATENESS, LATENESS + 1, -2 * TICK)
 AMOUNTS = (None, 0.0, -0.0, 0.1, -0.1, 1e-6, 1e9, -1e9, 123.456, 2.0**-30, 5e-324)
@@ -97,10 +97,11 @@ _ON_COLUMN: tuple[tuple[Callable[..., Aggregation], tuple[str, ...]], ...] = (
     (maximum, ("amount", "level")),
     (first, ("amount", "units")),
     (last, ("amount", "level", "flag")),
-    (variance, ("small", "units", "level")),
+    (variance, ("small", "units")),
     (standard_deviation, ("small", "flag")),
 )
 
+_ORDER = ("0s", "7us", "10s", "17s", "20s", "1m", "5m", "1h")
 _WINDOWS = ("10s", "20s", "1m", "5m", "1h", "7us")
 
 
@@ -156,15 +157,11 @@ def _aggregations(draw: st.DrawFn, windowed: bool) -> tuple[Aggregation, ...]:
         made = made.named(f"f{number}")
         if windowed or draw(st.integers(0, 2)):
             spans = draw(st.lists(st.sampled_from(_WINDOWS), min_size=1, max_size=3, unique=True))
-            hop = draw(st.sampled_from(("0s", "0s", "0s", "7us", "10s", "17s")))
-            made = made.over(*spans) if _longer(hop, spans) else made.over(*spans, hop=hop)
+            hop = draw(st.sampled_from(("0s", "0s", "7us", "10s", "17s")))
+            spans = [span for span in spans if _ORDER.index(span) >= _ORDER.index(hop)] or ["1m"]
+            made = made.over(*spans, hop=hop)
         found.append(made)
     return tuple(found)
-
-
-def _longer(hop: str, spans: list[str]) -> bool:
-    order = ("0s", "7us", "10s", "17s", "20s", "1m", "5m", "1h")
-    return order.index(hop) > min(map(order.index, spans))
 
 
 @st.composite
@@ -226,10 +223,17 @@ def histories(draw: st.DrawFn) -> History:
         latest = _known(rows, cut) if cut < len(rows) else earliest + 400 * TICK
         for _ in range(draw(st.integers(1, 2))):
             at = draw(st.sampled_from((earliest, latest)) | st.integers(earliest, latest))
-            key = tuple(draw(st.sampled_from(_parts(part))) for part in view.entity.keys)
+            key = draw(_keys(view, rows[:cut]))
             own = draw(st.sampled_from([*(row["id"] for row in rows), "nobody"]))
             questions.append(Question(cut, key, at, own))
     return History(view, tuple(rows), tuple(cuts), tuple(questions))
+
+
+def _keys(view: FeatureView, rows: list[dict[str, Any]]) -> st.SearchStrategy[tuple[Any, ...]]:
+    """Mostly entities that have events, and sometimes any other."""
+    known = [tuple(row[part] for part in view.entity.keys) for row in rows]
+    others = st.tuples(*(st.sampled_from(_parts(part)) for part in view.entity.keys))
+    return st.sampled_from(known) | st.sampled_from(known) | others if known else others
 
 
 def _parts(key: str) -> tuple[Any, ...]:

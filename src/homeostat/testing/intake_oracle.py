@@ -12,12 +12,17 @@ from typing import Any
 
 from homeostat.core.clock import to_micros
 from homeostat.core.durations import Micros
+from homeostat.core.errors import HomeostatError
 from homeostat.declare.schema import Field
 from homeostat.declare.sources import EventSource
 
 __all__ = ["Outcome", "expected_outcomes"]
 
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,6})?([Zz]|[+-]\d\d:\d\d)")
+
+
+class _NotOfItsKind(HomeostatError):
+    """A value that its field cannot hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +65,7 @@ def _outcome(
             return Outcome(offset, f"missing_field:{field.name}")
         try:
             values[field.name] = None if value is None else _typed(field, value)
-        except (ValueError, OverflowError):
+        except (_NotOfItsKind, ValueError, OverflowError):
             return Outcome(offset, f"invalid_field:{field.name}")
     event_time: Micros = values[source.event_time]
     event_id = str(values[source.event_id])
@@ -77,7 +82,7 @@ def _outcome(
 
 
 def _typed(field: Field, value: Any) -> Any:
-    """Return the value in the field's type; raise `ValueError` if it is none of it."""
+    """Return the value in the field's type; or raise."""
     if field.kind == "boolean" and isinstance(value, bool):
         return value
     if field.kind == "string" and isinstance(value, str):
@@ -88,6 +93,6 @@ def _typed(field: Field, value: Any) -> Any:
         return float(value)
     if field.kind == "integer" and isinstance(value, int) and not isinstance(value, bool):
         if not -(2**63) <= value < 2**63:
-            raise ValueError(field.name)
+            raise _NotOfItsKind(field.name)
         return value
-    raise ValueError(field.name)
+    raise _NotOfItsKind(field.name)

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import homeostat as hs
 from homeostat import col, count, mean
 from homeostat.core.clock import ManualClock
+from homeostat.serve.http import Application, Limits
 from homeostat.serve.metrics import Metrics
 from homeostat.serve.ports import Stopwatch
 from homeostat.serve.predictor import Predictor
@@ -111,10 +112,12 @@ class Bench:
     made: int = 0
 
     def new_id(self) -> str:
+        """Return p1, p2 and so on."""
         self.made += 1
         return f"p{self.made}"
 
     def predictor(self) -> Predictor:
+        """Return the predictor of the one deployed model."""
         return Predictor(
             self.system,
             self.system.deployments[0],
@@ -123,6 +126,7 @@ class Bench:
         )
 
     def service(self, **parts: Any) -> LocalService:
+        """Return a service; `parts` replaces any of its parts."""
         given: dict[str, Any] = {
             "system": self.system,
             "predictors": {"fraud": self.predictor()},
@@ -134,3 +138,13 @@ class Bench:
             "metrics": self.metrics,
         }
         return LocalService(ServiceParts(**{**given, **parts}))
+
+    def application(self, limits: Limits | None = None) -> Application:
+        """Return the HTTP application in front of a new service."""
+        return Application(
+            self.system,
+            self.service(),
+            self.metrics,
+            lambda model: self.route,
+            Limits() if limits is None else limits,
+        )

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from homeostat.core.durations import Micros
 from homeostat.declare.expressions import col
 from homeostat.declare.models import Estimator, Gate, Label, Model, Requirements, Split
 from homeostat.declare.schema import Event, Timestamp
@@ -14,8 +15,11 @@ from homeostat.declare.sources import EventSource
 from homeostat.declare.system import System
 from homeostat.features.assemble import Features
 from homeostat.train.dataset import Sample
+from homeostat.train.fit import fit
+from homeostat.train.lineage import Lineage, definition_hashes
+from homeostat.train.package import Origin, Package
 
-__all__ = ["CARRIERS", "TOY_LABEL", "toy_model", "toy_sample", "toy_system"]
+__all__ = ["CARRIERS", "TOY_LABEL", "toy_model", "toy_package", "toy_sample", "toy_system"]
 
 CARRIERS: tuple[str | None, ...] = ("AA", "DL", "UA", None)
 
@@ -90,3 +94,16 @@ def toy_sample(rows: int = 300, seed: int = 0) -> Sample:
     odds = 0.15 * (hour - 12) + 0.8 * (carrier == 1) + random.normal(0.0, 1.0, rows)
     categories = {"carrier": [CARRIERS[c] for c in carrier]}
     return Sample(Features(matrix, categories), odds > 0.5)
+
+
+def toy_package(at: Micros = 0, **parts: Any) -> Package:
+    """Return the trained package of `toy_model(**parts)`, its lineage as of `at`."""
+    model, system = toy_model(**parts), toy_system(**parts)
+    fitted = fit(model, toy_sample(300, seed=1), toy_sample(100, seed=2), threads=1)
+    origin = Origin(
+        definitions=definition_hashes(system, model),
+        reference={"hour": {"edges": (0.0, 12.0), "counts": [1, 2]}},
+        lineage=Lineage.of(system, model, at, {"requests": 3}, {"train": {"rows": 300}}),
+    )
+    metrics = {"test": {"auc": 0.75, "precision": None}}
+    return Package.of(fitted, model.name, 0.3, origin, metrics)

@@ -15,7 +15,7 @@ from homeostat.core.errors import HomeostatError
 from homeostat.declare.models import Label, Model
 from homeostat.features.assemble import Features
 
-__all__ = ["Rows", "Sample", "TrainingRefused", "labelled", "split"]
+__all__ = ["Rows", "Sample", "TrainingRefused", "describe_span", "labelled", "split"]
 
 _KEY, _FINAL_AT, _ROW = "_key", "_final_at", "_row"
 

@@ -56,7 +56,9 @@ class Registry:
 
     def __init__(self, path: Path, folder: Path) -> None:
         self._folder = folder
-        self._database = sqlite3.connect(path, isolation_level=None)
+        self._database = sqlite3.connect(
+            path, isolation_level=None, check_same_thread=False, timeout=30.0
+        )
         self._database.execute("pragma journal_mode=wal")
         self._database.execute("pragma synchronous=full")
         self._database.execute(_SCHEMA)

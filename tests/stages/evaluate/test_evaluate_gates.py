@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from homeostat.declare.models import METRICS, Gate
 from homeostat.evaluate.challenger import Origin, Trial, overfitting, train_challenger
 from homeostat.evaluate.gates import GateResult, Judgement, Scored, judge
-from homeostat.evaluate.metrics import Costs, ScoresRefused, metric
+from homeostat.evaluate.metrics import Costs, ScoresRefused, auc, metric
 from homeostat.evaluate.threshold import choose_threshold
 from homeostat.testing.toy_training import toy_model, toy_sample, toy_system
+from homeostat.train.fit import fit
 from homeostat.train.lineage import Lineage, definition_hashes
 from homeostat.train.servable import Servable
 
@@ -212,6 +213,16 @@ def test_a_challenger_is_trained_measured_judged_and_packed() -> None:
     assert again.package.hash == first.package.hash  # the champion takes no part in it
     assert again.judgement.gates[1].champion == first.judgement.metrics["auc"]
     assert again.judgement.passed
+
+
+def test_training_metrics_are_those_of_the_rows_scored(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("homeostat.train.fit.TRAIN_SCORES", 150)
+    parts = trial()
+    found = train_challenger(toy_model(), parts, origin(), threads=1).package
+    fitted = fit(toy_model(), parts.train, parts.validation, threads=1)
+    expected = auc(fitted.train_scores, parts.train.labels[fitted.train_rows])
+    assert found.metrics["train"]["auc"] == expected
+    assert found.metrics["base_rate"] == parts.train.labels.mean()
 
 
 def test_the_threshold_comes_from_the_validation_rows() -> None:

@@ -25,7 +25,7 @@ appends = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(batches=appends, limits=st.lists(st.integers(1, 7), min_size=1), records=st.integers(1, 5))
 def test_what_is_appended_is_read_back_in_any_cut(
     batches: list[list[tuple[int, bytes]]], limits: list[int], records: int

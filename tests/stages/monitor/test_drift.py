@@ -138,7 +138,7 @@ def test_drift_is_judged_by_the_declared_numbers(
 ) -> None:
     monitor = hs.Drift(model, psi=0.25, features=features, window="7d")
     finding = judge_drift(monitor, sketches(shift, rows))
-    assert (finding.status, finding.key) == (status, "drift/late")
+    assert (finding.status, finding.key) == (status, "drift/late/7d")
     if status == "found":
         assert finding.reason.startswith("2 of 3 features moved by more than 0.25 PSI in 7d (moved")
     if status == "not judged":

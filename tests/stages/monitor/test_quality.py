@@ -180,7 +180,7 @@ def judged(
 ) -> tuple[str, str]:
     monitor = hs.Quality(model, metric, worse_by=0.125, window="2d", rows=10)
     finding = judge_quality(monitor, frame, 1, baseline, AT + hours * HOUR)
-    assert finding.key == f"quality/late/{metric}"
+    assert finding.key == f"quality/late/{metric}/2d"
     return finding.status, finding.reason
 
 

@@ -60,6 +60,26 @@ def test_another_seed_gives_another_model(fitted: Fitted) -> None:
     assert toy_fit(seed=1).graph != fitted.graph
 
 
+def by_numbers_alone(sample: Sample) -> Sample:
+    return Sample(Features(sample.features.matrix, {}), sample.labels)
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        Estimator("lightgbm:LGBMClassifier", {**SMALL, "bagging_fraction": 0.5, "bagging_freq": 1}),
+        Estimator("sklearn.ensemble:RandomForestClassifier", {"n_estimators": 3}),
+    ],
+)
+def test_the_seed_reaches_the_estimator(estimator: Estimator) -> None:
+    train, validation = by_numbers_alone(TRAIN), by_numbers_alone(VALIDATION)
+    one, again, other = (
+        toy_fit(train, validation, estimator=estimator, seed=seed).graph for seed in (0, 0, 1)
+    )
+    assert one == again
+    assert one != other
+
+
 def test_encodings_are_learned_from_training_rows_alone(fitted: Fitted) -> None:
     strange = Features(VALIDATION.features.matrix, {"carrier": ["ZZ"] * len(VALIDATION)})
     for other in (turned(VALIDATION), Sample(strange, VALIDATION.labels)):
@@ -75,7 +95,7 @@ def test_an_encoding_is_the_smoothed_rate_of_its_training_rows(fitted: Fitted) -
     for carrier in (*encoding.codes, None):
         rate = float(TRAIN.labels[carriers == carrier].mean())
         assert min(rate, overall) <= encoding.code(carrier) <= max(rate, overall)
-        assert encoding.code(carrier) == pytest.approx(rate, abs=0.05)
+        assert abs(encoding.code(carrier) - rate) < abs(encoding.code(carrier) - overall)
 
 
 def test_a_missing_category_that_training_never_saw_is_like_an_unseen_one() -> None:
@@ -120,6 +140,15 @@ def test_the_pipeline_over_ordinals_scores_as_the_graph_does(fitted: Fitted) -> 
 def test_training_scores_come_from_evenly_spaced_rows(fitted: Fitted) -> None:
     assert fitted.train_rows.tolist() == list(range(len(TRAIN)))
     assert fitted.train_scores.shape == (len(TRAIN),)
+
+
+def test_of_many_training_rows_some_are_scored(
+    fitted: Fitted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("homeostat.train.fit.TRAIN_SCORES", 3)
+    some = toy_fit()
+    assert some.train_rows.tolist() == [0, 199, 399]
+    np.testing.assert_array_equal(some.train_scores, fitted.train_scores[some.train_rows])
 
 
 def test_importance_is_a_share_of_the_gain(fitted: Fitted) -> None:
@@ -170,3 +199,21 @@ def test_an_estimator_that_cannot_be_made_is_refused(
 def test_rows_that_teach_nothing_are_refused(train: Sample, validation: Sample, text: str) -> None:
     with pytest.raises(TrainingRefused, match=text):
         toy_fit(train, validation)
+
+
+def test_a_column_without_a_single_value_and_a_validation_of_one_class_still_fit() -> None:
+    nothing: list[str | None] = [None] * len(TRAIN)
+    matrix = np.where([True, True, False], np.nan, TRAIN.features.matrix)
+    train = Sample(Features(matrix, {"carrier": nothing}), TRAIN.labels)
+    one_class = Sample(VALIDATION.features, np.zeros(len(VALIDATION), np.bool_))
+    fitted = toy_fit(train, one_class)
+    encoding = fitted.encodings["carrier"]
+    assert encoding.codes == {}
+    assert encoding.code(None) == pytest.approx(encoding.unseen)
+    assert np.isfinite(fitted.scores(VALIDATION.features)).all()
+
+
+def test_five_rows_are_enough_to_fit() -> None:
+    few = toy_sample(5, seed=3)
+    assert 0 < few.labels.sum() < 5
+    assert np.isfinite(toy_fit(few).scores(VALIDATION.features)).all()

@@ -1,0 +1,218 @@
+"""The same system from Python: for notebooks, tests and embedding."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import polars as pl
+
+from homeostat.core.clock import Clock, SystemClock, to_micros
+from homeostat.core.decisions import Decision
+from homeostat.core.errors import HomeostatError, UnknownName
+from homeostat.declare.system import System
+from homeostat.features.audit import SkewAudit, audit
+from homeostat.features.offline import point_in_time
+from homeostat.features.read import ViewReader
+from homeostat.features.table import features_of
+from homeostat.ingest.files import payloads_of
+from homeostat.lake import sql as lake_sql
+from homeostat.runtime.home import Home
+from homeostat.runtime.live import Live
+from homeostat.runtime.receipts import Receipt, receipt
+from homeostat.runtime.timeline import Timeline
+from homeostat.runtime.training import Trainer
+from homeostat.runtime.worker import Counts
+from homeostat.serve.answer import Answer
+from homeostat.serve.requests import RequestReader
+
+if TYPE_CHECKING:
+    from homeostat.deploy.state import RolloutState
+
+__all__ = ["App", "open"]
+
+STEP = 600_000_000
+"""The loop's step where no replay has set another: ten minutes."""
+
+
+def open(system: System, home: str | Path = "state", clock: Clock | None = None) -> App:
+    """Open, or begin, the home of a system.
+
+    Args:
+        system: the declarations.
+        home: the folder that holds everything the system knows.
+        clock: the present; None for the machine's clock. Tests pass a `ManualClock`.
+    """
+    return App(system, Path(home), clock)
+
+
+class App(AbstractContextManager["App"]):
+    """A system with its home: ingest, read, train, predict, decide.
+
+    One process at a time writes to a home. Frames are Polars; anything that speaks Arrow (pandas,
+    pyarrow, DuckDB) is accepted.
+    """
+
+    def __init__(self, system: System, folder: Path, clock: Clock | None = None) -> None:
+        self.system = system
+        self.home = Home(folder, system)
+        real = SystemClock()
+        timeline = Timeline.load(folder)
+        if clock is None:
+            clock = real if timeline is None else timeline.clock(real)
+        if timeline is None:
+            timeline = Timeline(start=clock.now() - clock.now() % STEP, every=STEP)
+            timeline.save(folder)
+        self.clock, self.timeline = clock, timeline
+        self.live = Live(system, self.home, timeline, clock)
+        self._trainer = Trainer(system, self.home.lake, self.home.registry)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def ingest(
+        self,
+        source: str,
+        data: object,
+        *,
+        known_time: datetime | str | None = None,
+        history: bool = False,
+    ) -> Counts:
+        """Take events in and fold them; return how many were accepted, and what became of the rest.
+
+        Args:
+            source: the name of an event source.
+            data: a path (CSV, JSON lines, Parquet, Arrow), a frame, or a list of mappings.
+            known_time: one instant, or the column that says when each row became known. By
+                default rows are known now.
+            history: the rows are known as the source declares (its `known_time` field, or event
+                time plus `delay`).
+        """
+        declared = self.system.source(source)
+        rows = pl.DataFrame(data, infer_schema_length=None) if isinstance(data, list) else data
+        known: int | str | None = known_time if isinstance(known_time, str) else None
+        if isinstance(known_time, datetime):
+            known = to_micros(known_time)
+        if known is None and not history:
+            known = self.clock.now()
+        for instants, payloads in payloads_of(declared, rows, known):
+            self.home.log.append(source, instants, payloads)
+        return self.live.drain()[source]
+
+    def read(self, view: str, keys: Mapping[str, Sequence[Any]]) -> pl.DataFrame:
+        """Return the live features of entities, now: the key columns, then one per feature."""
+        declared = self.system.view(view)
+        names = declared.entity.keys
+        missing = [name for name in names if name not in keys]
+        if missing:
+            raise UnknownName("key", missing[0], tuple(keys), f"read of view {view!r}")
+        entities = list(zip(*(keys[name] for name in names), strict=True))
+        with self.home.store.reader() as reader:
+            values = ViewReader(declared).read(reader, entities, self.clock.now(), None)
+        frame = pl.DataFrame({name: list(keys[name]) for name in names})
+        return frame.with_columns(
+            pl.Series(spec.name, values[:, column])
+            for column, spec in enumerate(declared.features())
+        )
+
+    def features(self, views: Sequence[str], spine: pl.DataFrame) -> pl.DataFrame:
+        """Return the features of views at the instants of a spine: one row per row, same order.
+
+        The spine has the entity keys and `at`, the instant of each row (UTC).
+        """
+        self.live.flush()
+        columns: list[pl.Series] = []
+        for name in views:
+            view = self.system.view(name)
+            values = point_in_time(view, self.home.lake.read(view.source.name), spine)
+            columns += [
+                pl.Series(ref.name, values[:, place]) for place, ref in enumerate(view.all())
+            ]
+        return spine.with_columns(columns)
+
+    def training_set(self, model: str, until: datetime | None = None) -> pl.DataFrame:
+        """Return the labelled requests of a model with their features, as known at `until`.
+
+        Rows are in the order of the requests' log; `at` is the instant, `label` the truth.
+        """
+        self.live.flush()
+        declared = self.system.model(model)
+        instant = self.clock.now() if until is None else to_micros(until)
+        rows = self._trainer.rows(declared, instant)
+        found = features_of(
+            self.system, declared, rows, lambda s: self.home.lake.read(s, known_before=instant)
+        )
+        key = declared.label.predicts.event_id
+        columns = [
+            pl.Series(name, found.categories.get(name, found.matrix[:, place]))
+            for place, name in enumerate(declared.feature_names())
+        ]
+        taken = {column.name for column in columns}
+        heads = [name for name in (key, "at", "label") if name not in taken]
+        return rows.select(heads).with_columns(columns)
+
+    def train(self, model: str) -> list[Decision]:
+        """Train a challenger now and begin its rollout; return the journaled decisions."""
+        return self.live.by_hand(model, "train", "asked for by hand")
+
+    def roll_back(self, model: str, reason: str = "asked for by hand") -> list[Decision]:
+        """Withdraw the challenger, else the champion; return the decision, if there was a way."""
+        return self.live.by_hand(model, "rollback", reason)
+
+    def predict(
+        self,
+        model: str,
+        request: Mapping[str, Any] | Sequence[Mapping[str, Any]],
+        *,
+        reasons: bool = False,
+    ) -> list[Answer]:
+        """Answer one request or several at the present instant, and log the predictions."""
+        requests = [request] if isinstance(request, Mapping) else list(request)
+        reader = RequestReader(self.system, self.system.deployment(model).model)
+        rows, _ = reader.read(msgspec.json.encode({"requests": requests}))
+        return self.live.service.predict(model, rows, reasons)
+
+    def step(self) -> list[Decision]:
+        """Fold what is waiting, then observe, decide and act now, whatever the timeline says."""
+        self.live.drain()
+        return self.live.step_now()
+
+    def state(self, model: str) -> RolloutState:
+        """Return where the rollout of a model stands."""
+        return self.live.loop.state(model)
+
+    def receipt(self, prediction_id: str) -> Receipt:
+        """Return a prediction done again from the log, bit for bit."""
+        self.live.flush()
+        return receipt(self.system, self.home, prediction_id)
+
+    def audit(self, model: str) -> SkewAudit:
+        """Compute the features of every logged prediction of a model again, and compare bits."""
+        self.live.flush()
+        frames = list(self.home.predictions.newest_first(model))
+        if not frames:
+            raise HomeostatError(
+                f"skew audit of {model!r}: no prediction is logged; allowed: a model that has "
+                "answered; ask it first"
+            )
+        return audit(self.system, self.system.model(model), pl.concat(frames), self.home.lake.read)
+
+    def sql(self, query: str) -> pl.DataFrame:
+        """Answer a query over the lake's tables."""
+        self.live.flush()
+        return lake_sql.query(self.home.lake, query)
+
+    def close(self) -> None:
+        """Write down what is in memory, and close every file."""
+        self.live.close()
+        self.home.close()

@@ -1,0 +1,231 @@
+"""The live system: events are folded as they come, requests answered, and the loop kept going."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from threading import Event, RLock
+
+import msgspec
+import polars as pl
+
+from homeostat.core.clock import Clock
+from homeostat.core.decisions import Decision
+from homeostat.core.durations import Micros
+from homeostat.core.hashing import short_digest
+from homeostat.declare.system import System
+from homeostat.runtime.engine import Engine
+from homeostat.runtime.home import Home
+from homeostat.runtime.loop import Loop
+from homeostat.runtime.timeline import Timeline
+from homeostat.runtime.worker import Counts
+from homeostat.serve.metrics import Metrics
+from homeostat.serve.predictions import Predictions, frame_of
+from homeostat.serve.predictor import Predictor
+from homeostat.serve.routing import Route
+from homeostat.serve.seam import Ingested
+from homeostat.serve.service import LocalService, ServiceParts
+
+__all__ = ["Live", "Ticked"]
+
+FLUSH_ROWS = 20_000
+"""The lake is committed when this many events wait, and at every step of the loop."""
+
+
+@dataclass
+class Ticked:
+    """What one pass did."""
+
+    predictions: int = 0
+    counts: dict[str, Counts] = field(default_factory=dict)
+    decisions: list[Decision] = field(default_factory=list)
+
+
+class Live:
+    """One home, live: `tick` folds, logs and decides; `service` answers from any thread.
+
+    Args:
+        system: the declarations.
+        home: where everything is kept.
+        timeline: the steps of the loop.
+        clock: tells the present instant.
+    """
+
+    def __init__(self, system: System, home: Home, timeline: Timeline, clock: Clock) -> None:
+        self.system, self.home, self.timeline, self.clock = system, home, timeline, clock
+        self.metrics = Metrics()
+        self._engine = Engine(system, home, timed=True, faults=self.metrics.fault)
+        self._asked: deque[Predictions] = deque()
+        self._lock = RLock()
+        self._serial = 0
+        self._routes: dict[str, Route] = {}
+        self._resume()
+        self.service = LocalService(
+            ServiceParts(
+                system=system,
+                predictors={
+                    d.model.name: Predictor(system, d, faults=self.metrics.fault)
+                    for d in system.deployments
+                },
+                routes=self.route,
+                store=home.store,
+                clock=clock,
+                ids=self._next_id,
+                log=self,
+                metrics=self.metrics,
+                ingest=self.ingest,
+            )
+        )
+
+    @property
+    def loop(self) -> Loop:
+        """The loop, for its states and packages."""
+        return self._engine.loop
+
+    def _resume(self) -> None:
+        """Go on after the last journaled step; finish a training that was cut off."""
+        journaled = self.home.journal.last_step()
+        done = self._engine.cursor()
+        if journaled is not None and (done is None or journaled > done):
+            with self.home.store.writer() as writer:
+                self._engine.complete(writer, journaled)
+        self._engine.resume(self.timeline.start_of)
+        step = self._engine.cursor()
+        if step is not None:
+            self.loop.finish(self._engine.now(step, self.clock.now()))
+        self._reroute()
+
+    def _reroute(self) -> None:
+        self._routes = {
+            d.model.name: self.loop.route(d.model.name) for d in self.system.deployments
+        }
+
+    def route(self, model: str) -> Route:
+        """Return which versions answer a model's requests now."""
+        return self._routes[model]
+
+    def _next_id(self) -> str:
+        with self._lock:
+            self._serial += 1
+            return short_digest([self.system.name, str(self.clock.now()), str(self._serial)])
+
+    def append(self, predictions: Predictions) -> None:
+        """Take predictions for the log; the next tick writes them."""
+        self._asked.append(predictions)
+
+    def ingest(self, source: str, payloads: Sequence[bytes]) -> Ingested:
+        """Append events that are received now."""
+        known = [self.clock.now()] * len(payloads)
+        return Ingested(source, self.home.log.append(source, known, payloads), len(payloads))
+
+    def tick(self) -> Ticked:
+        """Write down what was answered, fold what became known, and step the loop if it is due."""
+        with self._lock:
+            done = Ticked(predictions=self._log_predictions())
+            now = self.clock.now()
+            with self.home.store.writer() as writer:
+                for source in self.system.sources:
+                    pending = self._engine.worker.load(writer, source, now + 1)
+                    pending.finish(writer)
+                    self._engine.learn(pending)
+                    done.counts[source.name] = pending.counts
+            if self._engine.worker.waiting() >= FLUSH_ROWS:
+                self._engine.worker.flush()
+            ended = self.timeline.step_of(now) - 1
+            last = self._engine.cursor()
+            if last is None or ended > last:
+                done.decisions = self.step(ended, now)
+            return done
+
+    def step(self, step: int, at: Micros) -> list[Decision]:
+        """Run one step of the loop, durably."""
+        with self._lock:
+            decisions = self.loop.step(self._engine.now(step, at))
+            self._engine.worker.flush()
+            self._engine.flush_predictions(step)
+            with self.home.store.writer() as writer:
+                self._engine.complete(writer, step)
+            self._reroute()
+            return decisions
+
+    def step_now(self) -> list[Decision]:
+        """Run the loop at once, as a part of the present step."""
+        with self._lock:
+            now = self.clock.now()
+            return self.step(max(self.timeline.step_of(now), self._last_step()), now)
+
+    def _last_step(self) -> int:
+        last = self._engine.cursor()
+        return 0 if last is None else last
+
+    def by_hand(self, model: str, action: str, reason: str) -> list[Decision]:
+        """Carry out what a person asks for: "train" or "rollback"."""
+        with self._lock:
+            now = self._engine.now(self._last_step(), self.clock.now())
+            if action == "train":
+                made = self.loop.train(model, reason, now)
+            else:
+                back = self.loop.roll_back(model, reason, now)
+                made = [] if back is None else [back]
+            self._reroute()
+            return made
+
+    def flush(self) -> None:
+        """Bring everything answered and folded into the prediction log and the lake."""
+        with self._lock:
+            self._log_predictions()
+            self._engine.worker.flush()
+
+    def drain(self) -> dict[str, Counts]:
+        """Fold everything in the log now; return the counts by source."""
+        totals = {source.name: Counts() for source in self.system.sources}
+        while True:
+            counts = self.tick().counts
+            for name, found in counts.items():
+                totals[name].add(found)
+            if not any(c.total for c in counts.values()):
+                return totals
+
+    def _log_predictions(self) -> int:
+        """Write answered requests to the prediction log, and to the log of their own source."""
+        batches: dict[str, list[Predictions]] = {}
+        while self._asked:
+            predictions = self._asked.popleft()
+            batches.setdefault(predictions.model, []).append(predictions)
+        step = self.timeline.step_of(self.clock.now())
+        rows = 0
+        for name, kept in batches.items():
+            frame = frame_of(kept, self.service.predictor(name).sources)
+            part = self.home.predictions.next_part(name, step)
+            self.home.predictions.put(name, step, part, frame)
+            self._engine.loop.observer.records[name].add_predictions(kept[0].at, frame)
+            self._remember_requests(name, frame)
+            rows += frame.height
+        return rows
+
+    def _remember_requests(self, model: str, frame: pl.DataFrame) -> None:
+        """A request is an event of the label's source; one that was sent before is a duplicate."""
+        source = self.system.model(model).label.predicts
+        known: list[int] = []
+        payloads: list[bytes] = []
+        for at, text in zip(frame["at"].dt.epoch("us").to_list(), frame["request"], strict=True):
+            request = msgspec.json.decode(text)
+            if request.get(source.event_id) is not None:
+                known.append(at)
+                payloads.append(text.encode())
+        if payloads:
+            self.home.log.append(source.name, known, payloads)
+
+    def run(self, stop: Event, pause_s: float) -> None:
+        """Tick until `stop` is set, resting `pause_s` between passes that found nothing."""
+        while not stop.is_set():
+            done = self.tick()
+            busy = done.predictions or any(c.total for c in done.counts.values())
+            if not busy:
+                stop.wait(pause_s)
+
+    def close(self) -> None:
+        """Write down what is still in memory."""
+        self.service.close()
+        self.flush()

@@ -1,0 +1,62 @@
+"""The steps of a home's time: where they begin, how long they are, which clock they are on."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from homeostat.core.clock import Clock, OffsetClock, from_micros
+from homeostat.core.durations import Micros
+
+__all__ = ["Timeline"]
+
+FILE = "timeline.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """Step k, counted from 1, is the span of `every` microseconds that begins at `start_of(k)`.
+
+    `lived_until` is the instant at which a replay ended: a home on a virtual clock lives on from
+    there at the pace of the real one. None for a home that has only seen real time.
+    """
+
+    start: Micros
+    every: Micros
+    lived_until: Micros | None = None
+
+    def start_of(self, step: int) -> Micros:
+        """Return the instant at which a step begins; step 0 ends at `start`."""
+        return self.start + (step - 1) * self.every
+
+    def step_of(self, instant: Micros) -> int:
+        """Return the step that an instant lies in.
+
+        >>> Timeline(start=100, every=10).step_of(109), Timeline(start=100, every=10).step_of(110)
+        (1, 2)
+        """
+        return (instant - self.start) // self.every + 1
+
+    def clock(self, real: Clock) -> Clock:
+        """Return the clock a home lives by."""
+        return real if self.lived_until is None else OffsetClock(real, self.lived_until)
+
+    def describe(self) -> str:
+        """Return one sentence on the clock, empty for the real one."""
+        if self.lived_until is None:
+            return ""
+        then = from_micros(self.lived_until).isoformat()
+        return f"this home was filled by a replay; its clock goes on from {then}"
+
+    def save(self, home: Path) -> None:
+        """Write the timeline into a home, atomically."""
+        waiting = home / f"{FILE}.new"
+        waiting.write_text(json.dumps(asdict(self)))
+        waiting.replace(home / FILE)
+
+    @classmethod
+    def load(cls, home: Path) -> Timeline | None:
+        """Return the timeline of a home, or None if it has none yet."""
+        path = home / FILE
+        return cls(**json.loads(path.read_text())) if path.exists() else None

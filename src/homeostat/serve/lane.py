@@ -1,0 +1,135 @@
+"""The way of one model's calls: a thread predicts, and the deadline does not wait for it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from functools import partial
+
+from homeostat.core.errors import HomeostatError
+from homeostat.declare.deployments import Deployment
+from homeostat.serve.answer import Answer
+from homeostat.serve.metrics import Metrics
+from homeostat.serve.ports import Stopwatch
+from homeostat.serve.predictor import Shed
+from homeostat.serve.requests import RequestReader
+from homeostat.serve.seam import Request, Service, Ticket
+
+__all__ = ["Lane", "Shared"]
+
+
+Work = Callable[[], list[Answer]]
+Landed = Callable[[BaseException | None], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What all lanes of a server share; `spare` runs fallbacks when `threads` are all taken."""
+
+    service: Service
+    metrics: Metrics
+    threads: Executor
+    spare: Executor
+    stopwatch: Stopwatch
+
+
+@dataclass(slots=True)
+class Lane:
+    """One deployed model: its requests, its declared bounds, and the calls being answered.
+
+    `in_flight` counts calls until their thread is done with them, so that a model which hangs is
+    soon not asked any more.
+    """
+
+    deployment: Deployment
+    reader: RequestReader
+    shared: Shared
+    in_flight: int = field(default=0, init=False)
+
+    async def answers(self, requests: list[Request], reasons: bool, began: int) -> list[Answer]:
+        """Return the model's answers, or at the deadline those of the declared fallback.
+
+        Args:
+            requests: valid requests of the model.
+            reasons: whether to say which features moved the scores.
+            began: the stopwatch when the requests were received.
+        """
+        if self.in_flight >= self.deployment.max_in_flight:
+            return await self._overloaded(requests, late=False)
+        ticket = Ticket(began)
+        left_ns = self.deployment.deadline_us * 1000 - (self.shared.stopwatch() - began)
+        work = partial(
+            self.shared.service.predict, self.deployment.model.name, requests, reasons, ticket
+        )
+        self._fly(1)
+        found = await _in_time(self.shared.threads, work, ticket, left_ns / 1e9, self._landed)
+        return await self._overloaded(requests, late=True) if found is None else found
+
+    async def _overloaded(self, requests: list[Request], *, late: bool) -> list[Answer]:
+        """Return the declared fallback; a chain that tries a model gets one more deadline."""
+        chain = self.deployment.degradation.overloaded
+        predict, name = self.shared.service.predict, self.deployment.model.name
+        if chain[0] != "score":
+            ticket = Ticket(self.shared.stopwatch(), Shed("overloaded", chain, late))
+            work = partial(predict, name, requests, False, ticket)
+            seconds = self.deployment.deadline_us / 1e6
+            found = await _in_time(self.shared.spare, work, ticket, seconds, self._failed)
+            if found is not None:
+                return found
+        ticket = Ticket(self.shared.stopwatch(), Shed("overloaded", ("score",), late))
+        return predict(name, requests, False, ticket)
+
+    def _fly(self, change: int) -> None:
+        self.in_flight += change
+        self.shared.metrics.in_flight(self.deployment.model.name, change)
+
+    def _landed(self, error: BaseException | None) -> None:
+        self._fly(-1)
+        self._failed(error)
+
+    def _failed(self, error: BaseException | None) -> None:
+        if error is not None:
+            self.shared.metrics.fault("predict", HomeostatError(repr(error)))
+
+
+async def _in_time(
+    threads: Executor, work: Work, ticket: Ticket, seconds: float, landed: Landed
+) -> list[Answer] | None:
+    """Return what `work` returns on a thread; None if the deadline claims the ticket before it.
+
+    `landed` is told, on the event loop, when the thread is done or will not begin. Its error is
+    raised here only if somebody still waits.
+    """
+    loop = asyncio.get_running_loop()
+    outcome: asyncio.Future[list[Answer] | None] = loop.create_future()
+
+    def settle(answers: list[Answer] | None, error: BaseException | None) -> None:
+        landed(error)
+        if not outcome.done():
+            if error is None:
+                outcome.set_result(answers)
+            else:
+                outcome.set_exception(error)
+
+    def run() -> None:
+        try:
+            answers = work()
+        except BaseException as error:  # noqa: BLE001 - carried to the event loop, where it is raised
+            loop.call_soon_threadsafe(settle, None, error)
+        else:
+            loop.call_soon_threadsafe(settle, answers, None)
+
+    def expire() -> None:
+        if not outcome.done() and ticket.claim():
+            if running.cancel():
+                landed(None)
+            outcome.set_result(None)
+
+    running = threads.submit(run)
+    timer = loop.call_later(max(seconds, 0.0), expire)
+    try:
+        return await outcome
+    finally:
+        timer.cancel()

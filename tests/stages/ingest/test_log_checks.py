@@ -1,0 +1,94 @@
+"""The embedded log keeps the laws, and every check notices a log that breaks its law."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from homeostat.ingest.log import Instants, LogBatch, LogEnd
+from homeostat.ingest.sqlite_log import SqliteLog
+from homeostat.testing.laws import LawBroken
+from homeostat.testing.log_checks import event_log_checks
+
+NAMES = [name for name, _ in event_log_checks(lambda name: SqliteLog(Path(name)))]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_embedded_log_keeps_the_law(name: str, tmp_path: Path) -> None:
+    dict(event_log_checks(lambda log: SqliteLog(tmp_path / log)))[name]()
+
+
+class CountsFromOne(SqliteLog):
+    def append(self, source: str, known: Instants, payloads: Sequence[bytes]) -> int:
+        return super().append(source, known, payloads) + 1
+
+
+class KeepsKnownTimes(SqliteLog):
+    """Remembers the known times as they were given."""
+
+    given: list[int]
+
+    def append(self, source: str, known: Instants, payloads: Sequence[bytes]) -> int:
+        self.given = [*getattr(self, "given", []), *known]
+        return super().append(source, known, payloads)
+
+    def read(
+        self, source: str, after: int, limit: int, known_before: int | None = None
+    ) -> LogBatch:
+        found = super().read(source, after, limit, known_before)
+        return replace(found, known=np.array(self.given)[found.offsets])
+
+
+class ReadsOneTooMany(SqliteLog):
+    def read(
+        self, source: str, after: int, limit: int, known_before: int | None = None
+    ) -> LogBatch:
+        return super().read(source, after, limit + 1, known_before)
+
+
+class IncludesTheInstant(SqliteLog):
+    def read(
+        self, source: str, after: int, limit: int, known_before: int | None = None
+    ) -> LogBatch:
+        later = None if known_before is None else known_before + 1
+        return super().read(source, after, limit, later)
+
+
+class Forgets(SqliteLog):
+    def __init__(self, path: Path) -> None:
+        path.unlink(missing_ok=True)
+        super().__init__(path)
+
+
+class HasOneSource(SqliteLog):
+    def append(self, source: str, known: Instants, payloads: Sequence[bytes]) -> int:
+        return super().append("one", known, payloads)
+
+    def read(
+        self, source: str, after: int, limit: int, known_before: int | None = None
+    ) -> LogBatch:
+        return super().read("one", after, limit, known_before)
+
+    def end(self, source: str) -> LogEnd:
+        return super().end("one")
+
+
+class TakesWhatItCan(SqliteLog):
+    def append(self, source: str, known: Instants, payloads: Sequence[bytes]) -> int:
+        return super().append(source, list(known)[: len(payloads)], payloads)
+
+
+BROKEN = [
+    CountsFromOne, KeepsKnownTimes, ReadsOneTooMany, IncludesTheInstant, Forgets, HasOneSource,
+    TakesWhatItCan,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "broken"), list(zip(NAMES, BROKEN, strict=True)))
+def test_the_check_bites(name: str, broken: type[SqliteLog], tmp_path: Path) -> None:
+    with pytest.raises(LawBroken):
+        dict(event_log_checks(lambda log: broken(tmp_path / log)))[name]()
