@@ -22,7 +22,7 @@ ARROWS: Mapping[str, frozenset[str]] = {
         "ingest": "",
         "lake": "ingest",
         "features": "aggregate lake",
-        "train": "features",
+        "train": "aggregate features",
         "evaluate": "train",
         "serve": "features train",
         "deploy": "evaluate serve",

@@ -56,14 +56,14 @@ def stays(moves: Sequence[Move], end: datetime) -> list[Stay]:
 def marks(moves: Iterable[Move]) -> list[Mark]:
     """Return the instants at which the answering model changed, for the charts of quality."""
     found: list[Mark] = []
-    first = True
-    for move in moves:
-        if move.leads and not first:
-            found.append(Mark(move.at, f"{_day(move.at)}: version {move.version} promoted", "up"))
-        elif move.ends:
+    withdrawn: datetime | None = None
+    for index, move in enumerate(moves):
+        if move.ends:
+            withdrawn = move.at
             title = f"{_day(move.at)}: version {move.version} rolled back"
             found.append(Mark(move.at, title, "down"))
-        first = False
+        elif move.leads and index > 0 and move.at != withdrawn:
+            found.append(Mark(move.at, f"{_day(move.at)}: version {move.version} promoted", "up"))
     return found
 
 

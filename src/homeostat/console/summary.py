@@ -28,6 +28,7 @@ MODELS: Mapping[str, str] = {
 """The compared models by their key in the summary, and what the report calls them."""
 ALL = "all"
 ENDS = ("rollback", "rolled_back", "reject", "rejected")
+STAGES = ("shadow", "canary", "blue_green")
 LEADS = ("champion", "promote", "promoted", "idle", "stable")
 
 
@@ -149,7 +150,9 @@ class Summary:
         return [d for d in self.rows("decisions") if isinstance(d, Mapping)]
 
     def moves(self) -> list[Move]:
-        """Return the steps of the rollout in order of time."""
+        """Return the steps of the rollout in order of time, told by the decisions if need be."""
+        if not self.rows("rollout"):
+            return self._decided_moves()
         found: list[Move] = []
         for row in self.rows("rollout"):
             if isinstance(row, Sequence) and len(row) >= 4:
@@ -158,6 +161,36 @@ class Summary:
                 if when is not None and version is not None:
                     found.append(Move(when, str(stage), str(version), part))
         return sorted(found, key=lambda move: move.at)
+
+    def _decided_moves(self) -> list[Move]:
+        """Return the steps of the model about which most was decided."""
+        followed = (*STAGES, "promote", "rollback")
+        acts = [
+            (at, d)
+            for d in self.decisions()
+            if d.get("action") in followed
+            and d.get("version") is not None
+            and (at := instant(d.get("at"))) is not None
+        ]
+        names = [str(d.get("model", "")) for _, d in acts]
+        most = max(names, key=names.count, default="")
+        found: list[Move] = []
+        champion = ""
+        for at, decision in sorted(acts, key=lambda act: act[0]):
+            if str(decision.get("model", "")) != most:
+                continue
+            action, version = str(decision["action"]), str(decision["version"])
+            seen = decision.get("evidence")
+            evidence = seen if isinstance(seen, Mapping) else {}
+            share = number(evidence.get("share"))
+            found.append(Move(at, action, version, share if math.isfinite(share) else 0.0))
+            back = evidence.get("back_to")
+            if action == "promote":
+                champion = version
+            elif action == "rollback" and back is not None and str(back) != champion:
+                champion = str(back)
+                found.append(Move(at, "champion", champion, 1.0))
+        return found
 
     def period(self) -> tuple[datetime, datetime] | None:
         """Return start and end; where they are not given, those of what happened."""

@@ -7,9 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from homeostat.evaluate.calibration import calibration_error
 from homeostat.evaluate.metrics import Costs, ScoresRefused, check_scored
 
-__all__ = ["Threshold", "choose_threshold"]
+__all__ = ["CALIBRATED", "Threshold", "choose_threshold", "cost_threshold"]
+
+CALIBRATED = 0.05
+"""Scores with at most this calibration error are taken for probabilities."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +25,39 @@ class Threshold:
 
 
 def choose_threshold(
+    scores: NDArray[np.float64], labels: NDArray[np.bool_], costs: Costs
+) -> Threshold:
+    """Return the threshold that the costs ask for.
+
+    Calibrated scores are probabilities: a positive decision is the cheaper one from
+    `c_fp / (c_fp + c_fn)` on (Elkan 2001, "The foundations of cost-sensitive learning", eq. 1), in
+    any season. The threshold that was cheapest on the validation rows would fit their base rate,
+    which moves; it is taken only where the scores are not calibrated.
+
+    Args:
+        scores: float64[n], n at least 1; the validation rows, never the test rows.
+        labels: bool[n].
+        costs: of one false alarm and one miss.
+
+    Raises:
+        ScoresRefused: no rows, or scores that are not finite.
+
+    >>> scores, labels = np.full(4, 0.25), np.array([True, False, False, False])
+    >>> choose_threshold(scores, labels, Costs(1, 3)).value
+    0.25
+    """
+    cheapest = cost_threshold(scores, labels, costs)
+    if calibration_error(scores, labels) > CALIBRATED:
+        return cheapest
+    value = costs.false_positive / (costs.false_positive + costs.false_negative)
+    decided = scores >= value
+    alarms = int(np.count_nonzero(decided & ~labels))
+    misses = int(np.count_nonzero(~decided & labels))
+    total = alarms * costs.false_positive + misses * costs.false_negative
+    return Threshold(float(value), float(total) / len(scores))
+
+
+def cost_threshold(
     scores: NDArray[np.float64], labels: NDArray[np.bool_], costs: Costs
 ) -> Threshold:
     """Return the threshold with the least total cost of false alarms and misses on these rows.
@@ -36,7 +73,7 @@ def choose_threshold(
     Raises:
         ScoresRefused: no rows, or scores that are not finite.
 
-    >>> choose_threshold(np.array([0.1, 0.4, 0.6]), np.array([False, True, True]), Costs(1, 5))
+    >>> cost_threshold(np.array([0.1, 0.4, 0.6]), np.array([False, True, True]), Costs(1, 5))
     Threshold(value=0.4, cost=0.0)
     """
     check_scored(scores, labels)

@@ -15,7 +15,7 @@ import polars as pl
 
 from homeostat.aggregate.arrays import Floats, Ints
 from homeostat.core.clock import to_micros
-from homeostat.core.errors import DeclarationError, HomeostatError
+from homeostat.core.errors import HomeostatError
 from homeostat.declare.models import Model
 from homeostat.declare.system import System, model_inputs
 from homeostat.declare.views import FeatureRef, OnDemand
@@ -80,8 +80,6 @@ class FeaturePlan:
         texts = {name for name in self.fields if schema.field(name, where).kind == "string"}
         self.categorical = tuple(f for f in model.features if isinstance(f, str) and f in texts)
         self.numeric = tuple(n for n, f in enumerate(self.names) if f not in texts)
-        for feature in model.features:
-            _refuse_text(feature, texts, where)
         self._where_in = {
             FeatureRef(view.name, spec.name): (view.name, column)
             for view in self.views
@@ -150,19 +148,6 @@ def _computed(step: _Computed, inputs: list[Floats], rows: int) -> Floats:
     if found.shape != (rows,):
         raise FeatureShapeInvalid(step.feature.name, found.shape, rows)
     return found
-
-
-def _refuse_text(feature: FeatureRef | OnDemand | str, texts: set[str], where: str) -> None:
-    """On-demand functions compute with numbers: refuse a text among their inputs."""
-    for given in feature.inputs if isinstance(feature, OnDemand) else ():
-        _refuse_text(given, texts, where)
-        if isinstance(feature, OnDemand) and isinstance(given, str) and given in texts:
-            raise DeclarationError(
-                f"{where}, on-demand feature {feature.name!r}",
-                f"input {given!r} is text",
-                "numbers, booleans and timestamps",
-                "compute the number in the request, or use the text as a feature",
-            )
 
 
 def as_floats(values: Sequence[Any] | pl.Series) -> Floats:

@@ -13,10 +13,10 @@ import polars as pl
 
 from homeostat.aggregate.arrays import Bools, Floats, Ints
 from homeostat.declare.models import Model
-from homeostat.declare.schema import EventSchema
+from homeostat.declare.schema import EventSchema, Field
 from homeostat.declare.system import System
 from homeostat.features.assemble import FeaturePlan
-from homeostat.features.offline import point_in_time
+from homeostat.features.table import features_of
 
 __all__ = ["Difference", "SkewAudit", "audit", "requests_of"]
 
@@ -27,6 +27,9 @@ _KINDS: dict[str, pl.DataType] = {
     "boolean": pl.Boolean(),
     "timestamp": pl.Datetime("us", "UTC"),
 }
+
+CHUNK = 20_000
+"""Requests decoded at a time: their Python objects take more room than their columns."""
 
 LISTED = 100
 """At most this many differences are listed; all are counted."""
@@ -81,16 +84,12 @@ def audit(
         return SkewAudit(0, 0, 0, (), 0, skipped)
     request = requests_of(model.label.predicts.schema, rows["request"])
     spine = request.with_columns(at=rows["at"].cast(pl.Datetime("us", "UTC")))
-    seen: dict[str, Floats] = {}
-    known: dict[str, Floats] = {}
-    for view in plan.views:
-        events = events_of(view.source.name)
-        offsets = rows[f"offset_{view.source.name}"].cast(pl.Int64).to_numpy()
-        seen[view.name] = point_in_time(view, events, spine, offsets=offsets)
-        known[view.name] = point_in_time(view, events, spine)
-    columns = {name: request[name] for name in plan.fields}
-    again = plan.assemble(columns, seen).matrix
-    timely = plan.assemble(columns, known).matrix
+
+    def offsets(source: str) -> Ints:
+        return rows[f"offset_{source}"].cast(pl.Int64).to_numpy()
+
+    again = features_of(system, model, spine, events_of, offsets=offsets).matrix
+    timely = features_of(system, model, spine, events_of).matrix
     logged = rows["features"].explode().cast(pl.Float64).to_numpy().reshape(again.shape)
     unlike = _unlike(logged, again)
     return SkewAudit(
@@ -106,14 +105,18 @@ def audit(
 def requests_of(schema: EventSchema, requests: pl.Series) -> pl.DataFrame:
     """Return logged requests (JSON texts) as typed columns; a field that was not sent is null."""
     decode = msgspec.json.Decoder(dict[str, Any]).decode
-    decoded = [decode(text) for text in requests.to_list()]
-    columns = {}
-    for field in schema.fields:
-        values = [row.get(field.name) for row in decoded]
-        if field.kind == "timestamp":
-            values = [_instant(value) for value in values]
-        columns[field.name] = pl.Series(field.name, values, dtype=_KINDS[field.kind], strict=False)
-    return pl.DataFrame(columns)
+    parts = []
+    for begin in range(0, max(len(requests), 1), CHUNK):
+        decoded = [decode(text) for text in requests[begin : begin + CHUNK].to_list()]
+        parts.append(pl.DataFrame([_column(field, decoded) for field in schema.fields]))
+    return pl.concat(parts)
+
+
+def _column(field: Field, rows: list[dict[str, Any]]) -> pl.Series:
+    values = [row.get(field.name) for row in rows]
+    if field.kind == "timestamp":
+        values = [_instant(value) for value in values]
+    return pl.Series(field.name, values, dtype=_KINDS[field.kind])
 
 
 def _instant(value: Any) -> Any:

@@ -18,8 +18,6 @@ def usable(view: FeatureView) -> pl.Expr:
     wanted = ~pl.col("_too_late")
     for key in view.entity.keys:
         wanted &= pl.col(key).is_not_null()
-        if view.source.schema.field(key, view.name).kind == "float":
-            wanted &= pl.col(key).is_not_nan()
     if view.condition is not None:
         wanted &= to_polars(view.condition).cast(pl.Boolean).fill_null(False)
     return wanted

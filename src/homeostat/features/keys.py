@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import struct
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any
 
 import polars as pl
 
-from homeostat.core.clock import to_micros
 from homeostat.core.errors import HomeostatError
 from homeostat.core.hashing import content_hash
 from homeostat.declare.views import FeatureView
@@ -49,11 +46,12 @@ class KeyCodec:
         self._view, self._fields = view.name, view.entity.keys
         schema = view.source.schema
         self._kinds = tuple(schema.field(key, view.name).kind for key in self._fields)
+        self._is_text = self._kinds == ("string",)
         self._prefix = view_prefix(view)
 
     def key(self, parts: Sequence[Any]) -> bytes | None:
         """Return the store key of an entity, or None if a part of its key is missing."""
-        if len(parts) == 1 and type(parts[0]) is str and self._kinds[0] == "string":
+        if self._is_text and len(parts) == 1 and type(parts[0]) is str:
             raw = parts[0].encode("utf-8", "surrogatepass")
             return self._prefix + raw if len(raw) < LONGEST else self._digest(raw)
         if len(parts) != len(self._kinds):
@@ -74,7 +72,7 @@ class KeyCodec:
     def keys_of(self, events: pl.DataFrame) -> list[bytes]:
         """Return the store key of each event; none of the key columns may hold a null."""
         known: dict[tuple[Any, ...], bytes] = {}
-        columns = [_plain(events[field]).to_list() for field in self._fields]
+        columns = [events[field].to_list() for field in self._fields]
         found = []
         for parts in zip(*columns, strict=True):
             key = known.get(parts)
@@ -93,19 +91,9 @@ class KeyCodec:
             return part.encode("utf-8", "surrogatepass")
         if kind == "boolean" and isinstance(part, bool):
             return b"\x01" if part else b"\x00"
-        if kind == "integer" and isinstance(part, int):
-            return b"%d" % part
-        if kind == "float" and isinstance(part, int | float):
-            return None if part != part else struct.pack(">d", part + 0.0)
-        if kind == "timestamp" and isinstance(part, datetime):
-            return b"%d" % to_micros(part)
-        if kind == "timestamp" and isinstance(part, int):
+        if kind == "integer" and isinstance(part, int) and not isinstance(part, bool):
             return b"%d" % part
         raise KeyInvalid(self._view, field, kind, part)
 
     def _digest(self, raw: bytes) -> bytes:
         return self._prefix + b"\xff" + hashlib.blake2b(raw, digest_size=32).digest()
-
-
-def _plain(column: pl.Series) -> pl.Series:
-    return column.dt.epoch("us") if column.dtype == pl.Datetime else column

@@ -57,9 +57,7 @@ def _grouped(
     """
     keys = list(view.entity.keys)
     types = {key: events.schema[key] for key in keys}
-    asked = spine.select(pl.col(key).cast(types[key]) for key in keys).with_columns(
-        pl.col(key).fill_nan(None) for key in keys if types[key].is_float()
-    )
+    asked = spine.select(pl.col(key).cast(types[key]) for key in keys)
     groups = asked.unique(maintain_order=True).drop_nulls().with_row_index("_group")
     joined = asked.join(groups, on=keys, how="left", maintain_order="left")
     codes = joined["_group"].cast(pl.Int64).fill_null(-1).to_numpy()

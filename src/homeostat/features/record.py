@@ -11,6 +11,7 @@ in order is appended by joining bytes, and eviction cuts bytes off the front.
 from __future__ import annotations
 
 import struct
+from bisect import bisect_left
 from dataclasses import dataclass
 from math import isnan
 
@@ -81,8 +82,7 @@ class Record:
 
         `row` is (event time, tie, lanes, bits of values).
         """
-        width, head = self.width, self.header * 8
-        newest = self._row_format.unpack_from(record, len(record) - width * 8)
+        newest = self._row_format.unpack_from(record, len(record) - self._row_format.size)
         if row[:2] < newest[:2]:
             return None
         header = list(self._header_format.unpack_from(record))
@@ -99,11 +99,8 @@ class Record:
         except struct.error:  # a sum left int64: wrap it, as columns do
             wrapped = [(word - BEFORE) % 2**64 + BEFORE for word in words]
             packed = self._row_format.pack(row[0], row[1], *wrapped, *row[2 + lanes :])
-        body = record[head:]
-        count = len(body) // (width * 8)
-        if count >= FEWEST:
-            body = self._evicted(body, count, header)
-        return b"".join((self._header_format.pack(*header), body, packed))
+        body = self._evicted(memoryview(record)[self.header * 8 :], header)
+        return b"".join((self._header_format.pack(*header), *body, packed))
 
     def merged(self, record: bytes, known: int, rows: Ints) -> bytes:
         """Return the record with any events, in any order; `rows` has shape (n, width).
@@ -124,11 +121,8 @@ class Record:
         table[1 : len(old), lanes] = np.diff(old[:, lanes], axis=0)
         table = table[np.lexsort((table[:, 1], table[:, 0]))]
         table[:, lanes] = np.cumsum(table[:, lanes], axis=0)
-        body = table.tobytes()
-        count = len(table)
-        if count >= FEWEST:
-            body = self._evicted(body, count, header)
-        return self._header_format.pack(*header) + body
+        body = self._evicted(memoryview(table.tobytes()), header)
+        return b"".join((self._header_format.pack(*header), *body))
 
     def _select(self, header: list[int], row: tuple[int, ...] | list[int]) -> None:
         """Let one event into the selections of the whole history."""
@@ -144,23 +138,19 @@ class Record:
             ):
                 header[kept.at : kept.at + 3] = row[0], row[1], bits
 
-    def _evicted(self, body: bytes, count: int, header: list[int]) -> bytes:
-        """Cut off the rows no later read can reach, if they are a quarter or more of all."""
+    def _evicted(self, rows: memoryview, header: list[int]) -> list[bytes | memoryview]:
+        """Return the parts of `rows` that stay: those no later read can reach are cut off the
+        front, once they are a quarter of all. The newest of them becomes the sentinel."""
         horizon, width = header[1] - self._reach, self.width
-        words = memoryview(body).cast("q")
-        if words[count // 4 * width] >= horizon:
-            return body
-        low, high = count // 4 + 1, count
-        while low < high:
-            middle = (low + high) // 2
-            if words[middle * width] < horizon:
-                low = middle + 1
-            else:
-                high = middle
-        last = (low - 1) * width  # the newest evicted row becomes the sentinel
+        words = rows.cast("q")
+        count = len(words) // width
+        if count < FEWEST or words[count // 4 * width] >= horizon:
+            return [rows]
+        low = bisect_left(words[::width], horizon, count // 4 + 1)
+        last = (low - 1) * width
         header[0] = max(header[0], words[last])
-        sentinel = self._row_format.pack(BEFORE, BEFORE, *words[last + 2 : last + width].tolist())
-        return sentinel + body[low * width * 8 :]
+        base = words[last + 2 : last + width].tolist()
+        return [self._row_format.pack(BEFORE, BEFORE, *base), rows[low * width * 8 :]]
 
 
 def _float(bits: int) -> float:

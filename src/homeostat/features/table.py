@@ -47,4 +47,4 @@ def features_of(
         for view in system.views_of(model)
     }
     names = [name for name in model.label.predicts.schema.names() if name in spine.columns]
-    return FeaturePlan(system, model).assemble({n: spine[n].to_list() for n in names}, views)
+    return FeaturePlan(system, model).assemble({name: spine[name] for name in names}, views)

@@ -26,6 +26,9 @@ __all__ = ["DeadLetter", "Intake", "Taken"]
 
 Int64s = npt.NDArray[np.int64]
 
+_SLICE = 8_192
+"""Records that are worked on at once: as Python objects they still fit the processor's cache."""
+
 _FRESH, _DUPLICATE, _CONFLICT = 0, 1, 2
 
 
@@ -77,6 +80,21 @@ class Intake:
 
     def take(self, batch: LogBatch, seen: Writer) -> Taken:
         """Return the batch's events and dead letters, and remember the ids in `seen`."""
+        parts = [
+            self._take(_part(batch, begin, begin + _SLICE), seen)
+            for begin in range(0, max(len(batch), 1), _SLICE)
+        ]
+        if len(parts) == 1:
+            return parts[0]
+        return Taken(
+            events=pl.concat([part.events for part in parts]),
+            rejected=[letter for part in parts for letter in part.rejected],
+            duplicates=sum(part.duplicates for part in parts),
+            too_late=sum(part.too_late for part in parts),
+            accepted=sum(part.accepted for part in parts),
+        )
+
+    def _take(self, batch: LogBatch, seen: Writer) -> Taken:
         decoded = self._decoder.decode(batch.payloads)
         rejected = [
             self._letter(batch, fault.place, fault.reason, fault.detail) for fault in decoded.faults
@@ -109,10 +127,17 @@ class Intake:
             )
         keep = np.flatnonzero(usable & (verdicts == _FRESH))
         late = known - event_times > self._source.lateness_us
-        events = self._frame(rows, ids, keep, known, offsets, event_times, ties, late)
+        system = {
+            "_offset": offsets,
+            "_known_time": known.view("datetime64[us]"),
+            "_event_time": np.minimum(event_times, known).view("datetime64[us]"),
+            "_id": pl.Series(ids, dtype=pl.String),
+            "_tie": ties,
+            "_too_late": late,
+        }
         rejected.sort(key=lambda letter: letter.offset)
         return Taken(
-            events=events,
+            events=self._frame(rows, keep, system),
             rejected=rejected,
             duplicates=int(np.count_nonzero(usable & (verdicts == _DUPLICATE))),
             too_late=int(np.count_nonzero(late[keep])),
@@ -150,32 +175,24 @@ class Intake:
                 verdicts[order[rank]] = _DUPLICATE if found[:8] == digest else _CONFLICT
         return verdicts
 
-    def _frame(
-        self,
-        rows: list[Any],
-        ids: list[str],
-        keep: Int64s,
-        known: Int64s,
-        offsets: Int64s,
-        event_times: Int64s,
-        ties: Int64s,
-        late: npt.NDArray[np.bool_],
-    ) -> pl.DataFrame:
+    def _frame(self, rows: list[Any], keep: Int64s, system: dict[str, Any]) -> pl.DataFrame:
+        """Return the kept rows' fields, then the system's columns, which hold all rows."""
+        added = pl.DataFrame(system)
         if len(keep) < len(rows):
-            rows = [rows[i] for i in keep.tolist()]
-            ids = [ids[i] for i in keep.tolist()]
-        columns = {
+            rows, added = [rows[i] for i in keep.tolist()], added[keep]
+        fields = {
             field.name: column(list(map(attrgetter(field.name), rows)), self._schema[field.name])
             for field in self._source.schema.fields
         }
-        return pl.DataFrame(
-            {
-                **columns,
-                "_offset": offsets[keep],
-                "_known_time": known[keep].view("datetime64[us]"),
-                "_event_time": np.minimum(event_times, known)[keep].view("datetime64[us]"),
-                "_id": pl.Series(ids, dtype=pl.String),
-                "_tie": ties[keep],
-                "_too_late": late[keep],
-            }
-        ).cast(self._schema)
+        return pl.DataFrame(fields).hstack(added).cast(self._schema)
+
+
+def _part(batch: LogBatch, begin: int, end: int) -> LogBatch:
+    if begin == 0 and end >= len(batch):
+        return batch
+    return LogBatch(
+        batch.source,
+        batch.offsets[begin:end],
+        batch.known[begin:end],
+        batch.payloads[begin:end],
+    )

@@ -97,7 +97,12 @@ class SqliteLog:
                 for begin, stop in _cuts(lengths):
                     self._db.execute(
                         "INSERT INTO segments VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                        _packed(source, end.next_offset, instants, lengths, payloads, begin, stop),
+                        _packed(
+                            source,
+                            end.next_offset + begin,
+                            instants[begin:stop],
+                            payloads[begin:stop],
+                        ),
                     )
             except BaseException:
                 self._db.execute("ROLLBACK")
@@ -185,22 +190,14 @@ def _cuts(lengths: npt.NDArray[np.int64]) -> Iterator[tuple[int, int]]:
 
 
 def _packed(
-    source: str,
-    next_offset: int,
-    instants: npt.NDArray[np.int64],
-    lengths: npt.NDArray[np.int64],
-    payloads: Sequence[bytes],
-    begin: int,
-    stop: int,
+    source: str, first: int, instants: npt.NDArray[np.int64], payloads: Sequence[bytes]
 ) -> tuple[str | int | bytes, ...]:
-    known = instants[begin:stop].astype("<i8").tobytes()
-    ends = np.cumsum(lengths[begin:stop]).astype("<u4").tobytes()
-    body = b"".join(payloads[begin:stop])
-    checksum = _checksum(known, ends, body)
-    return (
-        source, next_offset + begin, stop - begin, int(instants[stop - 1]), checksum,
-        known, ends, body,
-    )  # fmt: skip
+    """Return the row of a segment of at least one record."""
+    known = instants.astype("<i8").tobytes()
+    ends = np.cumsum([len(payload) for payload in payloads]).astype("<u4").tobytes()
+    body = b"".join(payloads)
+    last_known, checksum = int(instants[-1]), _checksum(known, ends, body)
+    return source, first, len(payloads), last_known, checksum, known, ends, body
 
 
 def _checksum(known: bytes, ends: bytes, body: bytes) -> int:

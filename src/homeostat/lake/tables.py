@@ -7,6 +7,7 @@ first. Start worker processes by spawn: delta-rs does not survive a fork.
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,12 +22,25 @@ from homeostat.core.errors import HomeostatError, UnknownName
 if TYPE_CHECKING:
     from deltalake import DeltaTable
 
-__all__ = ["Lake", "LakeMismatch"]
+__all__ = ["Lake", "LakeFolderInvalid", "LakeMismatch"]
 
 _DAY = "_day"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _KEEP_HISTORY = {"delta.logRetentionDuration": "interval 36500 days"}
 """Versions are data-set versions: Delta would otherwise forget them after 30 days."""
+_UNREADABLE = frozenset("%*?[]^|\t" + ("\\" if os.sep == "/" else ""))
+"""What one of delta-rs, Polars and DuckDB takes for something else in a path."""
+
+
+class LakeFolderInvalid(HomeostatError, ValueError):
+    """A folder whose path the engines cannot open."""
+
+    def __init__(self, folder: Path, odd: Sequence[str]) -> None:
+        super().__init__(
+            f"lake folder {str(folder.absolute())!r} has {' '.join(map(repr, odd))} in its path; "
+            f"allowed: paths without {' '.join(map(repr, sorted(_UNREADABLE)))}; choose another "
+            "folder"
+        )
 
 
 class LakeMismatch(HomeostatError, ValueError):
@@ -53,6 +67,9 @@ class Lake:
     """
 
     def __init__(self, folder: Path, declared: Mapping[str, pl.Schema] | None = None) -> None:
+        odd = sorted(_UNREADABLE & set(str(folder.absolute())))
+        if odd:
+            raise LakeFolderInvalid(folder, odd)
         self.folder = folder
         self._declared = dict(declared or {})
         self._open: dict[str, DeltaTable] = {}
@@ -138,11 +155,11 @@ class Lake:
                 raise UnknownName("column", name, tuple(schema), f"lake table {table!r}")
         day = _day_column(target)
         order = ["_offset"] if "_offset" in schema else [day, next(iter(schema))]
-        files = target.file_uris(file_pruning_predicate=_days(known_from, known_before))
+        files = self._files(table, target, _days(known_from, known_before))
         if not files:
             return pl.DataFrame(schema={name: schema[name] for name in wanted})
         rows = pl.scan_parquet(
-            sorted(files), schema=schema, missing_columns="insert", hive_partitioning=False
+            files, schema=schema, missing_columns="insert", hive_partitioning=False
         )
         if known_before is not None:
             rows = rows.filter(pl.col(day) < _instant(known_before))
@@ -169,7 +186,7 @@ class Lake:
     def files(self, table: str) -> list[str]:
         """Return the Parquet files that make up the current version."""
         target = self._table(table)
-        return [] if target is None else sorted(target.file_uris())
+        return [] if target is None else self._files(table, target, None)
 
     def compact(self, table: str) -> int:
         """Merge the small files of each day; return how many files fewer there are."""
@@ -178,6 +195,12 @@ class Lake:
             return 0
         done = target.optimize.compact()
         return int(done["numFilesRemoved"]) - int(done["numFilesAdded"])
+
+    def _files(self, table: str, target: DeltaTable, days: str | None) -> list[str]:
+        """Return the paths of the files of some days; Delta gives them as encoded addresses."""
+        uris = target.file_uris(file_pruning_predicate=days)
+        folder = self._path(table)
+        return sorted("/".join([folder, *uri.rsplit("/", 2)[-2:]]) for uri in uris)
 
     def _path(self, table: str) -> str:
         if not _NAME.fullmatch(table):

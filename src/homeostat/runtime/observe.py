@@ -70,9 +70,11 @@ class Observer:
         return found
 
     def _drift(self, monitor: Drift, package: Package, now: Now) -> list[Finding]:
-        frame = self.records[monitor.model.name].since(now.at - monitor.window_us)
-        if frame is None:
-            return []
+        record = self.records[monitor.model.name]
+        begin = now.at - monitor.window_us
+        frame = record.since(begin)
+        if frame is None or not record.reaches(begin):
+            return []  # part of a window is another distribution: its first days, not its span
         reference = Sketch.from_json(package.reference)
         matrix, texts = logged_features(frame, package.features, tuple(package.encodings))
         current = sketch_like(reference, matrix, texts)

@@ -43,6 +43,10 @@ class ModelRecord:
             self._outcome_ends.append(int(end))
             self._outcomes.append(frame.select(self._outcome_columns))
 
+    def reaches(self, instant: Micros) -> bool:
+        """Return whether predictions were made since `instant` or before."""
+        return bool(self._starts) and self._starts[0] <= instant
+
     def since(self, instant: Micros) -> pl.DataFrame | None:
         """Return the predictions asked at `instant` or later; None if there are none."""
         found = self.predictions_since(instant)

@@ -54,9 +54,14 @@ class Trainer:
 
     def features(self, model: Model, spine: pl.DataFrame, until: Micros) -> Features:
         """Return the point-in-time features of labelled requests, one row per row."""
-        return features_of(
-            self._system, model, spine, lambda name: self._lake.read(name, known_before=until)
-        )
+        events: dict[str, pl.DataFrame] = {}
+
+        def read_once(source: str) -> pl.DataFrame:
+            if source not in events:
+                events[source] = self._lake.read(source, known_before=until)
+            return events[source]
+
+        return features_of(self._system, model, spine, read_once)
 
     def train(
         self,
@@ -100,7 +105,8 @@ class Trainer:
         )
         slices = {name: rows.test[name].to_list() for name in _slices(model)}
         trial = Trial(train, validation, test, slices)
-        rival = None if champion is None else Servable(champion)
+        comparable = champion is not None and champion.features == model.feature_names()
+        rival = Servable(champion) if champion is not None and comparable else None
         challenger = train_challenger(model, trial, origin, rival)
         return Trained(
             self._registry.register(challenger.package, until),

@@ -222,7 +222,10 @@ def histories(draw: st.DrawFn) -> History:
         earliest = _known(rows, cut - 1) + 1 if rows else START
         latest = _known(rows, cut) if cut < len(rows) else earliest + 400 * TICK
         for _ in range(draw(st.integers(1, 2))):
-            at = draw(st.sampled_from((earliest, latest)) | st.integers(earliest, latest))
+            met = [at for at in _boundaries(view, rows[:cut]) if earliest <= at <= latest]
+            at = draw(
+                st.sampled_from((earliest, latest, *met, *met)) | st.integers(earliest, latest)
+            )
             key = draw(_keys(view, rows[:cut]))
             own = draw(st.sampled_from([*(row["id"] for row in rows), "nobody"]))
             questions.append(Question(cut, key, at, own))
@@ -234,6 +237,12 @@ def _keys(view: FeatureView, rows: list[dict[str, Any]]) -> st.SearchStrategy[tu
     known = [tuple(row[part] for part in view.entity.keys) for row in rows]
     others = st.tuples(*(st.sampled_from(_parts(part)) for part in view.entity.keys))
     return st.sampled_from(known) | st.sampled_from(known) | others if known else others
+
+
+def _boundaries(view: FeatureView, rows: list[dict[str, Any]]) -> list[int]:
+    """The last instants at which events are still inside a window."""
+    spans = {spec.window for spec in view.features() if spec.window is not None}
+    return [int(row["_event_time"]) + span for row in rows for span in sorted(spans)]
 
 
 def _parts(key: str) -> tuple[Any, ...]:

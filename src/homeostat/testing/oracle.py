@@ -120,7 +120,7 @@ def feature_value(
 
 def _is_counted(view: FeatureView, event: Event, key: tuple[Any, ...]) -> bool:
     found = tuple(event[part] for part in view.entity.keys)
-    missing = any(part is None or part != part for part in (*found, *key))
+    missing = None in (*found, *key)
     if missing or event["_too_late"] or found != key:
         return False
     return view.condition is None or evaluate(view.condition, event) is True

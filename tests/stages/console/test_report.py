@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from homeostat.console.charts import Series, Span, line_chart, nice_ticks
 from homeostat.console.decisions import evidence
 from homeostat.console.report import render
-from homeostat.console.rollout import stays
+from homeostat.console.rollout import marks, stays
 from homeostat.console.summary import Summary
 
 VOID = {"meta"}
@@ -190,6 +190,43 @@ def test_stays_follow_the_moves(full: dict[str, Any]) -> None:
     champions = [stay for stay in held if stay.stage == "champion"]
     assert [a.end for a in champions[:-1]] == [b.start for b in champions[1:]]
     assert champions[-1].end == period[1]
+
+
+def test_moves_are_told_by_the_decisions_where_no_rollout_is_given(full: dict[str, Any]) -> None:
+    del full["rollout"]
+    moves = Summary(full).moves()
+    assert [(m.version, m.stage) for m in moves] == [
+        ("1", "promote"), ("2", "shadow"), ("2", "canary"), ("2", "canary"), ("2", "promote"),
+        ("4", "shadow"), ("4", "canary"), ("4", "rollback"),
+        ("5", "shadow"), ("5", "canary"), ("5", "promote"),
+    ]  # fmt: skip
+    assert [m.share for m in moves[2:4]] == [0.05, 0.5]
+    assert "rolled back" in render(full)
+
+
+def test_a_champion_that_is_taken_back_leads_no_more() -> None:
+    def decided(day: int, action: str, version: int, **evidence: Any) -> dict[str, Any]:
+        at = f"2013-05-{day:02d}"
+        return {"at": at, "model": "m", "action": action, "version": version, "evidence": evidence}
+
+    decisions = [
+        decided(1, "promote", 1),
+        decided(2, "promote", 2),
+        decided(3, "rollback", 2, back_to=1),
+        decided(4, "canary", 3, share=0.1),
+        decided(5, "rollback", 3, back_to=1),
+    ]
+    moves = Summary({"decisions": decisions}).moves()
+    held = stays(moves, datetime(2013, 5, 6, tzinfo=UTC))
+    assert [(s.version, s.stage, s.start.day, s.end.day) for s in held] == [
+        ("1", "champion", 1, 2),
+        ("2", "champion", 2, 3),
+        ("1", "champion", 3, 6),
+        ("3", "canary", 4, 5),
+    ]
+    assert [(mark.at.day, mark.style) for mark in marks(moves)] == [
+        (2, "up"), (3, "down"), (5, "down"),
+    ]  # fmt: skip
 
 
 @given(

@@ -29,7 +29,7 @@ from homeostat.evaluate.metrics import (
     metric,
     slice_rows,
 )
-from homeostat.evaluate.threshold import choose_threshold
+from homeostat.evaluate.threshold import choose_threshold, cost_threshold
 
 Rows = list[tuple[float, bool]]
 
@@ -178,7 +178,7 @@ prices = st.sampled_from([0.1, 1.0, 2.0, 5.0, 1e6])
 @given(rows_of.filter(bool), st.builds(Costs, prices, prices))
 def test_the_threshold_is_the_cheapest_of_all(rows: Rows, costs: Costs) -> None:
     scores, labels = columns(rows)
-    found = choose_threshold(scores, labels, costs)
+    found = cost_threshold(scores, labels, costs)
     value, total = plain_threshold(rows, costs)
     assert found.value == value
     assert found.cost == total / len(rows)
@@ -187,19 +187,19 @@ def test_the_threshold_is_the_cheapest_of_all(rows: Rows, costs: Costs) -> None:
 
 def test_of_equal_costs_the_fewest_alarms_are_chosen() -> None:
     scores, labels = columns([(0.2, True), (0.2, False), (0.9, True), (0.9, False)])
-    assert choose_threshold(scores, labels, Costs(1.0, 1.0)).value > 0.9
-    assert choose_threshold(scores, labels, Costs(1.0, 1.5)).value == 0.2
+    assert cost_threshold(scores, labels, Costs(1.0, 1.0)).value > 0.9
+    assert cost_threshold(scores, labels, Costs(1.0, 1.5)).value == 0.2
 
 
 def test_with_one_class_the_threshold_decides_always_or_never() -> None:
     scores = np.array([0.3, 1.0])
-    assert choose_threshold(scores, np.array([True, True]), COSTS).value == 0.3
-    assert choose_threshold(scores, np.array([False, False]), COSTS).value > 1.0
+    assert cost_threshold(scores, np.array([True, True]), COSTS).value == 0.3
+    assert cost_threshold(scores, np.array([False, False]), COSTS).value > 1.0
 
 
 def test_no_rows_give_no_threshold() -> None:
     with pytest.raises(ScoresRefused, match="got 0 rows; allowed: 1 or more"):
-        choose_threshold(*columns([]), COSTS)
+        cost_threshold(*columns([]), COSTS)
 
 
 @pytest.mark.parametrize(
@@ -219,7 +219,7 @@ def test_scores_without_meaning_are_refused(
         lambda: check_scored(scores, labels),
         lambda: metric("auc", scores, labels, 0.5, COSTS),
         lambda: evaluate(scores, labels, 0.5, COSTS),
-        lambda: choose_threshold(scores, labels, COSTS),
+        lambda: cost_threshold(scores, labels, COSTS),
     ]
     for measure in measures:
         with pytest.raises(ScoresRefused, match=text):
@@ -248,3 +248,21 @@ def test_every_pair_of_classes_and_thresholds_is_defined_or_nan() -> None:
         scores = np.array([0.1, 0.4, 0.9])
         found = as_json(evaluate(scores, np.array(labels), threshold, COSTS))
         assert all(value is None or np.isfinite(value) for value in found.values())
+
+
+def test_calibrated_scores_are_decided_by_the_costs_alone() -> None:
+    draw = np.random.default_rng(3)
+    scores = draw.uniform(0.01, 0.6, 20_000)
+    labels = draw.uniform(size=scores.size) < scores
+    assert choose_threshold(scores, labels, Costs(1.0, 3.0)).value == 0.25
+    assert choose_threshold(scores, labels, Costs(1.0, 1.0)).value == 0.5
+
+
+def test_scores_that_are_no_probabilities_get_the_cheapest_threshold() -> None:
+    draw = np.random.default_rng(3)
+    scores = draw.uniform(0.01, 0.6, 20_000)
+    labels = draw.uniform(size=scores.size) < scores
+    shrunk = scores / 10
+    chosen = choose_threshold(shrunk, labels, Costs(1.0, 3.0))
+    assert chosen == cost_threshold(shrunk, labels, Costs(1.0, 3.0))
+    assert chosen.value < 0.05

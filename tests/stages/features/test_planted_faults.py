@@ -116,9 +116,9 @@ def appended_late(self: record.Record, state: bytes, known: int, row: Any) -> by
     return found
 
 
-def evicted_whole(self: record.Record, body: bytes, count: int, header: list[int]) -> bytes:
-    found = _evicted(self, body, count, header)
-    return found if found is body else self.empty[-self.width * 8 :] + found[self.width * 8 :]
+def evicted_whole(self: record.Record, rows: memoryview, header: list[int]) -> Any:
+    found = _evicted(self, rows, header)
+    return found if len(found) == 1 else [self.empty[-self.width * 8 :], found[1]]
 
 
 FAULTS: dict[str, tuple[Callable[[History], list[Any]], Any, str, Any]] = {

@@ -276,3 +276,12 @@ def test_revisions_are_refused_at_once() -> None:
     revised = hs.EventSource("taps", Tap, event_id="tap", event_time="at", revisions=True)
     with pytest.raises(DeclarationError, match="revisions=True, which this release cannot fold"):
         Intake(revised)
+
+
+def test_a_large_batch_is_worked_on_in_slices() -> None:
+    records = [(i, START + i, payload_of(tap=str(i % 20_000))) for i in range(20_001)]
+    records[9_000] = (9_000, START + 9_000, b"{")
+    taken = take(records, MemoryStore())
+    assert taken.events["_offset"].to_list() == [i for i in range(20_000) if i != 9_000]
+    assert (taken.accepted, taken.duplicates, taken.too_late) == (19_999, 1, 0)
+    assert [letter.offset for letter in taken.rejected] == [9_000]

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from deltalake import DeltaTable
 
 from homeostat.core.clock import to_micros
 from homeostat.core.errors import UnknownName
-from homeostat.lake.tables import Lake, LakeMismatch
+from homeostat.lake.sql import query
+from homeostat.lake.tables import Lake, LakeFolderInvalid, LakeMismatch
 
 INSTANT = pl.Datetime("us", "UTC")
 
@@ -111,6 +113,21 @@ def test_many_commits_pass_a_checkpoint(lake: Lake) -> None:
     assert other.read("taps", version=2).equals(events(0, 1, 2))
 
 
+def test_versions_are_kept_for_good(lake: Lake) -> None:
+    lake.append("taps", events(0), "fold", 0)
+    settings = DeltaTable(str(lake.folder / "taps")).metadata().configuration
+    assert settings == {"delta.logRetentionDuration": "interval 36500 days"}
+
+
+def test_a_reader_sees_what_another_handle_commits(lake: Lake) -> None:
+    reader = Lake(lake.folder, {"taps": events().schema})
+    assert reader.read("taps").is_empty()
+    for n in range(3):
+        lake.append("taps", events(n), "fold", n)
+        assert reader.read("taps").equals(events(*range(n + 1)))
+        assert reader.version("taps") == n
+
+
 def test_an_empty_commit_moves_the_version(lake: Lake) -> None:
     assert lake.append("taps", events(), "fold", 4)
     assert lake.application_version("taps", "fold") == 4
@@ -178,6 +195,29 @@ def test_declared_tables_answer_before_their_first_row(tmp_path: Path) -> None:
     assert (lake.files("taps"), lake.compact("taps")) == ([], 0)
     with pytest.raises(UnknownName, match="column"):
         lake.read("taps", ["x"])
+
+
+@pytest.mark.parametrize("name", ["my lake", "é", "a#b", "it's", "a+b=c&d", "a:b", "{a}~$`<>@;"])
+def test_any_readable_folder_will_do(tmp_path: Path, name: str) -> None:
+    lake = Lake(tmp_path / name)
+    lake.append("taps", events(0), "fold", 0)
+    assert lake.read("taps").equals(events(0))
+    assert query(lake, "SELECT _offset FROM taps").item() == 0
+    assert Lake(lake.folder).application_version("taps", "fold") == 0
+
+
+@pytest.mark.parametrize("odd", "%*?[]^|\\\t")
+def test_a_folder_the_engines_cannot_open_is_refused(tmp_path: Path, odd: str) -> None:
+    with pytest.raises(LakeFolderInvalid, match="choose another folder"):
+        Lake(tmp_path / f"a{odd}b")
+
+
+def test_a_relative_folder_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    lake = Lake(Path("state/lake"))
+    lake.append("taps", events(0), "fold", 0)
+    assert lake.read("taps").equals(events(0))
+    assert query(lake, "SELECT _offset FROM taps").item() == 0
 
 
 APPENDER = """

@@ -285,9 +285,14 @@ def test_hanging_requests_do_not_pile_up(bench: MakesBench) -> None:
     hanging = HangingScores(0.75)
     made = bench(Route(champion=arm(hanging)), {"deadline": "1ms", "max_in_flight": 3})
     app = made.application(Limits(threads=1))
-    asked = released(hanging, lambda: [ask(app, body=tap()).json() for _ in range(6)])
+
+    def work() -> tuple[list[Any], int]:
+        return [ask(app, body=tap()).json() for _ in range(6)], made.metrics.flying("fraud")
+
+    asked, flying = released(hanging, work)
     assert [a["degraded"] for a in asked] == [["overloaded"]] * 6
     assert hanging.calls <= 1
+    assert flying == 1  # the one that hangs; the others were withdrawn
 
 
 def test_events_go_to_the_log_as_they_came(bench: MakesBench) -> None:

@@ -185,6 +185,26 @@ def test_without_a_store_stored_features_are_missing(bench: MakesBench, opens: b
     assert found.frame()["offset_taps"].to_list() == [None]
 
 
+def test_a_store_without_its_offsets_is_down(bench: MakesBench) -> None:
+    class Torn:
+        def get(self, key: bytes) -> bytes | None:
+            if key.startswith(b"offset/"):
+                raise Drill("torn")
+            return None
+
+    route = Route(champion=arm(0.75))
+    found = bench(route).predictor().predict(Torn(), [request()], NOON, route, ["p"])
+    assert found.degraded == [["store_down"]]
+    assert np.isnan(found.features.matrix[0, 0])
+    assert found.offsets == {"taps": None}
+
+
+def test_no_requests_have_no_answers(bench: MakesBench) -> None:
+    route = Route(champion=arm(0.75), challenger=arm(0.5), share=0.5, shadow=True)
+    found = bench(route).predictor().predict(None, [], NOON, route, [])
+    assert (len(found), found.frame().height) == (0, 0)
+
+
 def test_without_a_store_the_score_answers_where_it_is_declared(bench: MakesBench) -> None:
     route = Route(champion=arm(0.75))
     predictor = bench(route, {"store_down": "score"}).predictor()

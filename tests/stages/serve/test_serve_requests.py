@@ -71,6 +71,7 @@ def test_a_text_that_says_requests_is_no_list() -> None:
         ({"tapped_at": 5}, ("tapped_at", "a number 5")),
         ({"tapped_at": "0001-01-01T00:00:00+23:00"},
          ("tapped_at", 'text "0001-01-01T00:00:00+23:00"')),
+        ({"tapped_at": "9999-12-31T00:00:00Z"}, ("tapped_at", 'text "9999-12-31T00:00:00Z"')),
         ({"amuont": 1}, ("amuont", "an unknown field")),
         ({"card": 1234567890}, ("card", "a number")),
     ],

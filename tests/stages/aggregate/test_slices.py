@@ -1,0 +1,63 @@
+"""The kernel's pieces against loops that are obviously right."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from homeostat.aggregate.slices import expand, extremes, nearest, search
+
+FLOATS = st.lists(st.sampled_from((float("nan"), 0.0, 1.0, -2.5, float("inf"))), max_size=40)
+
+
+def drawn_slices(data: st.DataObject, n: int) -> list[tuple[int, int]]:
+    bounds = st.tuples(st.integers(0, n), st.integers(0, n)).map(lambda p: (min(p), max(p)))
+    found: list[tuple[int, int]] = data.draw(st.lists(bounds, min_size=1, max_size=8))
+    return found
+
+
+@given(st.lists(st.integers(-5, 5), max_size=30), st.data())
+def test_search_finds_the_first_row_not_below(values: list[int], data: st.DataObject) -> None:
+    cuts = drawn_slices(data, len(values))
+    ordered = np.array(values, np.int64)
+    for low, high in cuts:
+        ordered[low:high].sort()
+    for low, high in cuts[-1:]:
+        needle = data.draw(st.integers(-6, 6))
+        found = search(ordered, np.array([low]), np.array([high]), np.array([needle]))
+        wanted = next((row for row in range(low, high) if ordered[row] >= needle), high)
+        assert found.tolist() == [wanted]
+
+
+@given(FLOATS, st.data())
+def test_extremes_are_those_of_the_slice(values: list[float], data: st.DataObject) -> None:
+    cuts = drawn_slices(data, len(values))
+    begin, end = (np.array(side) for side in zip(*cuts, strict=True))
+    for select, best in (("least", min), ("greatest", max)):
+        found = extremes(select, np.array(values), begin, end)  # type: ignore[arg-type]
+        wanted = [
+            best([v for v in values[low:high] if v == v], default=float("nan"))
+            for low, high in cuts
+        ]
+        np.testing.assert_array_equal(found, wanted)
+
+
+@given(FLOATS)
+def test_nearest_rows_have_a_value(values: list[float]) -> None:
+    have = [row for row, value in enumerate(values) if value == value]
+    latest = [max((h for h in have if h <= row), default=-1) for row in range(len(values))]
+    earliest = [
+        min((h for h in have if h >= row), default=len(values)) for row in range(len(values))
+    ]
+    assert nearest("latest", np.array(values)).tolist() == latest
+    assert nearest("earliest", np.array(values)).tolist() == earliest
+
+
+@given(st.data())
+def test_expand_lists_every_row_of_every_slice(data: st.DataObject) -> None:
+    cuts = drawn_slices(data, 12)
+    begin, end = (np.array(side) for side in zip(*cuts, strict=True))
+    owner, row = expand(begin, end)
+    wanted = [(n, r) for n, (low, high) in enumerate(cuts) for r in range(low, high)]
+    assert list(zip(owner.tolist(), row.tolist(), strict=True)) == wanted

@@ -1,0 +1,87 @@
+"""The service in one process: tickets, the recent predictions, and the metrics text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from homeostat.core.errors import UnknownName
+from homeostat.serve.answer import Recent
+from homeostat.serve.metrics import Metrics
+from homeostat.serve.predictor import Batch
+from homeostat.serve.routing import Route
+from homeostat.serve.seam import Ticket
+from homeostat.testing.drills import FixedScores
+from homeostat.testing.payments import NOON, Bench, arm, tap
+
+MakesBench = Callable[..., Bench]
+
+
+def test_a_call_whose_ticket_is_gone_is_not_even_tried(bench: MakesBench) -> None:
+    model = FixedScores(0.75)
+    made = bench(Route(champion=arm(model)))
+    ticket = Ticket(0)
+    assert ticket.claim()
+    assert made.service().predict("fraud", [tap()], False, ticket) == []
+    assert (model.calls, made.log.batches) == (0, [])
+
+
+def test_an_answer_that_comes_too_late_is_not_logged(bench: MakesBench) -> None:
+    ticket = Ticket(0)
+
+    def late(features: Any) -> Any:
+        assert ticket.claim()  # the deadline passes now
+        return np.full(len(features.matrix), 0.75)
+
+    made = bench(Route(champion=arm(late)))
+    assert made.service().predict("fraud", [tap()], False, ticket) == []
+    assert made.log.batches == []
+    assert made.service().prediction("p1") is None
+
+
+def test_a_model_that_is_not_deployed_is_named(bench: MakesBench) -> None:
+    with pytest.raises(UnknownName, match="Did you mean 'fraud'"):
+        bench().service().predict("fruad", [tap()])
+
+
+def test_warming_scores_by_every_arm(bench: MakesBench) -> None:
+    made = bench(Route(champion=arm(0.5), previous=arm(float("nan"))))
+    assert made.service().warm() == {"fraud": {"champion": True, "previous": False}}
+
+
+def test_recent_predictions_make_room_oldest_first(bench: MakesBench) -> None:
+    route = Route(champion=arm(0.5))
+    predictor = bench(route).predictor()
+    recent = Recent(3)
+    for names in (["a", "b"], ["c", "d"]):
+        recent.keep(predictor.answer(None, Batch([tap(), tap()], NOON, names), route))
+    assert recent.find("a") is None
+    found = recent.find("d")
+    assert found is not None
+    assert found[1] == 1
+    assert recent.find("b") is not None
+
+
+def test_labels_are_escaped_in_the_metrics_text() -> None:
+    metrics = Metrics()
+    metrics.fault('a"b\\c\nd', ValueError("x"))
+    assert 'part="a\\"b\\\\c\\nd",error="ValueError"} 1' in metrics.text({})
+
+
+def test_a_histogram_in_the_metrics_text_is_cumulative(bench: MakesBench) -> None:
+    made = bench(Route(champion=arm(0.5)))
+    service = made.service()
+    for _ in range(5):
+        service.predict("fraud", [tap()])
+    lines = made.metrics.text({}).splitlines()
+    counts = [
+        int(line.rpartition(" ")[2])
+        for line in lines
+        if line.startswith("homeostat_latency_seconds_bucket") and 'component="total"' in line
+    ]
+    assert counts == sorted(counts)
+    assert counts[-1] == 5
+    assert made.metrics.latency("fraud", "total").count == 5
