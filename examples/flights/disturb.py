@@ -25,8 +25,8 @@ from homeostat.ingest.files import payloads_of
 MINUTE: Micros = 60_000_000
 HOUR, DAY = 60 * MINUTE, 24 * 60 * MINUTE
 
-NOWHERE = "TEB"
-"""An airport near New York without a single flight in these data."""
+NOWHERE = {"carrier": "ZZ", "origin": "TEB", "dest": "TEB", "tail_number": "N0LATE"}
+"""A carrier, airport and aircraft without a single flight in these data."""
 
 # What a source sends wrongly, and how often in the year.
 PLAN: Mapping[str, Mapping[str, int]] = {
@@ -124,11 +124,10 @@ def _too_late(sent: Sent) -> tuple[Micros, bytes]:
 
 
 def _late(sent: Sent) -> tuple[Micros, bytes]:
-    """An event that is known late, and still counts: about an airport where nothing happens."""
+    """An event that is known late, and still counts: about a place where nothing else happens."""
     happened = sent.known - sent.source.lateness_us // 2
-    return sent.known, sent.with_id(
-        "late", **_happened(sent, happened), origin=NOWHERE, tail_number=f"N0LATE{sent.number}"
-    )
+    nowhere = {name: value for name, value in NOWHERE.items() if name in sent.event}
+    return sent.known, sent.with_id("late", **nowhere, **_happened(sent, happened))
 
 
 FAULTS: Mapping[str, Callable[[Sent], tuple[Micros, bytes]]] = {

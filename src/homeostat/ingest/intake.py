@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
@@ -63,9 +64,13 @@ class Intake:
 
     `take` is a function of the batch and of what `seen` holds, and taking a batch again accepts
     the same rows again: an id is remembered with the offset that brought it first.
+
+    Args:
+        source: the declared source.
+        bounds: by field, the magnitude that a number must stay below to be aggregated exactly.
     """
 
-    def __init__(self, source: EventSource) -> None:
+    def __init__(self, source: EventSource, bounds: Mapping[str, float] | None = None) -> None:
         if source.revisions:
             raise DeclarationError(
                 f"event source {source.name!r}",
@@ -73,7 +78,7 @@ class Intake:
                 "revisions=False: a second content under one id is quarantined as a conflict",
                 "send the correction as an event with an id of its own",
             )
-        self._source = source
+        self._source, self._bounds = source, dict(bounds or {})
         self._decoder = PayloadDecoder(source.schema)
         self._schema = events_schema(source)
         self._prefix = b"seen/" + source.name.encode() + b"/"
@@ -117,6 +122,10 @@ class Intake:
             for i in [i for i, name in enumerate(ids) if name == "" and usable[i]]:
                 usable[i] = False
                 rejected.append(self._letter(batch, int(places[i]), reason, "the id is empty"))
+        for place, detail, reason in self._out_of_range(rows):
+            if usable[place]:
+                usable[place] = False
+                rejected.append(self._letter(batch, int(places[place]), reason, detail))
         ties = id_digests(ids)
         verdicts = self._verdicts(rows, np.flatnonzero(usable), ties, offsets, seen)
         for i in np.flatnonzero(usable & (verdicts == _CONFLICT)).tolist():
@@ -143,6 +152,14 @@ class Intake:
             too_late=int(np.count_nonzero(late[keep])),
             accepted=len(keep),
         )
+
+    def _out_of_range(self, rows: list[Any]) -> Iterator[tuple[int, str, str]]:
+        """Yield (row, detail, reason) of every number that no view could aggregate exactly."""
+        for field, bound in self._bounds.items():
+            for place, value in enumerate(map(attrgetter(field), rows)):
+                if value is not None and abs(value) >= bound:
+                    detail = f"{field} must be below {bound:.0f} in magnitude"
+                    yield place, detail, f"out_of_range:{field}"
 
     def _letter(self, batch: LogBatch, place: int, reason: str, detail: str) -> DeadLetter:
         return DeadLetter(

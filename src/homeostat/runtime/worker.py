@@ -17,6 +17,7 @@ import polars as pl
 from homeostat.core.store import Reader, Writer
 from homeostat.declare.sources import EventSource
 from homeostat.declare.system import System
+from homeostat.features.bounds import exact_bounds
 from homeostat.features.fold import Prepared, ViewFold
 from homeostat.ingest.intake import Intake
 
@@ -105,7 +106,10 @@ class FoldWorker:
     def __init__(self, system: System, log: EventLog, lake: Lake, letters: DeadLetters) -> None:
         self._log, self._lake, self._letters = log, lake, letters
         self.sources = system.sources
-        self._intakes = {source.name: Intake(source) for source in system.sources}
+        self._intakes = {
+            source.name: Intake(source, exact_bounds(system.views, source.name))
+            for source in system.sources
+        }
         self._folds = {
             source.name: tuple(ViewFold(v) for v in system.views if v.source.name == source.name)
             for source in system.sources

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from time import perf_counter_ns
 
@@ -12,6 +11,7 @@ import msgspec
 
 from homeostat.core.errors import HomeostatError, UnknownName, did_you_mean
 from homeostat.declare.system import System
+from homeostat.serve.crew import Crew
 from homeostat.serve.lane import Lane, Shared
 from homeostat.serve.metrics import Metrics
 from homeostat.serve.openapi import describe
@@ -80,8 +80,8 @@ class Application:
     ) -> None:
         self._system, self._service = system, service
         self._metrics, self._routes, self._limits = metrics, routes, limits
-        self._threads = ThreadPoolExecutor(limits.threads, "homeostat-predict")
-        self._spare = ThreadPoolExecutor(1, "homeostat-fallback")
+        self._threads = Crew(limits.threads, "homeostat-predict")
+        self._spare = Crew(1, "homeostat-fallback")
         shared = Shared(service, metrics, self._threads, self._spare, perf_counter_ns)
         self._lanes = {
             d.model.name: Lane(d, RequestReader(system, d.model), shared)
@@ -112,7 +112,7 @@ class Application:
             else:
                 self._draining = True
                 for threads in (self._threads, self._spare):
-                    threads.shutdown(wait=False, cancel_futures=True)
+                    threads.close()
                 await send({"type": "lifespan.shutdown.complete"})
                 return
 

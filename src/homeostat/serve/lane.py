@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import Executor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 
 from homeostat.core.errors import HomeostatError
 from homeostat.declare.deployments import Deployment
 from homeostat.serve.answer import Answer
+from homeostat.serve.crew import Crew
 from homeostat.serve.metrics import Metrics
 from homeostat.serve.ports import Stopwatch
 from homeostat.serve.predictor import Shed
@@ -30,8 +31,8 @@ class Shared:
 
     service: Service
     metrics: Metrics
-    threads: Executor
-    spare: Executor
+    threads: Crew
+    spare: Crew
     stopwatch: Stopwatch
 
 
@@ -95,7 +96,7 @@ class Lane:
 
 
 async def _in_time(
-    threads: Executor, work: Work, ticket: Ticket, seconds: float, landed: Landed
+    threads: Crew, work: Work, ticket: Ticket, seconds: float, landed: Landed
 ) -> list[Answer] | None:
     """Return what `work` returns on a thread; None if the deadline claims the ticket before it.
 
@@ -114,16 +115,18 @@ async def _in_time(
                 outcome.set_exception(error)
 
     def run() -> None:
+        answers: list[Answer] | None = None
+        failed: BaseException | None = None
         try:
             answers = work()
-        except BaseException as error:  # noqa: BLE001 - carried to the event loop, where it is raised
-            loop.call_soon_threadsafe(settle, None, error)
-        else:
-            loop.call_soon_threadsafe(settle, answers, None)
+        except BaseException as error:  # noqa: BLE001 - carried to the event loop, and raised there
+            failed = error
+        with suppress(RuntimeError):  # the loop is closed: the server ended without this answer
+            loop.call_soon_threadsafe(settle, answers, failed)
 
     def expire() -> None:
         if not outcome.done() and ticket.claim():
-            if running.cancel():
+            if running.withdraw():
                 landed(None)
             outcome.set_result(None)
 

@@ -15,7 +15,7 @@ from homeostat.declare.system import System
 from homeostat.features.assemble import Features
 from homeostat.serve.draft import Draft
 from homeostat.serve.lookup import FeatureParts, Lookup, Offsets
-from homeostat.serve.ports import Faults, Stopwatch
+from homeostat.serve.ports import Broken, Faults, Stopwatch
 from homeostat.serve.predictions import Latency, Predictions
 from homeostat.serve.routing import Arm, Route
 
@@ -119,8 +119,7 @@ class Predictor:
         rows = [{name: request.get(name) for name in self._fields} for request in batch.requests]
         given = [row[self._id_field] for row in rows]
         names = [batch.ids[i] if name is None else str(name) for i, name in enumerate(given)]
-        champion = route.champion
-        draft = Draft(len(rows), champion.threshold if champion else self._threshold)
+        draft = Draft(len(rows), self._default_threshold(route))
         offsets: Offsets = dict.fromkeys(self.sources)
         features, chain = None, ("score",) if shed is None else shed.chain
         if "previous" in chain or shed is None:
@@ -185,6 +184,13 @@ class Predictor:
             for role, arm in arms.items()
             if arm is not None
         }
+
+    def _default_threshold(self, route: Route) -> float:
+        """Return the threshold for the default score: the model's, or the one the costs choose."""
+        for arm in (route.champion, route.previous):
+            if arm is not None and not isinstance(arm.servable, Broken):
+                return arm.threshold
+        return self._threshold
 
     def _stops_at_store(self, offsets: Offsets) -> bool:
         return self.deployment.degradation.store_down == "score" and None in offsets.values()

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
-from threading import Lock
-from time import perf_counter_ns
+from threading import Condition
 from typing import TYPE_CHECKING
 
 from msgspec import UNSET, UnsetType
@@ -24,9 +22,10 @@ from homeostat.serve.answer import (
     answer_of,
     record_of,
 )
+from homeostat.serve.crew import Crew
 from homeostat.serve.explain import Reason, reasons
 from homeostat.serve.metrics import Metrics
-from homeostat.serve.ports import Broken, PredictionLog, Stopwatch
+from homeostat.serve.ports import Broken, PredictionLog
 from homeostat.serve.predictions import Predictions
 from homeostat.serve.predictor import Batch, Predictor, Shed
 from homeostat.serve.routing import Arm, Route
@@ -64,7 +63,6 @@ class ServiceParts:
     log: PredictionLog
     metrics: Metrics
     ingest: Ingest = _no_ingest
-    stopwatch: Stopwatch = perf_counter_ns
     recent: Recent = field(default_factory=Recent)
     max_shadows: int = 64
 
@@ -78,8 +76,10 @@ class LocalService:
 
     def __init__(self, parts: ServiceParts) -> None:
         self._parts = parts
-        self._shadows = ThreadPoolExecutor(1, "homeostat-shadow")
-        self._waiting, self._lock = 0, Lock()
+        self._shadows = Crew(1, "homeostat-shadow")
+        self._waiting: dict[int, Predictions] = {}
+        self._finishing = 0
+        self._changed = Condition()
 
     def predict(
         self, model: str, requests: list[Request], reasons: bool = False,
@@ -156,9 +156,14 @@ class LocalService:
         predictors = self._parts.predictors
         return {m: p.warm(self._parts.routes(m)) for m, p in predictors.items()}
 
-    def close(self) -> None:
-        """Wait until every shadowed prediction is scored and logged."""
-        self._shadows.shutdown(wait=True)
+    def close(self, seconds: float = 10.0) -> None:
+        """Wait so long for shadowed predictions, and log what is left without its shadow."""
+        with self._changed:
+            self._changed.wait_for(lambda: not (self._waiting or self._finishing), seconds)
+            left, self._waiting = self._waiting, {}
+        for predictions in left.values():
+            self._append(_skipped(predictions))
+        self._shadows.close()
 
     def predictor(self, model: str) -> Predictor:
         """Return the predictor of a deployed model; raise `UnknownName` otherwise."""
@@ -214,27 +219,36 @@ class LocalService:
         if not route.shadow or route.challenger is None:
             self._append(predictions)
             return
-        with self._lock:
-            room = self._waiting < self._parts.max_shadows
-            self._waiting += room
-        if not room:
-            marked = [[*causes, "shadow_skipped"] for causes in predictions.degraded]
-            self._append(replace(predictions, degraded=marked))
-            return
-        self._shadows.submit(self._shadowed, predictor, predictions, route)
+        with self._changed:
+            room = len(self._waiting) < self._parts.max_shadows
+            if room:
+                self._waiting[id(predictions)] = predictions
+        if room:
+            self._shadows.submit(lambda: self._shadowed(predictor, predictions, route))
+        else:
+            self._append(_skipped(predictions))
 
     def _shadowed(self, predictor: Predictor, predictions: Predictions, route: Route) -> None:
-        try:
-            self._append(predictor.shadow(predictions, route))
-        finally:
-            with self._lock:
-                self._waiting -= 1
+        scored = predictor.shadow(predictions, route)
+        with self._changed:
+            if self._waiting.pop(id(predictions), None) is None:
+                return  # `close` did not wait for it, and has logged it
+            self._finishing += 1
+        self._append(scored)
+        with self._changed:
+            self._finishing -= 1
+            self._changed.notify_all()
 
     def _append(self, predictions: Predictions) -> None:
         try:
             self._parts.log.append(predictions)
         except Exception as broken:  # noqa: BLE001 - users are answered though the log is down
             self._parts.metrics.fault("log", broken)
+
+
+def _skipped(predictions: Predictions) -> Predictions:
+    marked = [[*causes, "shadow_skipped"] for causes in predictions.degraded]
+    return replace(predictions, degraded=marked)
 
 
 def _status(model: str, route: Route) -> ModelStatus:

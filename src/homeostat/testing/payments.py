@@ -49,9 +49,13 @@ def per_item(amount: Any, items: Any) -> Any:
 
 
 def payments(**degradation: Any) -> hs.System:
-    """Return the system; `degradation` changes what a failure answers."""
+    """Return the system; `degradation` changes what a failure answers, or the two limits.
+
+    The deadline is a minute, so that no test meets it on a busy machine unless it means to.
+    """
     limits = {
-        name: degradation.pop(name) for name in ("deadline", "max_in_flight") if name in degradation
+        name: degradation.pop(name, default)
+        for name, default in (("deadline", "1m"), ("max_in_flight", 256))
     }
     taps = hs.EventSource("taps", Tap, event_id="tap_id", event_time="tapped_at")
     claims = hs.EventSource("claims", Claim, event_id="tap_id", event_time="claimed_at")

@@ -214,7 +214,7 @@ def test_a_model_that_hangs_is_overloaded_at_the_deadline(bench: MakesBench) -> 
 
 def test_an_overloaded_model_is_stood_in_for_by_the_one_before(bench: MakesBench) -> None:
     hanging = HangingScores(0.75)
-    declared = {"deadline": "200ms", "overloaded": ("previous", "score")}
+    declared = {"deadline": "500ms", "overloaded": ("previous", "score")}
     route = Route(champion=arm(hanging, 2), previous=arm(0.375, 1))
     found = released(hanging, lambda: ask(bench(route, declared), body=tap()).json())
     assert (found["arm"], found["score"], found["degraded"]) == ("previous", 0.375, ["overloaded"])

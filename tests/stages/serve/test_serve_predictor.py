@@ -149,6 +149,13 @@ def test_a_file_that_cannot_be_loaded_becomes_a_broken_arm(bench: MakesBench) ->
     assert ask(bench(route).predictor(), route).degraded == [["model_broken"]] * 3
 
 
+def test_a_model_that_was_never_loaded_has_no_threshold_to_decide_by(bench: MakesBench) -> None:
+    route = Route(champion=arm(Broken("no file"), threshold=1.0), previous=arm(Drill("x"), 1, 0.1))
+    assert ask(bench(route).predictor(), route).thresholds == [0.1] * 3
+    route = Route(champion=arm(Broken("no file"), threshold=1.0))
+    assert ask(bench(route).predictor(), route).thresholds == [0.25] * 3
+
+
 def test_without_a_model_the_costs_choose_the_threshold(bench: MakesBench) -> None:
     found = ask(bench(Route()).predictor(), Route())
     assert (found.arms, found.degraded) == (["score"] * 3, [["no_model"]] * 3)
@@ -228,23 +235,23 @@ MS = 1_000_000
 def test_beyond_the_deadline_the_overloaded_fallback_answers(bench: MakesBench) -> None:
     route = Route(champion=arm(0.75))
     slow_model = StepStopwatch([0, 1 * MS, 0, 200 * MS])
-    found = ask(bench(route, stopwatch=slow_model).predictor(), route)
+    found = ask(bench(route, {"deadline": "100ms"}, stopwatch=slow_model).predictor(), route)
     assert (found.arms, found.degraded) == (["score"] * 3, [["overloaded"]] * 3)
     assert found.latency.total_us == 201_000.0
     model = FixedScores(0.75)
     slow_store = StepStopwatch([0, 200 * MS])
     route = Route(champion=arm(model))
-    found = ask(bench(route, stopwatch=slow_store).predictor(), route)
+    found = ask(bench(route, {"deadline": "100ms"}, stopwatch=slow_store).predictor(), route)
     assert (found.arms, model.calls) == (["score"] * 3, 0)
     in_time = StepStopwatch([0, 50 * MS, 0, 50 * MS])
-    found = ask(bench(route, stopwatch=in_time).predictor(), route)
+    found = ask(bench(route, {"deadline": "100ms"}, stopwatch=in_time).predictor(), route)
     assert (found.arms, found.degraded) == (["champion"] * 3, [[]] * 3)
 
 
 def test_a_late_challenger_is_to_blame(bench: MakesBench) -> None:
     route = Route(champion=arm(0.25), challenger=arm(0.75, 2), share=0.5)
     stopwatch = StepStopwatch([0, 0, 0, 200 * MS])
-    found = ask(bench(route, stopwatch=stopwatch).predictor(), route, n=40)
+    found = ask(bench(route, {"deadline": "100ms"}, stopwatch=stopwatch).predictor(), route, n=40)
     drawn = [route.takes_challenger("fraud", f"t{i}") for i in range(40)]
     assert set(found.arms) == {"score"}
     assert [causes[0] == "challenger_broken" for causes in found.degraded] == drawn

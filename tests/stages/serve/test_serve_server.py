@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -108,3 +111,26 @@ def test_answers_survive_the_wire_to_the_bit(bench: MakesBench) -> None:
             for _ in scores
         ]
     assert found == [float(score) for score in scores]
+
+
+SCRIPT = """
+from homeostat.serve.routing import Route
+from homeostat.serve.server import serve
+from homeostat.testing.drills import HangingScores
+from homeostat.testing.payments import Bench, arm, payments
+
+made = Bench(payments(deadline="1ms"), Route(champion=arm(HangingScores())))
+serve(made.application(), port=0, started=lambda address: print(address, flush=True))
+print("ended", flush=True)
+"""
+
+
+def test_a_signal_ends_the_server_though_a_model_hangs() -> None:
+    with subprocess.Popen([sys.executable, "-c", SCRIPT], stdout=subprocess.PIPE, text=True) as run:
+        assert run.stdout is not None
+        address = run.stdout.readline().strip()
+        answer = httpx.post(f"{address}/predict/fraud", json=tap()).json()
+        assert answer["degraded"] == ["overloaded"]
+        run.send_signal(signal.SIGTERM)
+        assert run.stdout.read() == "ended\n"
+    assert run.returncode == 0

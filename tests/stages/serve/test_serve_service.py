@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -10,11 +12,12 @@ import pytest
 
 from homeostat.core.errors import UnknownName
 from homeostat.serve.answer import Recent
+from homeostat.serve.crew import Crew
 from homeostat.serve.metrics import Metrics
 from homeostat.serve.predictor import Batch
 from homeostat.serve.routing import Route
 from homeostat.serve.seam import Ticket
-from homeostat.testing.drills import FixedScores
+from homeostat.testing.drills import FixedScores, HangingScores
 from homeostat.testing.payments import NOON, Bench, arm, tap
 
 MakesBench = Callable[..., Bench]
@@ -40,6 +43,55 @@ def test_an_answer_that_comes_too_late_is_not_logged(bench: MakesBench) -> None:
     assert made.service().predict("fraud", [tap()], False, ticket) == []
     assert made.log.batches == []
     assert made.service().prediction("p1") is None
+
+
+def test_the_end_does_not_wait_for_a_shadow_that_hangs(bench: MakesBench) -> None:
+    hanging = HangingScores(0.75)
+    made = bench(Route(champion=arm(0.25), challenger=arm(hanging, 2), shadow=True))
+    service = made.service()
+    service.predict("fraud", [tap()])
+    hanging.entered.wait()
+    assert made.log.batches == []
+    service.close(seconds=0)
+    assert [batch.degraded for batch in made.log.batches] == [[["shadow_skipped"]]]
+    hanging.release.set()
+
+
+def test_work_begins_or_is_withdrawn() -> None:
+    crew = Crew(1, "test")
+    entered, release = Event(), Event()
+
+    def first() -> None:
+        entered.set()
+        release.wait()
+
+    done: list[int] = []
+    running = crew.submit(first)
+    entered.wait()
+    waiting = [crew.submit(partial(done.append, i)) for i in range(3)]
+    assert not running.withdraw()
+    assert waiting[1].withdraw()
+    assert not waiting[1].withdraw()
+    finished = Event()
+    crew.submit(finished.set)
+    crew.close()
+    release.set()
+    finished.wait()
+    assert done == [0, 2]
+
+
+def test_a_crew_of_several_is_not_held_up_by_one_that_hangs() -> None:
+    crew = Crew(2, "test")
+    release, finished = Event(), Event()
+    crew.submit(lambda: _wait(release))
+    crew.submit(finished.set)
+    finished.wait()
+    release.set()
+    crew.close()
+
+
+def _wait(release: Event) -> None:
+    release.wait()
 
 
 def test_a_model_that_is_not_deployed_is_named(bench: MakesBench) -> None:

@@ -1,0 +1,255 @@
+"""The demonstration: a production model lives through eight months of real flights.
+
+The year's events go into the log, each with the instant at which it became known, and some bad ones
+among them. January to April is history. From May on, every flight is asked about at its scheduled
+departure by the code that serves live; outcomes arrive when they did, and the loop retrains, rolls
+out and rolls back on its own. In September an engineer submits a model that looks excellent.
+
+    python -m examples.flights.demo [--home build/demo/home] [--until 2013-06-15] [--fresh]
+
+Stopped at any moment and run again, it goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from rich.console import Console
+
+from examples.flights import data
+from examples.flights.disturb import disturbed
+from homeostat.console.progress import ReplayDisplay
+from homeostat.console.report import render
+from homeostat.console.terminal import print_summary
+from homeostat.core.clock import to_micros
+from homeostat.core.durations import Micros
+from homeostat.core.errors import HomeostatError
+from homeostat.declare.models import Model
+from homeostat.evaluate.metrics import auc
+from homeostat.features.assemble import Features
+from homeostat.monitor.labels import matured
+from homeostat.runtime.home import Home
+from homeostat.runtime.loading import load_system
+from homeostat.runtime.loop import Intervention
+from homeostat.runtime.plan import applied, plan, record_applied
+from homeostat.runtime.replay import Progress, Schedule, replay
+from homeostat.runtime.summary import summarize
+from homeostat.runtime.timeline import Timeline
+from homeostat.runtime.training import Alteration
+
+ROOT = Path(__file__).parents[2]
+DAY: Micros = 86_400_000_000
+WEEK = 7
+CHUNK = 50_000
+ZONE = "America/New_York"
+
+# Nights are quiet: no flight is due between midnight and five.
+START = datetime(2013, 5, 1, 5, tzinfo=UTC)
+END = datetime(2014, 1, 1, 5, tzinfo=UTC)
+SUBMITTED = datetime(2013, 9, 8, 5, tzinfo=UTC)
+
+IMPORTED = "imported.json"
+
+
+def fair_weather(model: Model) -> Alteration:
+    """Return the mistake of the harmful challenger: weather of the hour the plane really left.
+
+    A flight that a storm holds back leaves when the storm is over. Whoever joins the weather to
+    the actual departure, and not to what was known when the question was asked, teaches the model
+    that planes in fine weather are late; and tests it on the same tables, where it shines.
+    """
+    rain, sight = (
+        [
+            n
+            for n, name in enumerate(model.feature_names())
+            if name.startswith(f"airport_weather__{w}")
+        ]
+        for w in ("precipitation", "visibility")
+    )
+
+    def altered(features: Features, late: NDArray[np.bool_]) -> Features:
+        matrix = features.matrix.copy()
+        for column in rain:
+            matrix[late, column] = 0.0
+        for column in sight:
+            matrix[late, column] = 10.0
+        return Features(matrix, features.categories)
+
+    return altered
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the demonstration; return the exit status."""
+    parser = argparse.ArgumentParser(prog="examples.flights.demo", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--home", type=Path, default=Path("build/demo/home"))
+    parser.add_argument("--until", type=_date, default=END, help="the last day asked about")
+    parser.add_argument("--fresh", action="store_true", help="begin again, not where it stopped")
+    given = parser.parse_args(arguments)
+    console = Console(highlight=False)
+    if given.fresh and given.home.exists():
+        shutil.rmtree(given.home)
+    try:
+        return _run(console, given.home, min(given.until, END))
+    except (data.DataMissing, HomeostatError) as problem:
+        console.print(str(problem), style="red", soft_wrap=True)
+        return 1
+    except KeyboardInterrupt:
+        console.print("\nStopped. The same command goes on from here; --fresh begins again.")
+        return 130
+
+
+def _run(console: Console, folder: Path, until: datetime) -> int:
+    path = ROOT / "examples" / "flights" / "system.py"
+    system = load_system(path)
+    before = applied(folder)
+    if before is not None and plan(before, system):
+        console.print(f"{folder} was made by other declarations: run this with --fresh")
+        return 1
+    home = Home(folder, system, sync=False)
+    try:
+        seconds = {"log": _timed(lambda: _import(console, home))}
+        record_applied(folder, system)
+        schedule = _schedule(system.deployments[0].model, until)
+        Timeline(schedule.start, schedule.every, schedule.end).save(folder)
+        seconds["replay"] = _timed(lambda: _replay(console, home, schedule))
+        with console.status("Auditing every prediction, and asking the models that never served"):
+            began = monotonic()
+            summary = summarize(system, home, schedule, zone=ZONE, seconds=seconds["replay"])
+            summary["commands"] = _commands(home, path)
+            seconds["summary"] = monotonic() - began
+        summary["phases"] = seconds
+    finally:
+        home.close()
+    written = _write(summary, folder.parent)
+    print_summary(summary, console)
+    for name in written:
+        console.print(f"  {name}", style="cyan", soft_wrap=True)
+    return 0
+
+
+def _import(console: Console, home: Home) -> None:
+    """Bring the year into the log; an import that was cut off goes on where it stopped."""
+    marker = home.folder / IMPORTED
+    if marker.exists():
+        return
+    records: dict[str, int] = {}
+    with console.status("Reading a year of flights"):
+        for sent in disturbed(home.system, data.tables()):
+            done = home.log.end(sent.source).next_offset
+            for begin in range(done, len(sent.payloads), CHUNK):
+                part = slice(begin, begin + CHUNK)
+                home.log.append(sent.source, sent.known[part].tolist(), sent.payloads[part])
+            records[sent.source] = len(sent.payloads)
+    marker.write_text(json.dumps(records))
+    told = ", ".join(f"{number:,} {source}" for source, number in records.items())
+    console.print(f"In the log: {told}", style="dim", soft_wrap=True)
+
+
+def _schedule(model: Model, until: datetime) -> Schedule:
+    """Return days from May on, and after the last question the time until its label is final."""
+    end = to_micros(until)
+    if until == END:
+        end += -(-model.label.delay_us // DAY) * DAY
+    return Schedule(to_micros(START), end, DAY, flush_every=WEEK)
+
+
+def _replay(console: Console, home: Home, schedule: Schedule) -> None:
+    system = home.system
+    model = system.deployments[0].model
+    harmful = Intervention(
+        to_micros(SUBMITTED), model.name, "weather at the actual departure", fair_weather(model)
+    )
+    with ReplayDisplay(console, system.name, schedule.steps) as display:
+        earlier = home.journal.decisions()
+        display.catch_up(earlier, sum(f.height for f in _predictions(home, model, 0, schedule)))
+        said = 0
+
+        def told(progress: Progress) -> None:
+            nonlocal said
+            display.move(
+                progress.at, progress.step, progress.predictions - said, progress.decisions
+            )
+            said = progress.predictions
+            if progress.step % WEEK == 0 and progress.step > WEEK // 2:
+                display.quality(_recent_auc(home, model, progress))
+
+        replay(system, home, schedule, interventions=[harmful], progress=told)
+
+
+def _predictions(home: Home, model: Model, first: int, schedule: Schedule) -> list[pl.DataFrame]:
+    frames = home.predictions.frames(model.name, first, schedule.steps + 1)
+    return [frame.select("prediction_id", "at", "request_id", "score") for _, frame in frames]
+
+
+def _recent_auc(home: Home, model: Model, progress: Progress) -> float:
+    """Return the ROC-AUC of the final labels of two weeks; the lake was just committed."""
+    frames = home.predictions.frames(model.name, progress.step - 2 * WEEK - 1, progress.step + 1)
+    asked = [frame.select("prediction_id", "at", "request_id", "score") for _, frame in frames]
+    label = model.label
+    columns = {label.join_on, "_known_time", "_offset", *label.expression.columns()}
+    outcomes = home.lake.read(
+        label.outcome.name, sorted(columns), known_from=progress.at - 3 * WEEK * DAY
+    )
+    final = matured(pl.concat(asked), outcomes, label, progress.at) if asked else None
+    if final is None or not final.height:
+        return float("nan")
+    return auc(final["score"].to_numpy(), final["label"].to_numpy())
+
+
+def _commands(home: Home, system: Path) -> list[str]:
+    """Return what to try next, with a real flight of the last day."""
+    model = home.system.deployments[0].model
+    last = next((f for f in home.predictions.newest_first(model.name) if f.height), None)
+    if last is None:
+        return []
+    flight = last.row(last.height // 2, named=True)
+    command = _relative(Path(sys.executable).parent / "homeostat")
+    at_home = f"--system {_relative(system)} --home {_relative(home.folder)}"
+    url = f"localhost:8000/predict/{model.name}?reasons=true"
+    return [
+        f"{command} run {at_home} --port 8000",
+        f"curl -s '{url}' -d {shlex.quote(flight['request'])}",
+        f"{command} receipt {flight['prediction_id']} {at_home}",
+        f'{command} sql "select carrier, count(*) from departures group by 1" {at_home}',
+        f"{command} rollback {model.name} {at_home}",
+    ]
+
+
+def _write(summary: Mapping[str, Any], folder: Path) -> list[str]:
+    machine, page = folder / "summary.json", folder / "report.html"
+    machine.write_text(json.dumps(summary, indent=1, allow_nan=False), encoding="utf-8")
+    page.write_text(render(summary), encoding="utf-8")
+    return [_relative(page), _relative(machine)]
+
+
+def _timed(work: Any) -> float:
+    began = monotonic()
+    work()
+    return monotonic() - began
+
+
+def _relative(path: Path) -> str:
+    here = Path.cwd()
+    absolute = path if path.is_absolute() else here / path
+    return str(absolute.relative_to(here)) if absolute.is_relative_to(here) else str(path)
+
+
+def _date(text: str) -> datetime:
+    return datetime.fromisoformat(text).replace(hour=START.hour, tzinfo=UTC)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
