@@ -53,6 +53,7 @@ ROOT = Path(__file__).parents[2]
 DAY: Micros = 86_400_000_000
 WEEK = 7
 CHUNK = 50_000
+WIDTH = 120
 ZONE = "America/New_York"
 
 # Nights are quiet: no flight is due between midnight and five.
@@ -99,6 +100,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--fresh", action="store_true", help="begin again, not where it stopped")
     given = parser.parse_args(arguments)
     console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=WIDTH)
     if given.fresh and given.home.exists():
         shutil.rmtree(given.home)
     try:
@@ -172,26 +175,16 @@ def _replay(console: Console, home: Home, schedule: Schedule) -> None:
     harmful = Intervention(
         to_micros(SUBMITTED), model.name, "weather at the actual departure", fair_weather(model)
     )
-    with ReplayDisplay(console, system.name, schedule.steps) as display:
-        earlier = home.journal.decisions()
-        display.catch_up(earlier, sum(f.height for f in _predictions(home, model, 0, schedule)))
-        said = 0
+    with ReplayDisplay(console) as display:
+        logged = home.predictions.frames(model.name, 0, schedule.steps + 1)
+        display.catch_up(home.journal.decisions(), sum(frame.height for _, frame in logged))
 
         def told(progress: Progress) -> None:
-            nonlocal said
-            display.move(
-                progress.at, progress.step, progress.predictions - said, progress.decisions
-            )
-            said = progress.predictions
-            if progress.step % WEEK == 0 and progress.step > WEEK // 2:
+            display.told(progress)
+            if progress.step and schedule.span(progress.step).flush:
                 display.quality(_recent_auc(home, model, progress))
 
         replay(system, home, schedule, interventions=[harmful], progress=told)
-
-
-def _predictions(home: Home, model: Model, first: int, schedule: Schedule) -> list[pl.DataFrame]:
-    frames = home.predictions.frames(model.name, first, schedule.steps + 1)
-    return [frame.select("prediction_id", "at", "request_id", "score") for _, frame in frames]
 
 
 def _recent_auc(home: Home, model: Model, progress: Progress) -> float:

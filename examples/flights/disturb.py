@@ -42,14 +42,6 @@ PLAN: Mapping[str, Mapping[str, int]] = {
     "weather": {"duplicate": 72, "wrong_type": 24, "not_finite": 24, "too_late": 24, "late": 48},
 }  # fmt: skip
 
-# The field of a source that arrives with the wrong type, without a value, or changed.
-FIELDS: Mapping[str, str] = {
-    "schedule": "distance",
-    "departures": "delay_minutes",
-    "arrivals": "arrival_delay_minutes",
-    "weather": "temperature",
-}
-
 Event = dict[str, Any]
 Known = NDArray[np.int64]
 
@@ -78,8 +70,9 @@ class Sent:
 
     @property
     def field(self) -> str:
-        """The field that goes wrong."""
-        return FIELDS[self.source.name]
+        """The field that goes wrong: a number, one that is required if there is any."""
+        numbers = [field for field in self.source.schema.fields if field.kind == "float"]
+        return min(numbers, key=lambda field: field.nullable).name
 
 
 def _duplicate(sent: Sent) -> tuple[Micros, bytes]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -22,8 +22,11 @@ from homeostat.features.read import ViewReader
 from homeostat.features.table import features_of
 from homeostat.ingest.files import payloads_of
 from homeostat.lake import sql as lake_sql
+from homeostat.runtime.applying import ensure_applied
 from homeostat.runtime.home import Home
 from homeostat.runtime.live import Live
+from homeostat.runtime.lock import HomeLock
+from homeostat.runtime.reading import last_seen
 from homeostat.runtime.receipts import Receipt, receipt
 from homeostat.runtime.timeline import Timeline
 from homeostat.runtime.training import Trainer
@@ -60,16 +63,15 @@ class App(AbstractContextManager["App"]):
 
     def __init__(self, system: System, folder: Path, clock: Clock | None = None) -> None:
         self.system = system
-        self.home = Home(folder, system)
-        real = SystemClock()
-        timeline = Timeline.load(folder)
-        if clock is None:
-            clock = real if timeline is None else timeline.clock(real)
-        if timeline is None:
-            timeline = Timeline(start=clock.now() - clock.now() % STEP, every=STEP)
-            timeline.save(folder)
-        self.clock, self.timeline = clock, timeline
-        self.live = Live(system, self.home, timeline, clock)
+        with ExitStack() as opened:
+            opened.callback(HomeLock(folder).release)
+            self.home = Home(folder, system)
+            opened.callback(self.home.close)
+            ensure_applied(self.home, system)
+            self.clock, self.timeline = _resumed(self.home, clock)
+            self.timeline.save(folder)
+            self.live = Live(system, self.home, self.timeline, self.clock)
+            self._opened = opened.pop_all()
         self._trainer = Trainer(system, self.home.lake, self.home.registry)
 
     def __exit__(
@@ -214,5 +216,16 @@ class App(AbstractContextManager["App"]):
 
     def close(self) -> None:
         """Write down what is in memory, and close every file."""
-        self.live.close()
-        self.home.close()
+        with self._opened:
+            self.live.close()
+            self.timeline.lived(self.clock.now()).save(self.home.folder)
+
+
+def _resumed(home: Home, clock: Clock | None) -> tuple[Clock, Timeline]:
+    """Return the clock of a home and its timeline; a virtual clock never goes back."""
+    timeline = Timeline.load(home.folder)
+    if timeline is None:
+        clock = clock or SystemClock()
+        return clock, Timeline(start=clock.now() - clock.now() % STEP, every=STEP)
+    timeline = timeline.lived(last_seen(home))
+    return clock or timeline.clock(SystemClock()), timeline

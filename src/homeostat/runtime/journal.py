@@ -65,7 +65,7 @@ class Journal:
             if found[0] != body:
                 raise JournalDiffers(step, place, found[0], body)
             return
-        chain = hashlib.sha256((self.hash() + body).encode()).hexdigest()
+        chain = _linked(self.hash(), body)
         self._db.execute("INSERT INTO journal VALUES (?, ?, ?, ?)", (step, place, body, chain))
 
     def entries(self, before_step: int | None = None) -> Iterator[Entry]:
@@ -101,6 +101,20 @@ class Journal:
         ).fetchone()
         return str(row[0]) if row else ""
 
+    def broken(self) -> tuple[int, int] | None:
+        """Return step and place of the first entry that its chain does not confirm, if any."""
+        before = ""
+        rows = self._db.execute("SELECT step, place, body, chain FROM journal ORDER BY step, place")
+        for step, place, body, chain in rows:
+            if chain != _linked(before, body):
+                return int(step), int(place)
+            before = chain
+        return None
+
     def close(self) -> None:
         """Close the file."""
         self._db.close()
+
+
+def _linked(before: str, body: str) -> str:
+    return hashlib.sha256((before + body).encode()).hexdigest()

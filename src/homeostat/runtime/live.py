@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from threading import Event, RLock
 
 import msgspec
@@ -58,7 +59,7 @@ class Live:
         self._engine = Engine(system, home, timed=True, faults=self.metrics.fault)
         self._asked: deque[Predictions] = deque()
         self._lock = RLock()
-        self._serial = 0
+        self._serial = count(1)
         self._routes: dict[str, Route] = {}
         self._resume()
         self.service = LocalService(
@@ -106,9 +107,8 @@ class Live:
         return self._routes[model]
 
     def _next_id(self) -> str:
-        with self._lock:
-            self._serial += 1
-            return short_digest([self.system.name, str(self.clock.now()), str(self._serial)])
+        # Without the lock: a training holds it, and users are answered meanwhile.
+        return short_digest([self.system.name, str(self.clock.now()), str(next(self._serial))])
 
     def append(self, predictions: Predictions) -> None:
         """Take predictions for the log; the next tick writes them."""
@@ -122,6 +122,16 @@ class Live:
     def tick(self) -> Ticked:
         """Write down what was answered, fold what became known, and step the loop if it is due."""
         with self._lock:
+            done, now = self.fold(), self.clock.now()
+            ended = self.timeline.step_of(now) - 1
+            last = self._engine.cursor()
+            if last is None or ended > last:
+                done.decisions = self.step(ended, now)
+            return done
+
+    def fold(self) -> Ticked:
+        """Write down what was answered, and fold what became known, up to a chunk per source."""
+        with self._lock:
             done = Ticked(predictions=self._log_predictions())
             now = self.clock.now()
             with self.home.store.writer() as writer:
@@ -132,10 +142,6 @@ class Live:
                     done.counts[source.name] = pending.counts
             if self._engine.worker.waiting() >= FLUSH_ROWS:
                 self._engine.worker.flush()
-            ended = self.timeline.step_of(now) - 1
-            last = self._engine.cursor()
-            if last is None or ended > last:
-                done.decisions = self.step(ended, now)
             return done
 
     def step(self, step: int, at: Micros) -> list[Decision]:
@@ -178,10 +184,10 @@ class Live:
             self._engine.worker.flush()
 
     def drain(self) -> dict[str, Counts]:
-        """Fold everything in the log now; return the counts by source."""
+        """Fold everything that is known now; return the counts by source. The loop stands still."""
         totals = {source.name: Counts() for source in self.system.sources}
         while True:
-            counts = self.tick().counts
+            counts = self.fold().counts
             for name, found in counts.items():
                 totals[name].add(found)
             if not any(c.total for c in counts.values()):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
-from types import ModuleType
+from traceback import walk_stack, walk_tb
+from types import ModuleType, TracebackType
 
 from homeostat.core.errors import HomeostatError, SystemInvalid
 from homeostat.declare.mistakes import collecting
@@ -32,10 +34,34 @@ def _run(path: Path) -> ModuleType:
     sys.modules[name] = module
     sys.path.insert(0, str(path.resolve().parent))
     try:
-        spec.loader.exec_module(module)
+        with redirect_stdout(sys.stderr):
+            spec.loader.exec_module(module)
+    except HomeostatError as mistake:
+        _locate(mistake, path, _lines(mistake.__traceback__, path))
+        raise
+    except Exception as broken:
+        lines = _lines(broken.__traceback__, path)
+        if isinstance(broken, SyntaxError) and broken.filename == str(path.absolute()):
+            lines = [broken.lineno or 0]
+        where = f", line {lines[-1]}" if lines else ""
+        raise SystemFileError(
+            f"system file {path}{where}: {type(broken).__name__}: {broken}; allowed: a file that "
+            "Python can run; correct that line"
+        ) from broken
     finally:
         sys.path.remove(str(path.resolve().parent))
     return module
+
+
+def _lines(trace: TracebackType | None, path: Path) -> list[int]:
+    """Return the lines of a file that a traceback goes through, the innermost last."""
+    file = str(path.absolute())
+    return [line for frame, line in walk_tb(trace) if frame.f_code.co_filename == file]
+
+
+def _locate(mistake: HomeostatError, path: Path, lines: list[int]) -> None:
+    if lines:
+        mistake.add_note(f"{path}:{lines[-1]}")
 
 
 def _system_of(module: ModuleType, path: Path) -> System:
@@ -55,14 +81,30 @@ def load_system(path: Path) -> System:
 
 
 def check_system(path: Path) -> tuple[System | None, list[HomeostatError]]:
-    """Return the system, if the file ends in one, and every mistake at once."""
-    with collecting() as mistakes:
-        module = _run(path)
+    """Return the system, if the file ends in one, and every mistake at once.
+
+    A mistake's note says which line of the file made it.
+    """
+
+    def seen(mistake: HomeostatError) -> None:
+        file = str(path.absolute())
+        stack = [line for frame, line in walk_stack(None) if frame.f_code.co_filename == file]
+        found = mistake.mistakes if isinstance(mistake, SystemInvalid) else [mistake]
+        for one in found:
+            _locate(one, path, stack[:1])
+
     flat: list[HomeostatError] = []
+    module: ModuleType | None = None
+    with collecting(seen) as mistakes:
+        try:
+            module = _run(path)
+        except HomeostatError as stopped:
+            mistakes.append(stopped)
     for mistake in mistakes:
         flat.extend(mistake.mistakes if isinstance(mistake, SystemInvalid) else [mistake])
+    if module is None:
+        return None, flat
     try:
-        system = _system_of(module, path)
+        return _system_of(module, path), flat
     except SystemFileError as missing:
         return None, flat or [missing]
-    return system, flat

@@ -25,6 +25,11 @@ _CONSEQUENCES = {
     ("models", "removed"): "its packages stay in the registry",
 }
 
+_SINGULAR = {
+    "sources": "event source", "views": "view", "models": "model", "deployments": "deployment",
+    "monitors": "monitor", "retraining": "retraining", "policies": "policy",
+}  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True)
 class Change:
@@ -34,6 +39,11 @@ class Change:
     name: str
     kind: str
     details: tuple[str, ...] = ()
+
+    @property
+    def subject(self) -> str:
+        """What differs, as a person names it."""
+        return f"{_SINGULAR[self.part]} {self.name!r}"
 
     @property
     def consequence(self) -> str:
@@ -77,7 +87,7 @@ def plan(old: Mapping[str, Any] | None, system: System) -> tuple[Change, ...]:
     """Return the changes from the applied declarations (None: nothing applied yet)."""
     new = plain(system)
     changes: list[Change] = []
-    for part in ("sources", "views", "models", "deployments", "monitors", "retraining", "policies"):
+    for part in _SINGULAR:
         before, after = _named(old or {}, part), _named(new, part)
         changes.extend(Change(part, name, "added") for name in after if name not in before)
         changes.extend(Change(part, name, "removed") for name in before if name not in after)

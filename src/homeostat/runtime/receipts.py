@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,9 +16,12 @@ from homeostat.features.audit import SkewAudit, audit
 from homeostat.monitor.logged import logged_features
 from homeostat.runtime.home import Home
 from homeostat.serve.explain import Reason, reasons
-from homeostat.train.servable import Servable
+from homeostat.train.servable import ExplanationRefused, Servable
 
-__all__ = ["PredictionUnknown", "Receipt", "receipt"]
+__all__ = ["Explained", "PredictionUnknown", "Receipt", "explain", "receipt"]
+
+TOP = 5
+"""So many reasons are on a receipt."""
 
 
 class PredictionUnknown(HomeostatError, LookupError):
@@ -55,38 +58,88 @@ class Receipt:
         return same and self.audit.different == 0
 
 
-def receipt(system: System, home: Home, prediction_id: str) -> Receipt:
-    """Return the receipt of a logged prediction; raise `PredictionUnknown` if there is none."""
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """A logged prediction with every feature it was made from, and its part in the score.
+
+    `reasons` are sorted, the strongest first; with `base`, the score of no features at all, their
+    contributions add up to the score before its link; an estimator without exact contributions has
+    none. `again` is the package's score of the logged features. Where a fallback answered, or no
+    features were there, all of it is empty.
+    """
+
+    logged: Mapping[str, Any]
+    features: Mapping[str, float | str | None]
+    reasons: tuple[Reason, ...]
+    base: float | None
+    again: float | None
+    package_hash: str | None
+
+
+def explain(system: System, home: Home, prediction_id: str) -> Explained:
+    """Return why a logged prediction has its score; raise `PredictionUnknown` if there is none."""
+    return _explained(system, home, _find(system, home, prediction_id))
+
+
+def receipt(
+    system: System,
+    home: Home,
+    prediction_id: str,
+    events_of: Callable[[str], pl.DataFrame] | None = None,
+) -> Receipt:
+    """Return the receipt of a logged prediction; raise `PredictionUnknown` if there is none.
+
+    `events_of` returns the events of a source, up to the prediction's offsets at least; by default
+    it reads the lake.
+    """
     row = _find(system, home, prediction_id)
     model = system.model(row["model"][0])
-    checked = audit(system, model, row, home.lake.read)
-    logged = {name: row[name][0] for name in row.columns if name != "features"}
-    version = logged["version"]
-    if version is None:
-        return Receipt(logged, {}, checked, None, None, None, ())
-    package = home.registry.load(model.name, int(version))
-    servable = Servable(package)
-    matrix, texts = logged_features(row, package.features, tuple(package.encodings))
-    features = Features(matrix, texts)
-    again: float | None = None
-    why: tuple[Reason, ...] = ()
-    if len(matrix):
-        again = float(servable.score(features)[0])
-        why = tuple(reasons(package.features, features, 0, servable.contributions(features)))
-    values = {
-        name: texts[name][0] if name in texts else float(matrix[0, column])
-        for column, name in enumerate(package.features)
-        if len(matrix)
-    }
+    found = _explained(system, home, row)
+    version = found.logged["version"]
     return Receipt(
-        logged=logged,
-        features=values,
-        audit=checked,
-        score_again=again,
-        package_hash=package.hash,
-        promotion=_introduced(home, model.name, int(version)),
-        reasons=why,
+        logged=found.logged,
+        features=found.features,
+        audit=audit(system, model, row, events_of or home.lake.read),
+        score_again=found.again,
+        package_hash=found.package_hash,
+        promotion=None if version is None else _introduced(home, model.name, int(version)),
+        reasons=found.reasons[:TOP],
     )
+
+
+def _explained(system: System, home: Home, row: pl.DataFrame) -> Explained:
+    logged = {name: row[name][0] for name in row.columns if name != "features"}
+    if logged["version"] is None:
+        return Explained(logged, {}, (), None, None, None)
+    package = home.registry.load(logged["model"], int(logged["version"]))
+    names = package.features
+    matrix, texts = logged_features(row, names, tuple(package.encodings))
+    if not len(matrix):
+        return Explained(logged, {}, (), None, None, package.hash)
+    servable, features = Servable(package), Features(matrix, texts)
+    why, base = _contributions(servable, features)
+    return Explained(
+        logged=logged,
+        features={
+            name: texts[name][0] if name in texts else float(matrix[0, column])
+            for column, name in enumerate(names)
+        },
+        reasons=why,
+        base=base,
+        again=float(servable.score(features)[0]),
+        package_hash=package.hash,
+    )
+
+
+def _contributions(
+    servable: Servable, features: Features
+) -> tuple[tuple[Reason, ...], float | None]:
+    try:
+        parts = servable.contributions(features)
+    except ExplanationRefused:
+        return (), None
+    names = servable.names
+    return tuple(reasons(names, features, 0, parts, len(names))), float(parts[0, -1])
 
 
 def _find(system: System, home: Home, prediction_id: str) -> pl.DataFrame:

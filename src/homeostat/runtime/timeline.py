@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from homeostat.core.clock import Clock, OffsetClock, from_micros
@@ -41,6 +41,18 @@ class Timeline:
     def clock(self, real: Clock) -> Clock:
         """Return the clock a home lives by."""
         return real if self.lived_until is None else OffsetClock(real, self.lived_until)
+
+    def lived(self, until: Micros) -> Timeline:
+        """Return the timeline of a home that was seen alive at an instant.
+
+        >>> Timeline(start=100, every=10, lived_until=150).lived(170).lived_until
+        170
+        >>> Timeline(start=100, every=10).lived(170).lived_until is None
+        True
+        """
+        if self.lived_until is None or until <= self.lived_until:
+            return self
+        return replace(self, lived_until=until)
 
     def describe(self) -> str:
         """Return one sentence on the clock, empty for the real one."""

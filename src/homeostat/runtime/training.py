@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from homeostat.core.durations import Micros
 from homeostat.declare.models import Model
 from homeostat.declare.system import System
-from homeostat.evaluate.challenger import Origin, Trial, train_challenger
+from homeostat.evaluate.challenger import Challenger, Origin, Trial, train_challenger
 from homeostat.evaluate.gates import Judgement
 from homeostat.features.assemble import Features
 from homeostat.features.table import features_of
 from homeostat.lake.tables import Lake
 from homeostat.monitor.sketch import sketch_of
+from homeostat.runtime.feature_memory import FeatureMemory
 from homeostat.train.dataset import Sample, describe_span, labelled, split
 from homeostat.train.lineage import Lineage, definition_hashes
 from homeostat.train.package import Package
@@ -45,23 +46,40 @@ class Trainer:
 
     def __init__(self, system: System, lake: Lake, registry: Registry) -> None:
         self._system, self._lake, self._registry = system, lake, registry
+        self._memory = FeatureMemory(system)
+        self._last_rows: tuple[object, pl.DataFrame] | None = None
 
-    def rows(self, model: Model, until: Micros) -> pl.DataFrame:
-        """Return the labelled requests of a model as of `until`, oldest first."""
-        requests = self._lake.read(model.label.predicts.name, known_before=until)
-        outcomes = self._lake.read(model.label.outcome.name, known_before=until)
-        return labelled(model.label, requests, outcomes, until)
+    def rows(
+        self, model: Model, until: Micros, tables: Mapping[str, int] | None = None
+    ) -> pl.DataFrame:
+        """Return the labelled requests of a model as of `until`, oldest first.
 
-    def features(self, model: Model, spine: pl.DataFrame, until: Micros) -> Features:
-        """Return the point-in-time features of labelled requests, one row per row."""
+        `tables` are the versions of the lake's tables to read, None for the present ones.
+        """
+        label = model.label
+        key = (label, until, *((tables or {}).get(s.name) for s in (label.predicts, label.outcome)))
+        if self._last_rows is None or self._last_rows[0] != key:  # companions share the rows
+            read = self._reader(until, tables)
+            found = labelled(label, read(label.predicts.name), read(label.outcome.name), until)
+            self._last_rows = (key, found)
+        return self._last_rows[1]
+
+    def _reader(
+        self, until: Micros, tables: Mapping[str, int] | None
+    ) -> Callable[[str], pl.DataFrame]:
+        """Return what reads the events known before `until`, each table once."""
         events: dict[str, pl.DataFrame] = {}
 
-        def read_once(source: str) -> pl.DataFrame:
+        def read(source: str) -> pl.DataFrame:
             if source not in events:
-                events[source] = self._lake.read(source, known_before=until)
+                version = None if tables is None else tables[source]
+                if version is not None and version < 0:  # there was no table yet
+                    events[source] = self._lake.read(source).clear()
+                else:
+                    events[source] = self._lake.read(source, known_before=until, version=version)
             return events[source]
 
-        return features_of(self._system, model, spine, read_once)
+        return read
 
     def train(
         self,
@@ -78,11 +96,47 @@ class Trainer:
             champion: the serving package, for gates that compare with it.
             alteration: applied to the features before fitting (the demonstration only).
         """
-        rows = split(model, self.rows(model, until), until)
+        tables = {name: self._lake.version(name) for name in self._tables(model)}
+
+        def features(spine: pl.DataFrame) -> Features:
+            return self._memory.features(
+                model,
+                spine,
+                lambda s, begin: self._lake.read(s, known_before=until, known_from=begin),
+            )
+
+        lineage = Lineage.of(self._system, model, until, tables, {})
+        challenger = self._challenger(model, lineage, features, champion, alteration)
+        return Trained(
+            self._registry.register(challenger.package, until),
+            challenger.package,
+            challenger.judgement,
+        )
+
+    def again(self, model: Model, lineage: Lineage) -> Package:
+        """Train a model as it was trained then, from the same table versions; keep nothing."""
+        read = self._reader(lineage.at, lineage.tables)
+
+        def features(spine: pl.DataFrame) -> Features:
+            return features_of(self._system, model, spine, read)
+
+        return self._challenger(model, lineage, features, None, None).package
+
+    def _challenger(
+        self,
+        model: Model,
+        lineage: Lineage,
+        features_at: Callable[[pl.DataFrame], Features],
+        champion: Package | None,
+        alteration: Alteration | None,
+    ) -> Challenger:
+        """Train and judge on what the lake's tables held at the lineage's versions and instant."""
+        until = lineage.at
+        rows = split(model, self.rows(model, until, lineage.tables), until)
         parts = {"train": rows.train, "validation": rows.validation, "test": rows.test}
         whole = pl.concat(parts.values())
         labels = whole["label"].to_numpy().astype(np.bool_)
-        features = self.features(model, whole, until)
+        features = features_at(whole)
         if alteration is not None:
             features = alteration(features, labels)
         cuts = np.cumsum([0, *(frame.height for frame in parts.values())])
@@ -95,24 +149,15 @@ class Trainer:
             reference=sketch_of(
                 train.features.matrix, model.feature_names(), train.features.categories
             ).as_json(),
-            lineage=Lineage.of(
-                self._system,
-                model,
-                until,
-                {name: self._lake.version(name) for name in self._tables(model)},
-                {name: describe_span(frame) for name, frame in parts.items()},
+            lineage=replace(
+                lineage, parts={name: describe_span(frame) for name, frame in parts.items()}
             ),
         )
         slices = {name: rows.test[name].to_list() for name in _slices(model)}
         trial = Trial(train, validation, test, slices)
         comparable = champion is not None and champion.features == model.feature_names()
         rival = Servable(champion) if champion is not None and comparable else None
-        challenger = train_challenger(model, trial, origin, rival)
-        return Trained(
-            self._registry.register(challenger.package, until),
-            challenger.package,
-            challenger.judgement,
-        )
+        return train_challenger(model, trial, origin, rival)
 
     def _tables(self, model: Model) -> list[str]:
         label = model.label

@@ -1,0 +1,173 @@
+"""Commands on the events: take them in, and ask about them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from homeostat.runtime.cli_shared import BESIDE, Command, session
+from homeostat.runtime.cli_types import INSTANT
+
+if TYPE_CHECKING:
+    import polars as pl
+    from rich.console import Console
+
+    from homeostat.core.durations import Micros
+    from homeostat.runtime.cli_shared import Taking
+    from homeostat.runtime.home import Home
+    from homeostat.runtime.journal import Journal
+
+__all__ = ["ingest", "sql"]
+
+ROWS = 200
+"""At most this many rows of an answer are printed for a person."""
+
+
+@click.command(cls=Command)
+@click.argument("source")
+@click.argument(
+    "files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path)
+)
+@click.option("--known-at", type=INSTANT, help="All of it became known at this instant.")
+@click.option("--known-column", metavar="NAME", help="The column that says when a row was known.")
+@click.option("--received-now", is_flag=True, help="All of it becomes known now.")
+def ingest(
+    source: str,
+    files: tuple[Path, ...],
+    known_at: Micros | None,
+    known_column: str | None,
+    received_now: bool,
+) -> None:
+    """Take events from FILES into the log of SOURCE, and fold them.
+
+    CSV, JSON lines, Parquet and Arrow files, also compressed. Without an option they are history:
+    each row was known when the source's declaration says (its known_time field, or event time
+    plus delay). What is no event goes to the dead letters; events seen before are dropped.
+    """
+    if sum([known_at is not None, known_column is not None, received_now]) > 1:
+        raise click.UsageError("give one of --known-at, --known-column and --received-now")
+    here = session()
+    with here.taking(new=True) as taking:
+        known = taking.now if received_now else known_column or known_at
+        rows = [_take(taking, source, path, known) for path in files]
+        waiting = _waiting(taking.home, source) if taking.folds else 0
+        reasons = {r: n for (s, r), n in taking.home.letters.counts("open").items() if s == source}
+    body = {
+        "source": source, "files": rows, "folded": taking.folds, "waiting": waiting,
+        "dead_letters": reasons,
+    }  # fmt: skip
+
+    def show(to: Console) -> None:
+        from homeostat.runtime.cli_output import table
+
+        table(to, [{k: v for k, v in row.items() if k != "raised"} for row in rows])
+
+    here.answer(body, show)
+    raised = sum(row["raised"] for row in rows)
+    if raised:
+        here.note(
+            f"{raised:,} records are older than what {source!r} already knew: they count as known "
+            "at its last known instant. Ingest older files first."
+        )
+    if any(row["quarantined"] for row in rows):
+        here.note(f"see why: homeostat dead-letters list --source {source}")
+    if waiting:
+        here.note(f"{waiting:,} records are known after this home's present, and wait for it")
+    if not taking.folds:
+        here.note(BESIDE)
+
+
+def _take(taking: Taking, source: str, path: Path, known: Micros | str | None) -> dict[str, Any]:
+    """Bring one file into the log, fold it, and return what became of its records."""
+    from homeostat.ingest.files import payloads_of
+
+    declared, log = taking.home.system.source(source), taking.home.log
+    records = raised = 0
+    last = log.end(source).last_known
+    for instants, payloads in payloads_of(declared, path, known):
+        if last is not None:
+            raised += int((instants < last).sum())
+        log.append(source, instants, payloads)
+        records += len(payloads)
+    counts = taking.fold().get(source)
+    return {
+        "file": str(path),
+        "records": records,
+        "accepted": None if counts is None else counts.accepted,
+        "duplicates": None if counts is None else counts.duplicates,
+        "too_late": None if counts is None else counts.too_late,
+        "quarantined": None if counts is None else counts.rejected,
+        "raised": raised,
+    }
+
+
+def _waiting(home: Home, source: str) -> int:
+    """Return how many records of the log are not folded yet."""
+    from homeostat.runtime.worker import folded_offset
+
+    with home.store.reader() as reader:
+        return home.log.end(source).next_offset - folded_offset(reader, source) - 1
+
+
+@click.command(cls=Command)
+@click.argument("query")
+@click.option("--csv", is_flag=True, help="Print the answer as CSV.")
+@click.option(
+    "--parquet",
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    help="Write the answer to this Parquet file.",
+)
+def sql(query: str, csv: bool, parquet: Path | None) -> None:
+    """Answer a SELECT over the lake: a table per source, predictions_MODEL, and decisions.
+
+    The lake holds what was committed at the loop's last step. SOURCE_known_at(instant) is a table
+    as it was known at an instant: SELECT * FROM orders_known_at(TIMESTAMPTZ '2024-06-14').
+    QUERY may be - to read it from standard input.
+    """
+    from homeostat.lake import sql as warehouse
+
+    here = session()
+    asked = click.get_text_stream("stdin").read() if query == "-" else query
+    with here.home() as (_, home):
+        answer = warehouse.query(home.lake, asked, {"decisions": _decisions(home.journal)})
+    if parquet is not None:
+        answer.write_parquet(parquet)
+        body = {"written": str(parquet), "rows": answer.height, "columns": answer.columns}
+        here.answer(body, lambda to: to.print(f"{answer.height:,} rows in {parquet}"))
+    elif csv:
+        click.echo(answer.write_csv(), nl=False)
+    else:
+        rows = answer.to_dicts()
+        here.answer(rows, lambda to: _show_rows(to, answer, rows))
+
+
+def _show_rows(to: Console, answer: pl.DataFrame, rows: Sequence[dict[str, Any]]) -> None:
+    from homeostat.runtime.cli_output import table
+
+    shown = rows[:ROWS] if to.is_terminal else rows
+    table(to, shown)
+    if not rows:
+        to.print(f"no rows; columns: {', '.join(answer.columns)}", style="dim")
+    elif len(shown) < len(rows):
+        to.print(f"the first {len(shown)} of {len(rows):,} rows; --csv has all", style="dim")
+
+
+def _decisions(journal: Journal) -> pl.DataFrame:
+    import polars as pl
+
+    from homeostat.core.hashing import canonical_json
+
+    found = journal.decisions()
+    return pl.DataFrame(
+        {
+            "at": pl.Series([d.at for d in found], dtype=pl.Int64).cast(pl.Datetime("us", "UTC")),
+            "model": pl.Series([d.model for d in found], dtype=pl.String),
+            "action": pl.Series([d.action for d in found], dtype=pl.String),
+            "version": pl.Series([d.version for d in found], dtype=pl.Int64),
+            "reason": pl.Series([d.reason for d in found], dtype=pl.String),
+            "evidence": pl.Series([canonical_json(d.evidence) for d in found], dtype=pl.String),
+        }
+    )

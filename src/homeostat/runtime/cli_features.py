@@ -1,0 +1,260 @@
+"""Commands on the features: what there is, how it is now, as it was, and whether it is the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from homeostat.core.errors import HomeostatError, UnknownName
+from homeostat.runtime.cli_shared import FOUND, Group, session
+from homeostat.runtime.cli_types import INSTANT, SETTING, typed
+
+if TYPE_CHECKING:
+    import polars as pl
+    from rich.console import Console
+
+    from homeostat.core.durations import Micros
+    from homeostat.declare.system import System
+    from homeostat.declare.views import FeatureView
+
+__all__ = ["features"]
+
+
+@click.group(cls=Group)
+def features() -> None:
+    """The catalogue of features, their live values, training sets and the skew audit."""
+
+
+@features.command("list")
+def list_features() -> None:
+    """List every feature with its definition's hash and the models that use it."""
+    here = session()
+    system = here.system()
+    rows = catalogue(system)
+
+    def show(to: Console) -> None:
+        from homeostat.runtime.cli_output import table
+
+        table(to, rows, wide=("definition", "models"))
+
+    here.answer(rows, show)
+
+
+def catalogue(system: System) -> list[dict[str, Any]]:
+    """Return one row per feature of a view, and per on-demand feature of a model."""
+    from homeostat.declare.system import model_inputs
+    from homeostat.declare.views import FeatureRef, OnDemand
+    from homeostat.train.lineage import definition_hashes
+
+    users: dict[str, list[str]] = {}
+    hashes: dict[str, str] = {}
+    computed: dict[str, OnDemand] = {}
+    for model in system.models:
+        hashes.update(definition_hashes(system, model))
+        computed.update({f.name: f for f in model.features if isinstance(f, OnDemand)})
+        named = {need.name for need in model_inputs(model) if isinstance(need, FeatureRef)}
+        for name in (*named, *(f.name for f in model.features if isinstance(f, OnDemand))):
+            users.setdefault(name, []).append(model.name)
+    rows = [
+        {
+            "feature": ref.name,
+            "entity": view.entity.name,
+            "source": view.source.name,
+            "definition": _definition(view, place),
+            "hash": _hash(view, place),
+            "models": ", ".join(users.get(ref.name, ())),
+        }
+        for view in system.views
+        for place, ref in enumerate(view.all())
+    ]
+    rows += [
+        {
+            "feature": name,
+            "entity": "",
+            "source": "request",
+            "definition": f"on demand from {', '.join(map(_input, feature.inputs))}",
+            "hash": hashes[name][:12],
+            "models": ", ".join(users[name]),
+        }
+        for name, feature in computed.items()
+    ]
+    return rows
+
+
+def _input(given: object) -> str:
+    return given if isinstance(given, str) else str(getattr(given, "name", given))
+
+
+def _definition(view: FeatureView, place: int) -> str:
+    from homeostat.core.durations import format_duration
+
+    spec = view.features()[place]
+    over = "all time" if spec.window is None else format_duration(spec.window)
+    text = f"{spec.operation}({spec.column or ''}) over {over}"
+    if spec.hop:
+        text += f" every {format_duration(spec.hop)}"
+    if spec.where is not None or view.condition is not None:
+        text += ", some events"
+    return text + (", not the request's own" if view.exclude_own else "")
+
+
+def _hash(view: FeatureView, place: int) -> str:
+    from homeostat.core.hashing import content_hash
+
+    return content_hash(
+        {
+            "entity": view.entity,
+            "source": view.source,
+            "condition": view.condition,
+            "exclude_own": view.exclude_own,
+            "feature": view.features()[place],
+        }
+    )[:12]
+
+
+@features.command()
+@click.argument("view")
+@click.argument("keys", nargs=-1, required=True, type=SETTING, metavar="KEY=VALUE...")
+def read(view: str, keys: tuple[tuple[str, str], ...]) -> None:
+    """Read the live features of one entity, as a request would see them now."""
+    from homeostat.core.clock import from_micros
+
+    here = session()
+    with here.home() as (system, home):
+        from homeostat.features.read import ViewReader
+        from homeostat.runtime.applying import NotApplied, views_to_fill
+        from homeostat.runtime.cli_home import present
+
+        declared = system.view(view)
+        if declared in views_to_fill(home, system):
+            raise NotApplied(system.name, [f"view {view!r}"])
+        parts = _entity(declared, dict(keys))
+        at = present(home)
+        with home.store.reader() as reader:
+            values = ViewReader(declared).read(reader, [parts], at, None)[0].tolist()
+    found = dict(zip((spec.name for spec in declared.features()), values, strict=True))
+    body = {
+        "view": view,
+        "at": from_micros(at),
+        "key": dict(zip(declared.entity.keys, parts, strict=True)),
+        "features": found,
+    }
+
+    def show(to: Console) -> None:
+        from homeostat.runtime.cli_output import table
+
+        table(to, [{"feature": name, "value": value} for name, value in found.items()])
+        to.print(f"at {from_micros(at):%Y-%m-%d %H:%M:%S} UTC", style="dim")
+
+    here.answer(body, show)
+
+
+def _entity(view: FeatureView, given: dict[str, str]) -> tuple[object, ...]:
+    names = view.entity.keys
+    where = f"view {view.name!r}"
+    for name in given:
+        if name not in names:
+            raise UnknownName("key", name, names, where)
+    for name in names:
+        if name not in given:
+            raise HomeostatError(
+                f"{where}: key {name!r} is not given; allowed: {' '.join(n + '=...' for n in names)}; "
+                "name every part of the key"
+            )
+    return tuple(typed(view.source.schema.field(n, where).kind, given[n]) for n in names)
+
+
+WRITERS = {".parquet": "write_parquet", ".csv": "write_csv", ".ndjson": "write_ndjson"}
+
+
+@features.command("training-set")
+@click.argument("model")
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    help="Where to: a .parquet, .csv or .ndjson file.",
+)
+@click.option("--until", type=INSTANT, help="As it was known at this instant (default: now).")
+def training_set(model: str, out: Path, until: Micros | None) -> None:
+    """Write the labelled requests of MODEL with their features, point in time, to a file."""
+    from homeostat.core.clock import from_micros
+
+    writer = WRITERS.get(out.suffix)
+    if writer is None:
+        raise click.BadParameter(f"{out.name!r}; write a {', '.join(WRITERS)} file", param_hint="--out")
+    here = session()
+    with here.home() as (system, home):
+        from homeostat.runtime.cli_home import present
+        from homeostat.runtime.training import Trainer, table_of
+
+        declared = system.model(model)
+        instant = present(home) if until is None else until
+        rows = table_of(Trainer(system, home.lake, home.registry), declared, instant)
+    getattr(rows, writer)(out)
+    body = {
+        "written": str(out),
+        "until": from_micros(instant),
+        "rows": rows.height,
+        "positives": int(rows["label"].sum()),
+        "features": list(declared.feature_names()),
+    }
+    here.answer(body, lambda to: _show_training_set(to, out, rows))
+
+
+def _show_training_set(to: Console, out: Path, rows: pl.DataFrame) -> None:
+    share = rows["label"].mean() if rows.height else None
+    told = f", {share:.1%} of them true" if isinstance(share, float) else ""
+    to.print(f"{rows.height:,} rows of {rows.width} columns in {out}{told}", soft_wrap=True)
+
+
+@features.command()
+@click.argument("model")
+@click.pass_context
+def audit(context: click.Context, model: str) -> None:
+    """Compute the features of every logged prediction again, and compare the bits.
+
+    Exit status: 0 if all are the same, 3 if some differ.
+    """
+    here = session()
+    with here.home() as (system, home):
+        from homeostat.features.audit import audit as audited
+        from homeostat.runtime.cli_home import predictions_of
+        from homeostat.runtime.reading import Reading
+
+        system.deployment(model)
+        declared = system.model(model)
+        rows = predictions_of(home, declared)
+        found = audited(system, declared, rows, Reading(system, home).events)
+
+    def show(to: Console) -> None:
+        from homeostat.runtime.cli_output import table
+
+        style = "bold red" if found.different else "green"
+        to.print(
+            f"{found.different:,} of {found.compared:,} values differ "
+            f"({found.predictions:,} predictions)",
+            style=style,
+            soft_wrap=True,
+        )
+        to.print(
+            f"{found.lagging:,} values had not yet seen an event that was known before their "
+            f"instant; {found.skipped:,} predictions had no features to compare",
+            style="dim",
+            soft_wrap=True,
+        )
+        table(
+            to,
+            [
+                {
+                    "prediction": d.prediction_id, "feature": d.feature, "logged": d.logged,
+                    "recomputed": d.recomputed,
+                }
+                for d in found.differing
+            ],
+        )  # fmt: skip
+
+    here.answer(found, show)
+    context.exit(FOUND if found.different else 0)

@@ -1,0 +1,215 @@
+"""Commands on the declarations: begin, check, see what would change, and make it hold."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from homeostat.runtime.cli_shared import FOUND, Command, session, told
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from homeostat.core.errors import HomeostatError
+    from homeostat.declare.lints import Lint
+    from homeostat.declare.system import System
+    from homeostat.runtime.plan import Change
+
+__all__ = ["apply", "check", "init", "plan"]
+
+PARTS = {
+    "sources": "event source",
+    "views": "view",
+    "models": "model",
+    "deployments": "deployment",
+    "monitors": "monitor",
+    "retraining": "retraining",
+    "policies": "policy",
+}
+COLOURS = {"added": "green", "changed": "yellow", "removed": "red"}
+
+
+@click.command(cls=Command)
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+def init(folder: Path) -> None:
+    """Write a small working system with three weeks of events, to start from.
+
+    FOLDER is made; files that are there already are not touched.
+    """
+    from homeostat.runtime.scaffold import NEXT, scaffold
+
+    written = scaffold(folder)
+
+    def show(to: Console) -> None:
+        for path in written:
+            to.print(f"  {path}", style="green")
+        to.print("\nNext:", style="bold")
+        for command, why in [(f"cd {folder}", ""), *NEXT]:
+            to.print(f"  {command:<58}{why}".rstrip(), soft_wrap=True)
+
+    session().answer(
+        {"written": [str(path) for path in written], "next": [command for command, _ in NEXT]}, show
+    )
+
+
+@click.command(cls=Command)
+@click.option("--strict", is_flag=True, help="Warnings, too, are findings: exit with 3.")
+@click.pass_context
+def check(context: click.Context, strict: bool) -> None:
+    """Show every mistake in the declarations at once, and warn of common ones.
+
+    Exit status: 0 for no mistakes, 1 for mistakes, 3 for warnings with --strict.
+    """
+    from homeostat.declare.lints import lints
+    from homeostat.runtime.loading import check_system
+
+    here = session()
+    system, mistakes = check_system(here.path)
+    warnings = () if system is None or mistakes else lints(system)
+    body = {
+        "system": None if system is None else system.name,
+        "hash": None if system is None or mistakes else system.hash,
+        "mistakes": [told(mistake) for mistake in mistakes],
+        "warnings": [
+            {"rule": w.rule, "where": w.where, "found": w.found, "advice": w.advice}
+            for w in warnings
+        ],
+    }
+    here.answer(body, lambda to: _show_check(to, here.path, system, mistakes, warnings))
+    context.exit(1 if mistakes else FOUND if strict and warnings else 0)
+
+
+def _show_check(
+    to: Console,
+    path: Path,
+    system: System | None,
+    mistakes: list[HomeostatError],
+    warnings: tuple[Lint, ...],
+) -> None:
+    from rich.padding import Padding
+    from rich.text import Text
+
+    def prose(text: Text, left: int) -> None:
+        to.print(Padding(text, (0, 0, 0, left)) if to.is_terminal else " " * left + text.plain)
+
+    for mistake in mistakes:
+        prose(Text.assemble(("mistake ", "bold red"), told(mistake)), 0)
+    for warning in warnings:
+        prose(
+            Text.assemble(
+                ("warning ", "yellow"), (warning.rule, "bold"), f": {warning.where}: ",
+                f"{warning.found}.",
+            ),
+            0,
+        )  # fmt: skip
+        prose(Text(f"{warning.advice}.", style="dim"), 8)
+    counts = [] if system is None else [_many(system, part) for part in PARTS]
+    listed = ", ".join(count for count in counts if count)
+    name = str(path) if system is None else f"{system.name} ({path})"
+    if mistakes or warnings:
+        to.print()
+    to.print(Text.assemble((name, "bold"), f": {listed}" if listed else ""), soft_wrap=True)
+    verdict = [
+        (f"{len(mistakes)} mistake{'' if len(mistakes) == 1 else 's'}", "bold red")
+        if mistakes
+        else ("no mistakes", "green"),
+    ]
+    if warnings:
+        verdict.append((f"{len(warnings)} warning{'' if len(warnings) == 1 else 's'}", "yellow"))
+    to.print(Text(", ").join(Text(words, style) for words, style in verdict))
+
+
+def _many(system: System, part: str) -> str:
+    count, noun = len(getattr(system, part)), PARTS[part]
+    if count == 0:
+        return ""
+    several = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    return f"{count} {noun if count == 1 else several}"
+
+
+@click.command(cls=Command)
+@click.option("--exit-code", is_flag=True, help="Exit with 3 if anything would change.")
+@click.pass_context
+def plan(context: click.Context, exit_code: bool) -> None:
+    """Show what would change if the declarations were applied to the home.
+
+    Exit status: 0, or with --exit-code 3 if there are changes.
+    """
+    from homeostat.runtime.plan import applied
+    from homeostat.runtime.plan import plan as planned
+
+    here = session()
+    system = here.system()
+    changes = planned(applied(here.folder), system)
+    unfilled: list[str] = []
+    if (here.folder / "meta.db").exists():
+        from homeostat.runtime.applying import views_to_fill
+
+        with here.home() as (_, home):
+            unfilled = [view.name for view in views_to_fill(home, system)]
+    body = {
+        "home": str(here.folder),
+        "changes": [change.as_json() for change in changes],
+        "views_to_fill": unfilled,
+    }
+    here.answer(body, lambda to: _show_plan(to, here.folder, changes))
+    context.exit(FOUND if exit_code and changes else 0)
+
+
+def _show_plan(to: Console, folder: Path, changes: tuple[Change, ...]) -> None:
+    from rich.text import Text
+
+    if not changes:
+        to.print(f"{folder}: nothing would change", style="green")
+        return
+    signs = {"added": "+", "changed": "~", "removed": "-"}
+    for change in changes:
+        style = COLOURS[change.kind]
+        to.print(
+            Text.assemble(
+                (f"{signs[change.kind]} {change.subject}", style), f"  {change.consequence}"
+            ),
+            soft_wrap=True,
+        )
+        for detail in change.details:
+            to.print(Text(f"    {detail}", style="dim"), soft_wrap=True)
+    kinds = Counter(change.kind for change in changes)
+    told_counts = ", ".join(f"{kinds[kind]} {kind}" for kind in signs if kinds[kind])
+    to.print(f"\n{told_counts}; `homeostat apply` makes it hold in {folder}", soft_wrap=True)
+
+
+@click.command(cls=Command)
+def apply() -> None:
+    """Make the declarations hold in the home, and fill new and changed views from the lake."""
+    from homeostat.runtime.applying import apply_changes
+    from homeostat.runtime.home import Home
+    from homeostat.runtime.lock import HomeLock
+
+    here = session()
+    system = here.system()
+    lock = HomeLock(here.folder)
+    try:
+        home = Home(here.folder, system)
+        try:
+            done = apply_changes(home, system)
+        finally:
+            home.close()
+    finally:
+        lock.release()
+    body: dict[str, Any] = {
+        "home": str(here.folder),
+        "changes": [change.as_json() for change in done.changes],
+        "filled": done.filled,
+    }
+
+    def show(to: Console) -> None:
+        for view, events in done.filled.items():
+            to.print(f"filled view {view!r} from {events:,} events", soft_wrap=True)
+        number = len(done.changes)
+        words = f"{number} change{'' if number == 1 else 's'}" if number else "nothing changed"
+        to.print(f"{words}: {here.folder} runs on {here.path}", style="green", soft_wrap=True)
+
+    here.answer(body, show)

@@ -1,0 +1,75 @@
+"""What a home holds, for a process that changes nothing, beside one that may be at work on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import polars as pl
+
+from homeostat.core.durations import Micros
+from homeostat.core.errors import HomeostatError
+from homeostat.core.store import Reader
+from homeostat.declare.system import System
+from homeostat.runtime.home import Home
+from homeostat.runtime.worker import FoldWorker, folded_offset
+
+__all__ = ["Reading", "last_seen"]
+
+
+class _Scratch:
+    """A writer over a snapshot whose writes are forgotten."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self._written: dict[bytes, bytes | None] = {}
+
+    def get(self, key: bytes) -> bytes | None:
+        return self._written[key] if key in self._written else self._reader.get(key)
+
+    def put(self, key: bytes, value: bytes) -> None:
+        self._written[key] = value
+
+    def delete(self, key: bytes) -> None:
+        self._written[key] = None
+
+    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        raise HomeostatError(
+            f"snapshot: a scan of {prefix!r}; allowed: single keys; open the store's writer"
+        )
+
+
+class Reading:
+    """Events as the online store knows them now: the lake's, and those folded since its commit.
+
+    The lake is committed at every step of the loop; in between, what was folded is decoded from
+    the log again.
+    """
+
+    def __init__(self, system: System, home: Home) -> None:
+        self._system, self._home = system, home
+        self._worker = FoldWorker(system, home.log, home.lake, home.letters)
+        with home.store.reader() as reader:
+            self._worker.resume(_Scratch(reader))
+
+    def events(self, source: str) -> pl.DataFrame:
+        """Return every event of a source that is folded, in log order."""
+        kept = self._home.lake.read(source)
+        tail = self._worker.tail(self._system.source(source).name)
+        if tail is None or not tail.height:
+            return kept
+        before = kept.filter(pl.col("_offset") < int(tail["_offset"][0]))
+        return pl.concat([before, tail], how="diagonal")
+
+
+def last_seen(home: Home) -> Micros:
+    """Return the first instant after everything a home has folded, answered and decided; 0 if none.
+
+    A clock that begins there never goes back.
+    """
+    seen = [decision.at for decision in home.journal.decisions()]
+    with home.store.reader() as reader:
+        for source in home.system.sources:
+            folded = folded_offset(reader, source.name)
+            if folded >= 0:
+                seen.append(int(home.log.read(source.name, folded - 1, 1).known[-1]))
+    return max(seen, default=-1) + 1
