@@ -300,8 +300,8 @@ system = hs.System(
             rollout=(hs.Shadow("3d"), hs.Canary((0.1, 0.5), every="4d")),
             guards=(
                 hs.Guard("error_rate", at_most=0.02),
-                hs.Guard("auc", within=0.10, rows=200),
-                hs.Guard("cost", within=0.15, rows=200),
+                hs.Guard("auc", within=0.15, rows=200),
+                hs.Guard("cost", within=0.25, rows=200),
             ),
             degradation=hs.Degradation(
                 score=0.24,  # the share of late flights in a quiet month
@@ -321,6 +321,6 @@ system = hs.System(
         hs.Skew(late_arrival),
     ),
     retraining=(
-        hs.Retrain(late_arrival, every="60d", cooldown="35d", companions=(without_streaming,)),
+        hs.Retrain(late_arrival, every="60d", cooldown="42d", companions=(without_streaming,)),
     ),
 )
