@@ -3,7 +3,7 @@
 The year's events go into the log, each with the instant at which it became known, and some bad ones
 among them. January to April is history. From May on, every flight is asked about at its scheduled
 departure by the code that serves live; outcomes arrive when they did, and the loop retrains, rolls
-out and rolls back on its own. In September an engineer submits a model that looks excellent.
+out and rolls back on its own. In August an engineer submits a model that looks excellent.
 
     python -m examples.flights.demo [--home build/demo/home] [--until 2013-06-15] [--fresh]
 
@@ -17,7 +17,8 @@ import json
 import shlex
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
@@ -40,12 +41,13 @@ from homeostat.declare.models import Model
 from homeostat.evaluate.metrics import auc
 from homeostat.features.assemble import Features
 from homeostat.monitor.labels import matured
+from homeostat.runtime.applying import NotApplied, ensure_applied
 from homeostat.runtime.home import Home
 from homeostat.runtime.loading import load_system
+from homeostat.runtime.lock import HomeLock
 from homeostat.runtime.loop import Intervention
-from homeostat.runtime.plan import applied, plan, record_applied
 from homeostat.runtime.replay import Progress, Schedule, replay
-from homeostat.runtime.summary import summarize
+from homeostat.runtime.summary import peak_rss_mb, summarize
 from homeostat.runtime.timeline import Timeline
 from homeostat.runtime.training import Alteration
 
@@ -59,9 +61,9 @@ ZONE = "America/New_York"
 # Nights are quiet: no flight is due between midnight and five.
 START = datetime(2013, 5, 1, 5, tzinfo=UTC)
 END = datetime(2014, 1, 1, 5, tzinfo=UTC)
-SUBMITTED = datetime(2013, 9, 8, 5, tzinfo=UTC)
+SUBMITTED = datetime(2013, 8, 18, 5, tzinfo=UTC)
 
-IMPORTED = "imported.json"
+IMPORTED, SPENT = "imported.json", "spent.json"
 
 
 def fair_weather(model: Model) -> Alteration:
@@ -106,6 +108,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         shutil.rmtree(given.home)
     try:
         return _run(console, given.home, min(given.until, END))
+    except NotApplied:
+        console.print(f"{given.home} was made by other declarations: run this with --fresh")
+        return 1
     except (data.DataMissing, HomeostatError) as problem:
         console.print(str(problem), style="red", soft_wrap=True)
         return 1
@@ -117,30 +122,52 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(console: Console, folder: Path, until: datetime) -> int:
     path = ROOT / "examples" / "flights" / "system.py"
     system = load_system(path)
-    before = applied(folder)
-    if before is not None and plan(before, system):
-        console.print(f"{folder} was made by other declarations: run this with --fresh")
-        return 1
+    lock = HomeLock(folder)
     home = Home(folder, system, sync=False)
+    spent = _Spent(folder / SPENT)
     try:
-        seconds = {"log": _timed(lambda: _import(console, home))}
-        record_applied(folder, system)
+        ensure_applied(home, system)
+        with spent.on("log"):
+            _import(console, home)
         schedule = _schedule(system.deployments[0].model, until)
-        Timeline(schedule.start, schedule.every, schedule.end).save(folder)
-        seconds["replay"] = _timed(lambda: _replay(console, home, schedule))
-        with console.status("Auditing every prediction, and asking the models that never served"):
-            began = monotonic()
-            summary = summarize(system, home, schedule, zone=ZONE, seconds=seconds["replay"])
+        with spent.on("replay"):
+            _replay(console, home, schedule)
+        with spent.on("summary"), console.status("Auditing every prediction"):
+            seconds = spent.seconds["replay"]
+            summary = summarize(system, home, schedule, zone=ZONE, seconds=seconds)
             summary["commands"] = _commands(home, path)
-            seconds["summary"] = monotonic() - began
-        summary["phases"] = seconds
     finally:
         home.close()
+        lock.release()
+    summary["phases"] = spent.seconds
+    summary["peak_rss_mb"] = spent.peak_rss_mb
     written = _write(summary, folder.parent)
     print_summary(summary, console)
     for name in written:
         console.print(f"  {name}", style="cyan", soft_wrap=True)
     return 0
+
+
+class _Spent:
+    """What the demonstration took so far, over all its interruptions."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        kept = json.loads(path.read_text()) if path.exists() else {}
+        self.seconds: dict[str, float] = kept.get("seconds", {})
+        self.peak_rss_mb: float = kept.get("peak_rss_mb", 0.0)
+
+    @contextmanager
+    def on(self, phase: str) -> Iterator[None]:
+        """Add what the block takes to a phase."""
+        began = monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[phase] = self.seconds.get(phase, 0.0) + monotonic() - began
+            self.peak_rss_mb = max(self.peak_rss_mb, peak_rss_mb())
+            kept = {"seconds": self.seconds, "peak_rss_mb": self.peak_rss_mb}
+            self._path.write_text(json.dumps(kept))
 
 
 def _import(console: Console, home: Home) -> None:
@@ -180,6 +207,8 @@ def _replay(console: Console, home: Home, schedule: Schedule) -> None:
         display.catch_up(home.journal.decisions(), sum(frame.height for _, frame in logged))
 
         def told(progress: Progress) -> None:
+            # Served, the home lives on from where the replay has come to.
+            Timeline(schedule.start, schedule.every, progress.at).save(home.folder)
             display.told(progress)
             if progress.step and schedule.span(progress.step).flush:
                 display.quality(_recent_auc(home, model, progress))
@@ -226,12 +255,6 @@ def _write(summary: Mapping[str, Any], folder: Path) -> list[str]:
     machine.write_text(json.dumps(summary, indent=1, allow_nan=False), encoding="utf-8")
     page.write_text(render(summary), encoding="utf-8")
     return [_relative(page), _relative(machine)]
-
-
-def _timed(work: Any) -> float:
-    began = monotonic()
-    work()
-    return monotonic() - began
 
 
 def _relative(path: Path) -> str:

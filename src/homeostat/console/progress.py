@@ -1,4 +1,4 @@
-"""A replay while it runs: the virtual date, who answers, how well, and each decision as it falls."""
+"""A replay while it runs: the virtual date, who answers, how well, and each decision."""
 
 from __future__ import annotations
 

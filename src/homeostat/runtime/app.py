@@ -19,7 +19,6 @@ from homeostat.declare.system import System
 from homeostat.features.audit import SkewAudit, audit
 from homeostat.features.offline import point_in_time
 from homeostat.features.read import ViewReader
-from homeostat.features.table import features_of
 from homeostat.ingest.files import payloads_of
 from homeostat.lake import sql as lake_sql
 from homeostat.runtime.applying import ensure_applied
@@ -150,18 +149,7 @@ class App(AbstractContextManager["App"]):
         self.live.flush()
         declared = self.system.model(model)
         instant = self.clock.now() if until is None else to_micros(until)
-        rows = self._trainer.rows(declared, instant)
-        found = features_of(
-            self.system, declared, rows, lambda s: self.home.lake.read(s, known_before=instant)
-        )
-        key = declared.label.predicts.event_id
-        columns = [
-            pl.Series(name, found.categories.get(name, found.matrix[:, place]))
-            for place, name in enumerate(declared.feature_names())
-        ]
-        taken = {column.name for column in columns}
-        heads = [name for name in (key, "at", "label") if name not in taken]
-        return rows.select(heads).with_columns(columns)
+        return self._trainer.table(declared, instant)
 
     def train(self, model: str) -> list[Decision]:
         """Train a challenger now and begin its rollout; return the journaled decisions."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,7 @@ ROWS = 200
 """At most this many rows of an answer are printed for a person."""
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, short_help="Take events from files.")
 @click.argument("source")
 @click.argument(
     "files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -112,7 +113,7 @@ def _waiting(home: Home, source: str) -> int:
         return home.log.end(source).next_offset - folded_offset(reader, source) - 1
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, short_help="Ask the lake: events, predictions and decisions.")
 @click.argument("query")
 @click.option("--csv", is_flag=True, help="Print the answer as CSV.")
 @click.option(
@@ -130,7 +131,7 @@ def sql(query: str, csv: bool, parquet: Path | None) -> None:
     from homeostat.lake import sql as warehouse
 
     here = session()
-    asked = click.get_text_stream("stdin").read() if query == "-" else query
+    asked = sys.stdin.read() if query == "-" else query
     with here.home() as (_, home):
         answer = warehouse.query(home.lake, asked, {"decisions": _decisions(home.journal)})
     if parquet is not None:

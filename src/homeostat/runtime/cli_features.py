@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +17,15 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from homeostat.core.durations import Micros
+    from homeostat.declare.models import Model
     from homeostat.declare.system import System
     from homeostat.declare.views import FeatureView
+    from homeostat.features.audit import SkewAudit
 
 __all__ = ["features"]
 
 
-@click.group(cls=Group)
+@click.group(cls=Group, short_help="Catalogue, live values, training sets, skew audit.")
 def features() -> None:
     """The catalogue of features, their live values, training sets and the skew audit."""
 
@@ -63,7 +66,7 @@ def catalogue(system: System) -> list[dict[str, Any]]:
             "entity": view.entity.name,
             "source": view.source.name,
             "definition": _definition(view, place),
-            "hash": _hash(view, place),
+            "hash": _hash(view, ref.feature),
             "models": ", ".join(users.get(ref.name, ())),
         }
         for view in system.views
@@ -100,18 +103,11 @@ def _definition(view: FeatureView, place: int) -> str:
     return text + (", not the request's own" if view.exclude_own else "")
 
 
-def _hash(view: FeatureView, place: int) -> str:
+def _hash(view: FeatureView, feature: str) -> str:
     from homeostat.core.hashing import content_hash
+    from homeostat.train.lineage import view_definition
 
-    return content_hash(
-        {
-            "entity": view.entity,
-            "source": view.source,
-            "condition": view.condition,
-            "exclude_own": view.exclude_own,
-            "feature": view.features()[place],
-        }
-    )[:12]
+    return content_hash(view_definition(view, feature))[:12]
 
 
 @features.command()
@@ -160,11 +156,14 @@ def _entity(view: FeatureView, given: dict[str, str]) -> tuple[object, ...]:
     for name in names:
         if name not in given:
             raise HomeostatError(
-                f"{where}: key {name!r} is not given; allowed: {' '.join(n + '=...' for n in names)}; "
-                "name every part of the key"
+                f"{where}: key {name!r} is not given; allowed: "
+                f"{' '.join(n + '=...' for n in names)}; name every part of the key"
             )
     return tuple(typed(view.source.schema.field(n, where).kind, given[n]) for n in names)
 
+
+PART, LISTED = 50_000, 20
+"""Predictions audited at once, and differences that are listed."""
 
 WRITERS = {".parquet": "write_parquet", ".csv": "write_csv", ".ndjson": "write_ndjson"}
 
@@ -184,15 +183,17 @@ def training_set(model: str, out: Path, until: Micros | None) -> None:
 
     writer = WRITERS.get(out.suffix)
     if writer is None:
-        raise click.BadParameter(f"{out.name!r}; write a {', '.join(WRITERS)} file", param_hint="--out")
+        raise click.BadParameter(
+            f"{out.name!r}; write a {', '.join(WRITERS)} file", param_hint="--out"
+        )
     here = session()
     with here.home() as (system, home):
         from homeostat.runtime.cli_home import present
-        from homeostat.runtime.training import Trainer, table_of
+        from homeostat.runtime.training import Trainer
 
         declared = system.model(model)
         instant = present(home) if until is None else until
-        rows = table_of(Trainer(system, home.lake, home.registry), declared, instant)
+        rows = Trainer(system, home.lake, home.registry).table(declared, instant)
     getattr(rows, writer)(out)
     body = {
         "written": str(out),
@@ -207,7 +208,7 @@ def training_set(model: str, out: Path, until: Micros | None) -> None:
 def _show_training_set(to: Console, out: Path, rows: pl.DataFrame) -> None:
     share = rows["label"].mean() if rows.height else None
     told = f", {share:.1%} of them true" if isinstance(share, float) else ""
-    to.print(f"{rows.height:,} rows of {rows.width} columns in {out}{told}", soft_wrap=True)
+    to.print(f"{rows.height:,} rows of {rows.width} columns in {out}{told}")
 
 
 @features.command()
@@ -220,12 +221,10 @@ def audit(context: click.Context, model: str) -> None:
     """
     here = session()
     with here.home() as (system, home):
-        from homeostat.features.audit import audit as audited
         from homeostat.runtime.cli_home import predictions_of
         from homeostat.runtime.reading import Reading
 
-        system.deployment(model)
-        declared = system.model(model)
+        declared = system.deployment(model).model
         rows = predictions_of(home, declared)
         found = audited(system, declared, rows, Reading(system, home).events)
 
@@ -237,13 +236,11 @@ def audit(context: click.Context, model: str) -> None:
             f"{found.different:,} of {found.compared:,} values differ "
             f"({found.predictions:,} predictions)",
             style=style,
-            soft_wrap=True,
         )
         to.print(
             f"{found.lagging:,} values had not yet seen an event that was known before their "
             f"instant; {found.skipped:,} predictions had no features to compare",
             style="dim",
-            soft_wrap=True,
         )
         table(
             to,
@@ -258,3 +255,24 @@ def audit(context: click.Context, model: str) -> None:
 
     here.answer(found, show)
     context.exit(FOUND if found.different else 0)
+
+
+def audited(
+    system: System,
+    model: Model,
+    predictions: pl.DataFrame,
+    events_of: Callable[[str], pl.DataFrame],
+) -> SkewAudit:
+    """Return the skew audit of many predictions, made in parts to bound the memory."""
+    from homeostat.features.audit import SkewAudit, audit
+
+    events = {view.source.name: events_of(view.source.name) for view in system.views_of(model)}
+    parts = [audit(system, model, p, events.__getitem__) for p in predictions.iter_slices(PART)]
+    return SkewAudit(
+        predictions=sum(part.predictions for part in parts),
+        compared=sum(part.compared for part in parts),
+        different=sum(part.different for part in parts),
+        differing=tuple(d for part in parts for d in part.differing)[:LISTED],
+        lagging=sum(part.lagging for part in parts),
+        skipped=sum(part.skipped for part in parts),
+    )

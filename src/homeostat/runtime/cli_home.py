@@ -2,22 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from time import monotonic, sleep
+from typing import Any, Literal
 
 import polars as pl
+from rich.console import Console
 
+from homeostat.console.terminal import COLOURS
 from homeostat.core.clock import SystemClock
 from homeostat.core.decisions import Decision
 from homeostat.core.durations import Micros
 from homeostat.core.errors import HomeostatError
 from homeostat.declare.models import Model
 from homeostat.deploy.state import RolloutState, replayed
+from homeostat.runtime.cli_output import moment, table
+from homeostat.runtime.cli_shared import Session
 from homeostat.runtime.home import Home
+from homeostat.runtime.lock import HomeBusy
+from homeostat.runtime.orders import Orders
 from homeostat.runtime.reading import last_seen
 from homeostat.runtime.timeline import Timeline
 
-__all__ = ["decision_row", "predictions_of", "present", "standing"]
+__all__ = [
+    "ACTIONS",
+    "by_hand",
+    "decision_row",
+    "predictions_of",
+    "present",
+    "show_decisions",
+    "standing",
+]
+
+ACTIONS = {action.replace("_", " "): style for action, style in COLOURS.items()}
+PATIENCE_S, LOOK_S = 900.0, 0.1
 
 
 class NoPredictions(HomeostatError):
@@ -28,6 +46,37 @@ class NoPredictions(HomeostatError):
             f"model {model!r}: no prediction is logged; allowed: a deployed model that has "
             "answered; ask it through `homeostat run`, or let it live through a `homeostat replay`"
         )
+
+
+class Unanswered(HomeostatError):
+    """An order that the running process did not carry out in time."""
+
+    def __init__(self, action: str, model: str, busy: HomeBusy) -> None:
+        super().__init__(
+            f"{action} of {model!r}: the process that runs this home did not answer ({busy}); "
+            "allowed: a process that is alive; look at it, and at `homeostat journal`"
+        )
+
+
+def by_hand(
+    here: Session, action: Literal["train", "rollback"], model: str, reason: str
+) -> list[Decision]:
+    """Train a model or roll it back: in this process, or in the one that runs the home."""
+    try:
+        with here.app() as app:
+            return app.live.by_hand(model, action, reason)
+    except HomeBusy as busy:
+        orders = Orders(here.folder / "meta.db")
+        try:
+            number, began = orders.place(action, model, reason), monotonic()
+            while (made := orders.outcome(number)) is None:
+                if monotonic() - began > PATIENCE_S:
+                    orders.withdraw(number)
+                    raise Unanswered(action, model, busy) from busy
+                sleep(LOOK_S)
+            return made
+        finally:
+            orders.close()
 
 
 def present(home: Home) -> Micros:
@@ -53,8 +102,6 @@ def predictions_of(home: Home, model: Model) -> pl.DataFrame:
 
 def decision_row(decision: Decision) -> Mapping[str, Any]:
     """Return a decision as a row of a table, without its evidence."""
-    from homeostat.runtime.cli_output import moment
-
     return {
         "at": moment(decision.at),
         "model": decision.model,
@@ -62,3 +109,9 @@ def decision_row(decision: Decision) -> Mapping[str, Any]:
         "version": decision.version,
         "reason": decision.reason,
     }
+
+
+def show_decisions(to: Console, decisions: Sequence[Decision]) -> None:
+    """Print decisions as people read them."""
+    rows = [decision_row(decision) for decision in decisions]
+    table(to, rows, wide=("reason",), styles={"action": ACTIONS})

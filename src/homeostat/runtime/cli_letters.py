@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +35,7 @@ class RepairRefused(HomeostatError):
         )
 
 
-@click.group("dead-letters", cls=Group)
+@click.group("dead-letters", cls=Group, short_help="Records that are no events.")
 def dead_letters() -> None:
     """List, show, repair, replay or drop records that are no events."""
 
@@ -52,12 +53,13 @@ def list_letters(source: str | None, reason: str | None, state: str, limit: int)
     with here.home() as (system, home):
         if source is not None:
             system.source(source)
-        counts = [
-            {"source": s, "reason": r, "letters": n}
+        numbers = {
+            (s, r): n
             for (s, r), n in home.letters.counts(wanted).items()
             if source in (None, s) and reason in (None, r)
-        ]
+        }
         found = home.letters.list(source, reason, wanted, limit)
+    counts = [{"source": s, "reason": r, "letters": n} for (s, r), n in numbers.items()]
     body = {"counts": counts, "letters": [_row(letter) for letter in found]}
 
     def show(to: Console) -> None:
@@ -70,7 +72,7 @@ def list_letters(source: str | None, reason: str | None, state: str, limit: int)
         if to.is_terminal or limit:
             to.print()
         table(to, [_row(letter) for letter in found], wide=("detail",))
-        total = sum(int(row["letters"]) for row in counts)
+        total = sum(numbers.values())
         if total > len(found):
             to.print(f"{len(found)} of {total:,}; --limit shows more", style="dim")
 
@@ -116,7 +118,7 @@ def show_letter(source: str, offset: int, reveal: bool) -> None:
         for name, value in body.items():
             if value is not None:
                 text = cell(value, piped=True) if name != "payload" else str(value)
-                to.print(f"{name.replace('_', ' '):<12} {text}", soft_wrap=True)
+                to.print(f"{name.replace('_', ' '):<12} {text}")
 
     here.answer(body, show)
 
@@ -159,7 +161,7 @@ def repair_letter(
         if payload is None:
             made = _changed(declared, letter.offset, letter.payload, dict(changes))
         else:
-            text = click.get_text_stream("stdin").read() if payload == "-" else payload
+            text = sys.stdin.read() if payload == "-" else payload
             made = text.strip().encode()
         _check(declared, offset, made)
         home.letters.repair(source, offset, made)
@@ -168,14 +170,11 @@ def repair_letter(
         lambda to: to.print(
             f"dead letter {offset} of {source!r} is repaired; send it again with "
             f"`homeostat dead-letters replay {source}`",
-            soft_wrap=True,
         ),
     )
 
 
-def _changed(
-    source: EventSource, offset: int, payload: bytes, changes: Mapping[str, str]
-) -> bytes:
+def _changed(source: EventSource, offset: int, payload: bytes, changes: Mapping[str, str]) -> bytes:
     try:
         found = json.loads(payload)
     except ValueError as malformed:
@@ -225,7 +224,7 @@ def replay_letters(source: str | None, unrepaired: bool) -> None:
     def show(to: Console) -> None:
         from homeostat.runtime.cli_output import table
 
-        to.print(f"sent {sent} letter{'' if sent == 1 else 's'} again", soft_wrap=True)
+        to.print(f"sent {sent} letter{'' if sent == 1 else 's'} again")
         table(to, rows)
 
     here.answer({"sent": sent, "folded": taking.folds, "sources": rows}, show)
@@ -244,5 +243,5 @@ def drop_letter(source: str, offset: int) -> None:
         home.letters.drop(source, offset)
     here.answer(
         {"source": source, "offset": offset, "state": "dropped"},
-        lambda to: to.print(f"dead letter {offset} of {source!r} is dropped", soft_wrap=True),
+        lambda to: to.print(f"dead letter {offset} of {source!r} is dropped"),
     )

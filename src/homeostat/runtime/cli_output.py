@@ -10,6 +10,7 @@ from datetime import date, datetime
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -17,10 +18,10 @@ from rich.text import Text
 from homeostat.core.clock import from_micros
 from homeostat.core.durations import Micros
 
-__all__ = ["as_json", "cell", "console", "heading", "moment", "table"]
+__all__ = ["as_json", "cell", "console", "moment", "table"]
 
-WIDE = 100_000
-"""Columns of a pipe: data is never wrapped."""
+PIPE_COLUMNS = 100
+"""The width of what fills a line where there is no terminal; text is not wrapped there."""
 
 
 def console(*, notes: bool = False) -> Console:
@@ -29,7 +30,8 @@ def console(*, notes: bool = False) -> Console:
     is_terminal = stream.isatty()
     return Console(
         file=stream,
-        width=None if is_terminal else WIDE,
+        width=None if is_terminal else PIPE_COLUMNS,
+        soft_wrap=not is_terminal,
         highlight=False,
         markup=False,
         emoji=False,
@@ -52,6 +54,8 @@ def as_json(value: object) -> Any:
         return value.decode("utf-8", "replace")
     if is_dataclass(value) and not isinstance(value, type):
         return {field.name: as_json(getattr(value, field.name)) for field in fields(value)}
+    if hasattr(value, "__struct_fields__"):
+        return {name: as_json(getattr(value, name)) for name in value.__struct_fields__}
     if isinstance(value, Mapping):
         return {str(name): as_json(inner) for name, inner in value.items()}
     if isinstance(value, Iterable):
@@ -107,34 +111,40 @@ def table(
     """
     if not rows:
         return
-    piped = not to.is_terminal
-    made = Table(
-        box=None if piped else SIMPLE_HEAD,
-        pad_edge=False,
-        padding=(0, 2, 0, 0) if piped else (0, 1),
-        header_style="" if piped else "dim",
-    )
+    if not to.is_terminal:
+        _plain(to, rows)
+        return
+    made = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="dim")
     for name in rows[0]:
-        values = [row[name] for row in rows]
         made.add_column(
-            name if piped else name.replace("_", " "),
-            justify="right" if _are_numbers(values) else "left",
-            no_wrap=piped or name not in wide,
+            name.replace("_", " "),
+            justify="right" if _are_numbers([row[name] for row in rows]) else "left",
+            no_wrap=name not in wide,
             overflow="fold",
         )
     for row in rows:
         made.add_row(
             *(
-                Text(cell(value, piped=piped), (styles or {}).get(name, {}).get(str(value), ""))
+                Text(cell(value, piped=False), (styles or {}).get(name, {}).get(str(value), ""))
                 for name, value in row.items()
             )
         )
     to.print(made)
 
 
-def heading(to: Console, words: str) -> None:
-    """Print the title of what follows."""
-    to.print(Text(words, style="bold"))
+def _plain(to: Console, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print rows for a pipe: columns aligned, nothing wrapped, no value left empty."""
+    cells = [list(rows[0])] + [[cell(value, piped=True) for value in row.values()] for row in rows]
+    widths = [max(cell_len(line[n]) for line in cells) for n in range(len(rows[0]))]
+    right = [_are_numbers([row[name] for row in rows]) for name in rows[0]]
+    for line in cells:
+        padded = [
+            " " * (width - cell_len(text)) + text
+            if at_right
+            else text + " " * (width - cell_len(text))
+            for text, width, at_right in zip(line, widths, right, strict=True)
+        ]
+        to.print("  ".join(padded).rstrip())
 
 
 def _are_numbers(values: Sequence[object]) -> bool:

@@ -25,7 +25,17 @@ if TYPE_CHECKING:
     from homeostat.runtime.home import Home
     from homeostat.runtime.worker import Counts
 
-__all__ = ["BESIDE", "FOUND", "Command", "Group", "HomeMissing", "Session", "Taking", "session", "told"]
+__all__ = [
+    "BESIDE",
+    "FOUND",
+    "Command",
+    "Group",
+    "HomeMissing",
+    "Session",
+    "Taking",
+    "session",
+    "told",
+]
 
 FOUND = 3
 """Exit status of a command that did its work and found something that wants attention."""
@@ -239,7 +249,7 @@ class Group(click.Group):
             if problem.errno == errno.EPIPE:
                 raise
             _fail(type(problem).__name__, str(problem))
-        ctx.exit(1)
+        return ctx.exit(1)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the commands under their headings."""

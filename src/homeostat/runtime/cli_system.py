@@ -32,7 +32,7 @@ PARTS = {
 COLOURS = {"added": "green", "changed": "yellow", "removed": "red"}
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, short_help="Write a small working system to start from.")
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
 def init(folder: Path) -> None:
     """Write a small working system with three weeks of events, to start from.
@@ -48,14 +48,14 @@ def init(folder: Path) -> None:
             to.print(f"  {path}", style="green")
         to.print("\nNext:", style="bold")
         for command, why in [(f"cd {folder}", ""), *NEXT]:
-            to.print(f"  {command:<58}{why}".rstrip(), soft_wrap=True)
+            to.print(f"  {command:<58}{why}".rstrip())
 
     session().answer(
         {"written": [str(path) for path in written], "next": [command for command, _ in NEXT]}, show
     )
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, short_help="Show every mistake in the declarations at once.")
 @click.option("--strict", is_flag=True, help="Warnings, too, are findings: exit with 3.")
 @click.pass_context
 def check(context: click.Context, strict: bool) -> None:
@@ -111,7 +111,7 @@ def _show_check(
     name = str(path) if system is None else f"{system.name} ({path})"
     if mistakes or warnings:
         to.print()
-    to.print(Text.assemble((name, "bold"), f": {listed}" if listed else ""), soft_wrap=True)
+    to.print(Text.assemble((name, "bold"), f": {listed}" if listed else ""))
     verdict = [
         (f"{len(mistakes)} mistake{'' if len(mistakes) == 1 else 's'}", "bold red")
         if mistakes
@@ -130,7 +130,7 @@ def _many(system: System, part: str) -> str:
     return f"{count} {noun if count == 1 else several}"
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, short_help="Show what would change in the home.")
 @click.option("--exit-code", is_flag=True, help="Exit with 3 if anything would change.")
 @click.pass_context
 def plan(context: click.Context, exit_code: bool) -> None:
@@ -172,16 +172,15 @@ def _show_plan(to: Console, folder: Path, changes: tuple[Change, ...]) -> None:
             Text.assemble(
                 (f"{signs[change.kind]} {change.subject}", style), f"  {change.consequence}"
             ),
-            soft_wrap=True,
         )
         for detail in change.details:
-            to.print(Text(f"    {detail}", style="dim"), soft_wrap=True)
+            to.print(Text(f"    {detail}", style="dim"))
     kinds = Counter(change.kind for change in changes)
     told_counts = ", ".join(f"{kinds[kind]} {kind}" for kind in signs if kinds[kind])
-    to.print(f"\n{told_counts}; `homeostat apply` makes it hold in {folder}", soft_wrap=True)
+    to.print(f"\n{told_counts}; `homeostat apply` makes it hold in {folder}")
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, short_help="Make the declarations hold in the home.")
 def apply() -> None:
     """Make the declarations hold in the home, and fill new and changed views from the lake."""
     from homeostat.runtime.applying import apply_changes
@@ -207,9 +206,9 @@ def apply() -> None:
 
     def show(to: Console) -> None:
         for view, events in done.filled.items():
-            to.print(f"filled view {view!r} from {events:,} events", soft_wrap=True)
+            to.print(f"filled view {view!r} from {events:,} events")
         number = len(done.changes)
         words = f"{number} change{'' if number == 1 else 's'}" if number else "nothing changed"
-        to.print(f"{words}: {here.folder} runs on {here.path}", style="green", soft_wrap=True)
+        to.print(f"{words}: {here.folder} runs on {here.path}", style="green")
 
     here.answer(body, show)

@@ -13,7 +13,7 @@ from homeostat.core.durations import DurationInvalid, Micros, parse_duration
 __all__ = ["INSTANT", "SETTING", "SPAN", "typed"]
 
 
-class _Instant(click.ParamType):
+class _Instant(click.ParamType[Micros]):
     """An instant: ISO 8601, in UTC unless it says otherwise."""
 
     name = "instant"
@@ -38,7 +38,7 @@ class _Instant(click.ParamType):
         return to_micros(found if found.tzinfo else found.replace(tzinfo=UTC))
 
 
-class _Span(click.ParamType):
+class _Span(click.ParamType[Micros]):
     """A span of time, as in declarations."""
 
     name = "span"
@@ -60,7 +60,7 @@ class _Span(click.ParamType):
         return found
 
 
-class _Setting(click.ParamType):
+class _Setting(click.ParamType[tuple[str, str]]):
     """A pair name=value."""
 
     name = "name=value"

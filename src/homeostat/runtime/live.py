@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from threading import Event, RLock
@@ -14,11 +14,13 @@ import polars as pl
 from homeostat.core.clock import Clock
 from homeostat.core.decisions import Decision
 from homeostat.core.durations import Micros
+from homeostat.core.errors import HomeostatError
 from homeostat.core.hashing import short_digest
 from homeostat.declare.system import System
 from homeostat.runtime.engine import Engine
 from homeostat.runtime.home import Home
 from homeostat.runtime.loop import Loop
+from homeostat.runtime.orders import Orders
 from homeostat.runtime.timeline import Timeline
 from homeostat.runtime.worker import Counts
 from homeostat.serve.metrics import Metrics
@@ -32,6 +34,9 @@ __all__ = ["Live", "Ticked"]
 
 FLUSH_ROWS = 20_000
 """The lake is committed when this many events wait, and at every step of the loop."""
+
+LONGEST_REST_S = 60.0
+"""A loop that keeps failing tries again at least this often."""
 
 
 @dataclass
@@ -57,6 +62,7 @@ class Live:
         self.system, self.home, self.timeline, self.clock = system, home, timeline, clock
         self.metrics = Metrics()
         self._engine = Engine(system, home, timed=True, faults=self.metrics.fault)
+        self._orders = Orders(home.folder / "meta.db")
         self._asked: deque[Predictions] = deque()
         self._lock = RLock()
         self._serial = count(1)
@@ -127,7 +133,21 @@ class Live:
             last = self._engine.cursor()
             if last is None or ended > last:
                 done.decisions = self.step(ended, now)
+            done.decisions += self._carry_out()
             return done
+
+    def _carry_out(self) -> list[Decision]:
+        """Do what was asked for by hand from another process."""
+        made: list[Decision] = []
+        for order in self._orders.take():
+            try:
+                found = self.by_hand(order.model, order.action, order.reason)
+            except HomeostatError as refused:
+                self._orders.finish(order.id, refused)
+            else:
+                self._orders.finish(order.id, found)
+                made += found
+        return made
 
     def fold(self) -> Ticked:
         """Write down what was answered, and fold what became known, up to a chunk per source."""
@@ -223,10 +243,29 @@ class Live:
         if payloads:
             self.home.log.append(source.name, known, payloads)
 
-    def run(self, stop: Event, pause_s: float) -> None:
-        """Tick until `stop` is set, resting `pause_s` between passes that found nothing."""
+    def run(
+        self,
+        stop: Event,
+        pause_s: float,
+        told: Callable[[Ticked | Exception], None] = lambda done: None,
+    ) -> None:
+        """Tick until `stop` is set, resting `pause_s` between passes that found nothing.
+
+        A pass that fails is counted as a fault of the loop and tried again, at longer and longer
+        intervals: users are answered meanwhile. `told` hears of every pass.
+        """
+        rest = pause_s
         while not stop.is_set():
-            done = self.tick()
+            try:
+                done = self.tick()
+            except Exception as broken:  # noqa: BLE001 - the loop outlives any failure of a pass
+                self.metrics.fault("loop", broken)
+                told(broken)
+                rest = min(max(2 * rest, pause_s), LONGEST_REST_S)
+                stop.wait(rest)
+                continue
+            told(done)
+            rest = pause_s
             busy = done.predictions or any(c.total for c in done.counts.values())
             if not busy:
                 stop.wait(pause_s)
@@ -235,3 +274,4 @@ class Live:
         """Write down what is still in memory."""
         self.service.close()
         self.flush()
+        self._orders.close()

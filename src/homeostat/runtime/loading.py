@@ -41,11 +41,12 @@ def _run(path: Path) -> ModuleType:
         raise
     except Exception as broken:
         lines = _lines(broken.__traceback__, path)
+        words = str(broken)
         if isinstance(broken, SyntaxError) and broken.filename == str(path.absolute()):
-            lines = [broken.lineno or 0]
+            lines, words = [broken.lineno or 0], broken.msg
         where = f", line {lines[-1]}" if lines else ""
         raise SystemFileError(
-            f"system file {path}{where}: {type(broken).__name__}: {broken}; allowed: a file that "
+            f"system file {path}{where}: {type(broken).__name__}: {words}; allowed: a file that "
             "Python can run; correct that line"
         ) from broken
     finally:

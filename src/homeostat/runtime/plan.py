@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from homeostat.core.durations import format_duration
 from homeostat.core.hashing import canonical_json, content_hash, plain
 from homeostat.declare.system import System
 
@@ -24,6 +25,14 @@ _CONSEQUENCES = {
     ("models", "changed"): "the next training uses it; the serving package stays",
     ("models", "removed"): "its packages stay in the registry",
 }
+
+SPANS = frozenset(
+    {
+        "window", "windows", "hop", "delay", "lateness", "clock_skew", "every", "within", "keep",
+        "cooldown", "validation", "test", "history", "deadline", "latency_p99", "freshness",
+    }
+)  # fmt: skip
+"""Fields that hold spans of time, in microseconds."""
 
 _SINGULAR = {
     "sources": "event source", "views": "view", "models": "model", "deployments": "deployment",
@@ -64,21 +73,68 @@ def _named(system: Mapping[str, Any], part: str) -> dict[str, Any]:
         subject = value.get("name") or value.get("role")
         if subject is None:
             inner = value.get("model") or value.get("source") or {}
-            subject = f"{value['type']} of {inner.get('name', '?')}"
+            subject = inner.get("name", "?")
+            if part in ("monitors", "policies"):
+                subject = f"{value['type']} of {subject}"
             subject += f" ({value['metric']})" if "metric" in value else ""
-        found[str(subject)] = value
+        found[str(subject)] = _collapsed(part, value)
     return found
+
+
+def _collapsed(part: str, value: Any) -> Any:
+    """Return a declaration with those it is about by their names: they are listed themselves."""
+    if part in ("sources", "views", "models") or not isinstance(value, dict):
+        return value
+    named = {"model", "source", "companions", "sources"}
+    return {key: _names(inner) if key in named else inner for key, inner in value.items()}
+
+
+def _names(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_names(inner) for inner in value]
+    return value["name"] if isinstance(value, dict) and "name" in value else value
 
 
 def _differences(old: Any, new: Any, path: str) -> Iterator[str]:
     if isinstance(old, dict) and isinstance(new, dict):
         for key in sorted({*old, *new}):
             yield from _differences(old.get(key), new.get(key), f"{path}.{key}" if path else key)
+    elif isinstance(old, list) and isinstance(new, list) and (by := _labelled(old, new)):
+        for label in dict.fromkeys([*by[0], *by[1]]):
+            if label not in by[0]:
+                yield f"{path}: + {label}"
+            elif label not in by[1]:
+                yield f"{path}: - {label}"
+            else:
+                yield from _differences(by[0][label], by[1][label], f"{path}.{label}")
     elif old != new:
-        yield f"{path}: {_short(old)} -> {_short(new)}"
+        name = path.rpartition(".")[2]
+        yield f"{path}: {_short(name, old)} -> {_short(name, new)}"
 
 
-def _short(value: Any) -> str:
+def _labelled(*lists: list[Any]) -> tuple[dict[str, Any], ...]:
+    """Return each list by the labels of its items, nothing if they do not tell items apart."""
+    found = tuple({_label(item): item for item in items} for items in lists)
+    unlike = all(len(by) == len(items) for by, items in zip(found, lists, strict=True))
+    return found if unlike and all(all(by) for by in found) else ()
+
+
+def _label(item: Any) -> str:
+    if not isinstance(item, dict):
+        return item if isinstance(item, str) else ""
+    if "view" in item and "feature" in item:
+        return f"{item['view']}__{item['feature']}"
+    if item.get("name"):
+        return str(item["name"])
+    if "operation" in item:
+        return "_".join(str(item[key]) for key in ("column", "operation") if item.get(key))
+    return ""
+
+
+def _short(name: str, value: Any) -> str:
+    if name in SPANS:
+        spans = value if isinstance(value, list) else [value]
+        return ", ".join(format_duration(s) if type(s) is int else "all time" for s in spans)
     text = value if isinstance(value, str) else canonical_json(value)
     return text if len(text) <= 60 else f"{text[:40]}... ({content_hash(value)[:8]})"
 
@@ -92,9 +148,9 @@ def plan(old: Mapping[str, Any] | None, system: System) -> tuple[Change, ...]:
         changes.extend(Change(part, name, "added") for name in after if name not in before)
         changes.extend(Change(part, name, "removed") for name in before if name not in after)
         changes.extend(
-            Change(part, name, "changed", tuple(_differences(before[name], after[name], "")))
+            Change(part, name, "changed", details)
             for name in after
-            if name in before and before[name] != after[name]
+            if name in before and (details := tuple(_differences(before[name], after[name], "")))
         )
     return tuple(changes)
 

@@ -20,9 +20,6 @@ from homeostat.train.servable import ExplanationRefused, Servable
 
 __all__ = ["Explained", "PredictionUnknown", "Receipt", "explain", "receipt"]
 
-TOP = 5
-"""So many reasons are on a receipt."""
-
 
 class PredictionUnknown(HomeostatError, LookupError):
     """An id that no logged prediction has."""
@@ -103,7 +100,7 @@ def receipt(
         score_again=found.again,
         package_hash=found.package_hash,
         promotion=None if version is None else _introduced(home, model.name, int(version)),
-        reasons=found.reasons[:TOP],
+        reasons=found.reasons,
     )
 
 

@@ -13,7 +13,7 @@ from homeostat.core.errors import HomeostatError
 __all__ = ["NEXT", "ScaffoldRefused", "scaffold"]
 
 START = datetime(2024, 6, 3, tzinfo=UTC)
-DAYS = 21
+END = datetime(2024, 6, 23, 12, tzinfo=UTC)
 CAFES = {"harbour": 1.4, "library": 0.9, "market": 1.8, "museum": 0.7, "park": 1.0, "station": 2.2}
 """Orders at each café, in units of five an hour at the busiest time of the day."""
 OPEN, CLOSE = 7, 19
@@ -114,7 +114,7 @@ model = hs.Model(
 deployment = hs.Deployment(
     model=model,
     rollout=(hs.Shadow("1d"), hs.Canary((0.2,), every="1d")),
-    guards=(hs.Guard("cost", within=0.1, rows=30), hs.Guard("error_rate", at_most=0.01)),
+    guards=(hs.Guard("cost", within=0.1, rows=30), hs.Guard("error_rate", at_most=0.01, rows=50)),
     degradation=hs.Degradation(score=0.2),
 )
 
@@ -179,10 +179,10 @@ def _events() -> tuple[Rows, Rows]:
     """
     draw = Random(SEED)
     asked: list[tuple[datetime, str, int, float]] = []
-    for day in range(DAYS):
+    for day in range((END - START).days + 1):
         for cafe, rate in CAFES.items():
             asked += _day(draw, START + timedelta(days=day), cafe, rate)
-    asked.sort()
+    asked = sorted(order for order in asked if order[0] < END)
     orders: Rows = []
     pickups: list[tuple[datetime, tuple[object, ...]]] = []
     free = dict.fromkeys(CAFES, START)
@@ -192,7 +192,7 @@ def _events() -> tuple[Rows, Rows]:
         work = timedelta(minutes=slow * (1.2 + 0.8 * items) * draw.uniform(0.6, 1.6))
         free[cafe] = ready = max(at, free[cafe]) + work
         orders.append((name, cafe, items, f"{amount:.2f}", _iso(at)))
-        if draw.random() < 0.98:  # some orders are never fetched
+        if draw.random() < 0.98 and ready < END:  # some orders are never fetched
             wait = (ready - at) / timedelta(minutes=1)
             pickups.append((ready, (name, cafe, f"{wait:.1f}", _iso(ready))))
     pickups.sort()

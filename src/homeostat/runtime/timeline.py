@@ -58,7 +58,7 @@ class Timeline:
         """Return one sentence on the clock, empty for the real one."""
         if self.lived_until is None:
             return ""
-        then = from_micros(self.lived_until).isoformat()
+        then = f"{from_micros(self.lived_until):%Y-%m-%d %H:%M:%S} UTC"
         return f"this home was filled by a replay; its clock goes on from {then}"
 
     def save(self, home: Path) -> None:

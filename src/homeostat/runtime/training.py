@@ -64,6 +64,21 @@ class Trainer:
             self._last_rows = (key, found)
         return self._last_rows[1]
 
+    def table(self, model: Model, until: Micros) -> pl.DataFrame:
+        """Return the training set of a model as of `until`: event id, `at`, `label`, features.
+
+        Rows are in the order of the requests' log.
+        """
+        rows = self.rows(model, until)
+        found = features_of(self._system, model, rows, self._reader(until, None))
+        columns = [
+            pl.Series(name, found.categories.get(name, found.matrix[:, place]))
+            for place, name in enumerate(model.feature_names())
+        ]
+        taken = {column.name for column in columns}
+        heads = [model.label.predicts.event_id, "at", "label"]
+        return rows.select(name for name in heads if name not in taken).with_columns(columns)
+
     def _reader(
         self, until: Micros, tables: Mapping[str, int] | None
     ) -> Callable[[str], pl.DataFrame]:

@@ -181,22 +181,24 @@ def test_a_companion_is_the_one_of_the_same_occasion(home: Home) -> None:
 def test_answers_without_features_leave_the_others_in_place(home: Home) -> None:
     before = answers(home)
     step, frame = list(home.predictions.frames(MODEL.name, 0, SCHEDULE.steps + 1))[6]
-    lost = frame["prediction_id"][2]
-    hit = pl.col("prediction_id") == lost
-    empty = pl.lit([], dtype=pl.List(pl.Float64))
+    empty = pl.col("prediction_id") == frame["prediction_id"][2]
+    hit = empty | (pl.col("prediction_id") == frame["prediction_id"][5])
+    nothing = pl.lit([], dtype=pl.List(pl.Float64))
     changed = frame.with_columns(
         degraded=pl.when(hit).then(pl.lit("store_down")).otherwise("degraded"),
-        features=pl.when(hit).then(empty).otherwise("features"),
+        features=pl.when(empty).then(nothing).otherwise("features"),
         version=pl.when(hit).then(None).otherwise("version"),
+        arm=pl.when(hit).then(pl.lit("score")).otherwise("arm"),
     )
     home.predictions.put(MODEL.name, step, 0, changed)
     after = answers(home)
     assert after.filter(hit)[FROZEN].is_nan().all()
     assert after.filter(~hit).equals(before.filter(~hit))
     found = summarize(SYSTEM, home, SCHEDULE)
-    assert found["degraded"] == {"store_down": 1}
-    assert found["predictions"] == before.height == found["skew_predictions"] + 1
-    assert sum(week[4] for week in found["weekly"][FROZEN]) == before["label"].count() - 1
+    assert found["degraded"] == {"store_down": 2}
+    assert found["answered_by"]["score"] == 2
+    assert found["predictions"] == before.height == found["skew_predictions"] + 2
+    assert sum(week[4] for week in found["weekly"][FROZEN]) == before["label"].count() - 2
 
 
 def test_drift_of_a_day_is_that_of_the_window_in_one_piece(home: Home) -> None:

@@ -1,0 +1,54 @@
+"""The command line."""
+
+from __future__ import annotations
+
+import click
+
+from homeostat import __version__
+from homeostat.runtime import (
+    cli_data,
+    cli_doctor,
+    cli_drift,
+    cli_features,
+    cli_letters,
+    cli_models,
+    cli_receipt,
+    cli_replay,
+    cli_run,
+    cli_system,
+    cli_watch,
+)
+from homeostat.runtime.cli_shared import Group
+
+__all__ = ["main"]
+
+HEADINGS = {
+    "Declare": ("init", "check", "plan", "apply"),
+    "Run": ("run", "replay", "ingest", "dead-letters"),
+    "Learn": ("features", "train", "models", "evaluate", "rebuild", "drift"),
+    "Look": ("status", "journal", "receipt", "explain", "sql", "report", "doctor"),
+    "Act": ("rollback",),
+}
+
+
+@click.group(
+    cls=Group,
+    headings=HEADINGS,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Exit status: 0 done; 1 an error, told on stderr; 2 wrong usage; 3 done, and something "
+    "was found that wants attention. --system, --home and --json may stand before or after the "
+    "command.",
+)
+@click.version_option(__version__, prog_name="homeostat")
+def main() -> None:
+    """Run a whole machine-learning system from one file of declarations."""
+
+
+for _command in (
+    cli_system.init, cli_system.check, cli_system.plan, cli_system.apply,
+    cli_run.run, cli_replay.replay, cli_data.ingest, cli_letters.dead_letters,
+    cli_features.features, cli_models.train, cli_models.models, cli_models.evaluate,
+    cli_models.rebuild, cli_drift.drift, cli_watch.status, cli_watch.journal, cli_receipt.receipt,
+    cli_receipt.explain, cli_data.sql, cli_receipt.report, cli_doctor.doctor, cli_watch.rollback,
+):  # fmt: skip
+    main.add_command(_command)

@@ -1,0 +1,173 @@
+"""Runs a system: events folded, requests answered, models kept in shape."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable
+from threading import Event, Thread
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from homeostat.runtime.cli_shared import Command, Session, session
+
+if TYPE_CHECKING:
+    from homeostat.declare.models import Model
+    from homeostat.declare.schema import Field
+    from homeostat.runtime.app import App
+    from homeostat.runtime.live import Ticked
+
+__all__ = ["example_request", "run"]
+
+PAUSE_S = 0.05
+"""The rest between two looks at the log that found nothing."""
+
+PATIENCE_S = 1.0
+"""A stop that takes longer than this says why."""
+
+PLAUSIBLE: dict[str, object] = {
+    "string": "example", "integer": 1, "float": 1.0, "boolean": False,
+    "timestamp": "2024-06-14T12:00:00Z",
+}  # fmt: skip
+
+
+@click.command(
+    cls=Command, short_help="Answer over HTTP, take in events, watch, retrain, roll out."
+)
+@click.option("--host", default="127.0.0.1", show_default=True, help="The interface to listen on.")
+@click.option("--port", default=8000, show_default=True, help="The port; 0 for any free one.")
+def run(host: str, port: int) -> None:
+    """Run the system: take in events, answer over HTTP, watch, retrain and roll out.
+
+    Ends on Ctrl-C or SIGTERM, after it has answered what it received.
+    """
+    from homeostat.serve.http import Application
+    from homeostat.serve.server import serve
+
+    here = session()
+    with here.app(new=True) as app:
+        with here.console(notes=True).status("reading what waits in the log"):
+            app.live.drain()
+        application = Application(app.system, app.live.service, app.live.metrics, app.live.route)
+        stop = Event()
+        loop = Thread(
+            target=app.live.run, args=(stop, PAUSE_S, _teller(here)), name="homeostat-loop"
+        )
+
+        def started(address: str) -> None:
+            _announce(here, app, address)
+            loop.start()
+
+        try:
+            serve(application, host, port, started)
+        finally:
+            stop.set()
+            if loop.ident is not None:
+                loop.join(PATIENCE_S)
+                if loop.is_alive():
+                    here.note("finishing the step that is under way")
+                loop.join()
+    here.note("stopped; everything answered is in the home")
+
+
+def _teller(here: Session) -> Callable[[Ticked | Exception], None]:
+    """Return what tells of decisions, and of each kind of failure once."""
+    said: set[str] = set()
+
+    def told(done: Ticked | Exception) -> None:
+        if isinstance(done, Exception):
+            words = f"{type(done).__name__}: {done}"
+            if words not in said:
+                said.add(words)
+                click.echo(f"the loop failed, and will try again: {words}", err=True)
+            return
+        said.clear()
+        for decision in done.decisions:
+            if here.json:
+                click.echo(json.dumps(decision.as_json(), ensure_ascii=False))
+            else:
+                _tell(here, decision)
+
+    return told
+
+
+def _tell(here: Session, decision: Any) -> None:
+    from rich.text import Text
+
+    from homeostat.core.clock import from_micros
+    from homeostat.runtime.cli_home import ACTIONS
+
+    action = decision.action.replace("_", " ")
+    version = "" if decision.version is None else f" v{decision.version}"
+    here.console().print(
+        Text.assemble(
+            (f"{from_micros(decision.at):%Y-%m-%d %H:%M} ", "dim"),
+            (action, ACTIONS.get(action, "")),
+            f" {decision.model}{version}: {decision.reason}",
+        ),
+        soft_wrap=True,
+    )
+
+
+def _announce(here: Session, app: App, address: str) -> None:
+    clock = app.timeline.describe()
+    curl = None
+    if app.system.deployments:
+        model = app.system.deployments[0].model
+        request = shlex.quote(json.dumps(example_request(app, model), ensure_ascii=False))
+        curl = f"curl -s '{address}/predict/{model.name}?reasons=true' -d {request}"
+    champions = {d.model.name: app.state(d.model.name).champion for d in app.system.deployments}
+    if here.json:
+        body = {
+            "address": address, "system": app.system.name, "home": str(here.folder),
+            "clock": clock, "models": champions, "example": curl,
+        }  # fmt: skip
+        click.echo(json.dumps(body, ensure_ascii=False))
+        return
+    to = here.console()
+    to.print(f"{app.system.name} answers on {address}", style="bold green", soft_wrap=True)
+    for name, champion in champions.items():
+        words = f"version {champion} answers" if champion else "no version yet: the default score"
+        to.print(f"  {name}: {words}", soft_wrap=True)
+    if clock:
+        to.print(f"  clock: {clock}", soft_wrap=True)
+    if curl:
+        to.print(f"\n{curl}\n", style="cyan", soft_wrap=True)
+    to.print("Ctrl-C stops it.", style="dim")
+
+
+def example_request(app: App, model: Model) -> dict[str, Any]:
+    """Return a request as a newcomer may send it: the last one that was answered, or heard of.
+
+    Its clocks and its id are left out where they may be; personal fields have made-up values.
+    """
+    from homeostat.serve.requests import required_fields
+
+    needed = required_fields(app.system, model)
+    source = model.label.predicts
+    left_out = {source.event_id, source.event_time, source.known_time} - needed
+    last = _last_request(app, model)
+    return {
+        field.name: _plausible(field, last.get(field.name))
+        for field in source.schema.fields
+        if field.name not in left_out and (field.name in needed or last.get(field.name) is not None)
+    }
+
+
+def _last_request(app: App, model: Model) -> dict[str, Any]:
+    from homeostat.runtime.cli_output import as_json
+
+    frame = next((f for f in app.home.predictions.newest_first(model.name) if f.height), None)
+    if frame is not None:
+        asked: dict[str, Any] = json.loads(frame["request"][-1])
+        return asked
+    events = app.home.lake.read(model.label.predicts.name)
+    heard: dict[str, Any] = as_json(events.row(-1, named=True)) if events.height else {}
+    return heard
+
+
+def _plausible(field: Field, last: object) -> object:
+    if last is not None and not field.is_personal:
+        return last
+    return None if field.nullable and not field.is_personal else PLAUSIBLE[field.kind]

@@ -1,0 +1,190 @@
+"""Looks a home over: whether its files can be read, and whether its parts agree."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from homeostat.core.errors import HomeostatError
+from homeostat.declare.system import System
+from homeostat.deploy.state import replayed
+from homeostat.runtime.applying import views_to_fill
+from homeostat.runtime.home import Home
+from homeostat.runtime.lock import owner_of
+from homeostat.runtime.plan import applied, plan
+from homeostat.runtime.worker import CHUNK, folded_offset
+
+__all__ = ["Check", "examine"]
+
+DATABASES = ("log.db", "meta.db", "predictions.db")
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was looked at; `advice` says what to do unless it is fine."""
+
+    name: str
+    status: Literal["ok", "note", "broken"]
+    found: str
+    advice: str = ""
+
+
+def examine(system: System, folder: Path) -> Iterator[Check]:
+    """Yield what is found, part by part; nothing is changed."""
+    if not folder.is_dir():
+        advice = "fill one with `homeostat ingest`, or name another with --home"
+        yield Check("home", "broken", f"{folder} is no folder", advice)
+        return
+    owner = owner_of(folder)
+    yield Check("home", "ok", f"{folder}, {f'{owner} runs it' if owner else 'nobody runs it'}")
+    sound = True
+    for name in DATABASES:
+        check = _database(folder / name)
+        sound &= check.status != "broken"
+        yield check
+    if not sound:
+        return
+    try:
+        home = Home(folder, system)
+    except Exception as broken:  # noqa: BLE001 - whatever is wrong is the finding
+        yield Check("home", "broken", str(broken), "restore the folder from a copy")
+        return
+    try:
+        for part in (_log, _offsets, _lake, _journal, _packages, _declarations, _letters):
+            yield from _guarded(part, system, home)
+    finally:
+        home.close()
+
+
+def _guarded(
+    part: Callable[[System, Home], Iterator[Check]], system: System, home: Home
+) -> Iterator[Check]:
+    try:
+        yield from part(system, home)
+    except Exception as broken:  # noqa: BLE001 - whatever is wrong is the finding
+        words = f"{type(broken).__name__}: {broken}"
+        yield Check(part.__name__.strip("_"), "broken", words, "restore this part from a copy")
+
+
+def _database(path: Path) -> Check:
+    if not path.exists():
+        advice = "it is made when events come; if it was there, restore it from a copy"
+        return Check(path.name, "note", "not there yet", advice)
+    try:
+        database = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=30.0)
+        try:
+            said = [str(row[0]) for row in database.execute("PRAGMA quick_check(3)")]
+        finally:
+            database.close()
+    except sqlite3.Error as broken:
+        said = [str(broken)]
+    if said != ["ok"]:
+        return Check(path.name, "broken", "; ".join(said), "restore the file from a copy")
+    return Check(path.name, "ok", f"{path.stat().st_size / 1e6:,.1f} MB, whole")
+
+
+def _log(system: System, home: Home) -> Iterator[Check]:
+    """Read every record: each stretch of the log has a checksum."""
+    for source in system.sources:
+        at, before, falls = -1, None, False
+        while True:
+            batch = home.log.read(source.name, at, CHUNK)
+            if not len(batch):
+                break
+            known = batch.known
+            falls |= bool((known[1:] < known[:-1]).any())
+            falls |= before is not None and int(known[0]) < before
+            at, before = int(batch.offsets[-1]), int(known[-1])
+        if falls:
+            yield Check(f"log of {source.name}", "broken", "known times go back", "restore log.db")
+        else:
+            yield Check(f"log of {source.name}", "ok", f"{at + 1:,} records, all readable")
+
+
+def _offsets(system: System, home: Home) -> Iterator[Check]:
+    """Log, online store and lake may each be behind the one before, and never ahead of it."""
+    for source in system.sources:
+        name = source.name
+        end = home.log.end(name).next_offset - 1
+        with home.store.reader() as reader:
+            folded = folded_offset(reader, name)
+        kept = home.lake.application_version(name, f"fold/{name}")
+        found = f"log to {end:,}, online store to {folded:,}, lake to {kept:,}"
+        if folded > end or kept > end:
+            advice = "the log was cut or replaced: restore log.db, the newest copy there is"
+            yield Check(f"offsets of {name}", "broken", found, advice)
+        elif folded < end or kept < folded:
+            advice = "nothing to do: the next `homeostat run` takes up the rest"
+            yield Check(f"offsets of {name}", "note", found, advice)
+        else:
+            yield Check(f"offsets of {name}", "ok", found)
+
+
+def _lake(system: System, home: Home) -> Iterator[Check]:
+    for table in home.lake.tables():
+        columns = ["_offset"] if "_offset" in home.lake.schema(table) else ["prediction_id"]
+        rows = home.lake.read(table, columns)
+        twice = rows.height - rows.n_unique()
+        if twice:
+            advice = "it was written by two processes: make the home again from its log"
+            yield Check(f"table {table}", "broken", f"{twice:,} rows are there twice", advice)
+        else:
+            yield Check(f"table {table}", "ok", f"{rows.height:,} rows")
+
+
+def _journal(system: System, home: Home) -> Iterator[Check]:
+    decisions = home.journal.decisions()
+    broken = home.journal.broken()
+    if broken is not None:
+        found = f"entry {broken[1]} of step {broken[0]} is not the one that was written"
+        yield Check("journal", "broken", found, "restore meta.db: somebody changed the journal")
+        return
+    try:
+        replayed(decisions)
+    except HomeostatError as illegal:
+        yield Check("journal", "broken", str(illegal), "restore meta.db from a copy")
+        return
+    digest = home.journal.hash()[:12] or "none"
+    yield Check("journal", "ok", f"{len(decisions)} decisions, chain verified, hash {digest}")
+
+
+def _packages(system: System, home: Home) -> Iterator[Check]:
+    from homeostat.train.servable import Servable
+
+    versions = home.registry.list()
+    sound = 0
+    for found in versions:
+        try:
+            Servable(home.registry.load(found.model, found.version))
+        except HomeostatError as damaged:
+            name = f"{found.model}@{found.version}"
+            advice = f"restore packages/{name} from a copy, or prove it with `homeostat rebuild`"
+            yield Check(f"package {name}", "broken", str(damaged), advice)
+        else:
+            sound += 1
+    if sound or not versions:
+        yield Check("packages", "ok", f"{sound} of {len(versions)} load with the hash they had")
+
+
+def _declarations(system: System, home: Home) -> Iterator[Check]:
+    before = applied(home.folder)
+    changes = () if before is None else plan(before, system)
+    bare = [view.name for view in views_to_fill(home, system)]
+    if changes or bare:
+        names = [change.subject for change in changes] or [f"view {name!r}" for name in bare]
+        found = f"not applied yet: {', '.join(names[:4])}"
+        yield Check("declarations", "note", found, "see `homeostat plan`, then `homeostat apply`")
+    else:
+        yield Check("declarations", "ok", f"applied, hash {system.hash[:12]}")
+
+
+def _letters(system: System, home: Home) -> Iterator[Check]:
+    number = sum(home.letters.counts("open").values())
+    if number:
+        advice = "look at them with `homeostat dead-letters list`"
+        yield Check("dead letters", "note", f"{number:,} open", advice)
+    else:
+        yield Check("dead letters", "ok", "none open")
