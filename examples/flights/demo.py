@@ -129,7 +129,7 @@ def _run(console: Console, folder: Path, until: datetime) -> int:
         ensure_applied(home, system)
         with spent.on("log"):
             _import(console, home)
-        schedule = _schedule(system.deployments[0].model, until)
+        schedule = _schedule(until)
         with spent.on("replay"):
             _replay(console, home, schedule)
         with spent.on("summary"), console.status("Auditing every prediction"):
@@ -179,21 +179,20 @@ def _import(console: Console, home: Home) -> None:
     with console.status("Reading a year of flights"):
         for sent in disturbed(home.system, data.tables()):
             done = home.log.end(sent.source).next_offset
-            for begin in range(done, len(sent.payloads), CHUNK):
-                part = slice(begin, begin + CHUNK)
+            # What becomes known after the end is left to whoever serves the home from there on.
+            total = int(np.searchsorted(sent.known, to_micros(END), side="left"))
+            for begin in range(done, total, CHUNK):
+                part = slice(begin, min(begin + CHUNK, total))
                 home.log.append(sent.source, sent.known[part].tolist(), sent.payloads[part])
-            records[sent.source] = len(sent.payloads)
+            records[sent.source] = total
     marker.write_text(json.dumps(records))
     told = ", ".join(f"{number:,} {source}" for source, number in records.items())
     console.print(f"In the log: {told}", style="dim", soft_wrap=True)
 
 
-def _schedule(model: Model, until: datetime) -> Schedule:
-    """Return days from May on, and after the last question the time until its label is final."""
-    end = to_micros(until)
-    if until == END:
-        end += -(-model.label.delay_us // DAY) * DAY
-    return Schedule(to_micros(START), end, DAY, flush_every=WEEK)
+def _schedule(until: datetime) -> Schedule:
+    """Return days from May on; the labels of the last day and a half are not final at the end."""
+    return Schedule(to_micros(START), to_micros(until), DAY, flush_every=WEEK)
 
 
 def _replay(console: Console, home: Home, schedule: Schedule) -> None:

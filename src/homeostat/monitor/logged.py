@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-__all__ = ["logged_features"]
+__all__ = ["UNREAD", "logged_features"]
 
 UNREAD = ("store_down", "features_broken")
 """Degradations under which the logged features say nothing about the world."""
