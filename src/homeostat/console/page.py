@@ -18,7 +18,7 @@ STYLE = """
 *{box-sizing:border-box}
 body{margin:0;background:var(--paper);color:var(--ink);font:16px/1.55 system-ui,-apple-system,
 "Segoe UI",Roboto,"Inter","Liberation Sans",sans-serif;-webkit-text-size-adjust:100%}
-main{max-width:940px;margin:0 auto;padding:48px 20px 80px}
+main{max-width:1000px;margin:0 auto;padding:48px 20px 80px}
 h1{font-size:clamp(1.75rem,5vw,2.5rem);line-height:1.12;letter-spacing:-.022em;margin:.1em 0 .35em;
 font-weight:680;text-wrap:balance}
 h2{font-size:1.3rem;letter-spacing:-.012em;margin:0 0 .35em;font-weight:650}
