@@ -32,6 +32,7 @@ HEADINGS = {
 
 
 @click.group(
+    "homeostat",
     cls=Group,
     headings=HEADINGS,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from homeostat.runtime.journal import Journal
 
 __all__ = ["ingest", "sql"]
+
+_BARE_AT = re.compile(r'(?<!")\bat\b(?!")', re.IGNORECASE)
 
 ROWS = 200
 """At most this many rows of an answer are printed for a person."""
@@ -126,14 +129,21 @@ def sql(query: str, csv: bool, parquet: Path | None) -> None:
 
     The lake holds what was committed at the loop's last step. SOURCE_known_at(instant) is a table
     as it was known at an instant: SELECT * FROM orders_known_at(TIMESTAMPTZ '2024-06-14').
-    QUERY may be - to read it from standard input.
+    The column "at" stands in quotes. QUERY may be - to read it from standard input.
     """
     from homeostat.lake import sql as warehouse
 
     here = session()
     asked = sys.stdin.read() if query == "-" else query
     with here.home() as (_, home):
-        answer = warehouse.query(home.lake, asked, {"decisions": _decisions(home.journal)})
+        extra = {"decisions": _decisions(home.journal)}
+        try:
+            answer = warehouse.query(home.lake, asked, extra)
+        except warehouse.QueryRefused as refused:
+            if "syntax error" not in str(refused) or not _BARE_AT.search(asked):
+                raise
+            hint = f'{refused}; AT is a word of SQL: write the column as "at"'
+            raise warehouse.QueryRefused(hint) from refused
     if parquet is not None:
         answer.write_parquet(parquet)
         body = {"written": str(parquet), "rows": answer.height, "columns": answer.columns}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Callable
+from contextlib import suppress
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +50,7 @@ def run(host: str, port: int) -> None:
     with here.app(new=True) as app:
         with here.console(notes=True).status("reading what waits in the log"):
             app.live.drain()
+            _warm(app)
         application = Application(app.system, app.live.service, app.live.metrics, app.live.route)
         stop = Event()
         loop = Thread(
@@ -69,6 +71,24 @@ def run(host: str, port: int) -> None:
                     here.note("finishing the step that is under way")
                 loop.join()
     here.note("stopped; everything answered is in the home")
+
+
+def _warm(app: App) -> None:
+    """Score and explain one row by every model, so that the first request finds all loaded."""
+    import numpy as np
+
+    from homeostat.features.assemble import Features
+    from homeostat.train.servable import ExplanationRefused, Servable
+
+    app.live.service.warm()
+    for deployment in app.system.deployments:
+        champion = app.live.route(deployment.model.name).champion
+        servable = None if champion is None else champion.servable
+        if isinstance(servable, Servable):
+            texts = dict.fromkeys(servable.package.encodings, [None])
+            nothing = Features(np.full((1, len(servable.names)), np.nan), {**texts})
+            with suppress(ExplanationRefused):
+                servable.contributions(nothing)
 
 
 def _teller(here: Session) -> Callable[[Ticked | Exception], None]:

@@ -180,7 +180,9 @@ class Loop:
         name = deployment.model.name
         state, retrain = self.state(name), self._system.retrain(name)
         self._flush()
-        champion = None if state.champion is None else self.arms.package(name, state.champion)
+        champion = None
+        if state.champion is not None and self.arms.loads(name, state.champion):
+            champion = self.arms.package(name, state.champion)
         try:
             trained = self._trainer.train(deployment.model, now.at, champion, alteration)
         except TrainingRefused as refused:

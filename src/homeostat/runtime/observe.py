@@ -60,8 +60,12 @@ class Observer:
         """Return what the drift and quality monitors of a deployed model find."""
         if state.champion is None:
             return []
+        said = f"version {state.champion}"
+        if not self._arms.loads(model.name, state.champion):
+            told = f"{said} cannot be loaded: its fallbacks answer; run `homeostat doctor`"
+            return [Finding("package", model.name, "found", told, {"version": state.champion})]
         package = self._arms.package(model.name, state.champion)
-        found: list[Finding] = []
+        found = [Finding("package", model.name, "clear", f"{said} loads")]
         for monitor in self._system.monitors:
             if isinstance(monitor, Drift) and monitor.model.name == model.name:
                 found.extend(self._drift(monitor, package, now))

@@ -107,6 +107,8 @@ def _differences(old: Any, new: Any, path: str) -> Iterator[str]:
                 yield f"{path}: - {label}"
             else:
                 yield from _differences(by[0][label], by[1][label], f"{path}.{label}")
+        if list(by[0]) != list(by[1]) and set(by[0]) == set(by[1]):
+            yield f"{path}: in another order"
     elif old != new:
         name = path.rpartition(".")[2]
         yield f"{path}: {_short(name, old)} -> {_short(name, new)}"
@@ -148,9 +150,9 @@ def plan(old: Mapping[str, Any] | None, system: System) -> tuple[Change, ...]:
         changes.extend(Change(part, name, "added") for name in after if name not in before)
         changes.extend(Change(part, name, "removed") for name in before if name not in after)
         changes.extend(
-            Change(part, name, "changed", details)
+            Change(part, name, "changed", tuple(_differences(before[name], after[name], "")))
             for name in after
-            if name in before and (details := tuple(_differences(before[name], after[name], "")))
+            if name in before and before[name] != after[name]
         )
     return tuple(changes)
 

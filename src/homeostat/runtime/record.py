@@ -29,6 +29,7 @@ class ModelRecord:
         self._predictions: list[pl.DataFrame] = []
         self._outcomes: list[pl.DataFrame] = []
         self._outcome_ends: list[Micros] = []
+        self._last: tuple[tuple[int, ...], pl.DataFrame | None] | None = None
         self._outcome_columns = _outcome_columns(model.label)
 
     def add_predictions(self, start: Micros, frame: pl.DataFrame) -> None:
@@ -59,7 +60,16 @@ class ModelRecord:
         return pl.concat(frames).filter(pl.col("at") >= from_micros(instant))
 
     def labelled_since(self, instant: Micros, now: Micros) -> pl.DataFrame | None:
-        """Return the predictions asked at `instant` or later whose label is final at `now`."""
+        """Return the predictions asked at `instant` or later whose label is final at `now`.
+
+        Several monitors ask for the same span, so the last answer is kept.
+        """
+        asked_for = (instant, now, len(self._predictions), len(self._outcomes))
+        if self._last is None or self._last[0] != asked_for:
+            self._last = (asked_for, self._labelled_since(instant, now))
+        return self._last[1]
+
+    def _labelled_since(self, instant: Micros, now: Micros) -> pl.DataFrame | None:
         asked = self.since(instant)
         if asked is None:
             return None
