@@ -40,7 +40,7 @@ from homeostat.serve.service import LocalService, ServiceParts
 from homeostat.train.dataset import Sample
 from homeostat.train.fit import fit
 from homeostat.train.lineage import Lineage
-from homeostat.train.package import Package
+from homeostat.train.package import Origin, Package
 from homeostat.train.servable import Servable
 
 HOUR = 3_600_000_000
@@ -225,11 +225,8 @@ def trained(system: hs.System, random: np.random.Generator) -> Servable:
         samples.append(Sample(features, odds > np.median(odds)))
     fitted = fit(model, samples[0], samples[1], threads=1)
     print(f"model: {fitted.rounds} trees, {len(plan.names)} features")
-    package = Package(
-        name=model.name, features=fitted.names, encodings=fitted.encodings, graph=fitted.graph,
-        native=fitted.native, threshold=0.3, definitions={}, reference={}, metrics={},
-        importance={}, lineage=Lineage.of(system, model, START, {}, {}),
-    )  # fmt: skip
+    origin = Origin({}, {}, Lineage.of(system, model, START, {}, {}))
+    package = Package.of(fitted, model.name, 0.3, origin, metrics={})
     return Servable(package)
 
 

@@ -26,7 +26,7 @@ ARROWS: Mapping[str, frozenset[str]] = {
         "evaluate": "train",
         "serve": "features train",
         "deploy": "evaluate serve",
-        "monitor": "aggregate evaluate serve train",
+        "monitor": "aggregate evaluate features serve train",
         "retrain": "monitor train",
         "govern": "lake features train serve",
         "advise": "",

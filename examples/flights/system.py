@@ -318,7 +318,7 @@ system = hs.System(
         hs.Drift(late_arrival, psi=0.25, features=5, window="14d"),
         hs.Quality(late_arrival, "auc", worse_by=0.04, window="14d", rows=5000),
         hs.Quality(late_arrival, "calibration_error", worse_by=0.03, window="14d", rows=5000),
-        hs.Skew(late_arrival),
+        hs.Skew(late_arrival, share=0.05),
     ),
     retraining=(
         hs.Retrain(late_arrival, every="60d", cooldown="42d", companions=(without_streaming,)),

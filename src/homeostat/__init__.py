@@ -22,13 +22,23 @@ from homeostat.declare.aggregations import (
     variance,
 )
 from homeostat.declare.deployments import BlueGreen, Canary, Degradation, Deployment, Guard, Shadow
+from homeostat.declare.encodings import (
+    Embedding,
+    FrequencyEncoding,
+    Hashing,
+    OneHot,
+    SentenceEmbedding,
+    TargetEncoding,
+    Tokens,
+)
 from homeostat.declare.expressions import col
 from homeostat.declare.models import Estimator, Gate, Label, Model, Requirements, Split
 from homeostat.declare.monitors import Drift, Freshness, Quality, Retrain, Skew
 from homeostat.declare.policies import Access, Erasure, Retention
-from homeostat.declare.schema import Event, Personal, Timestamp
+from homeostat.declare.schema import Alias, Event, Personal, Timestamp
 from homeostat.declare.sources import Entity, EventSource
 from homeostat.declare.system import System
+from homeostat.declare.transforms import Bins, Clip, Impute, Log, Scale
 from homeostat.declare.views import FeatureRef, FeatureView, OnDemand, on_demand
 
 if TYPE_CHECKING:
@@ -38,12 +48,16 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Access",
+    "Alias",
     "App",
+    "Bins",
     "BlueGreen",
     "Canary",
+    "Clip",
     "Degradation",
     "Deployment",
     "Drift",
+    "Embedding",
     "Entity",
     "Erasure",
     "Estimator",
@@ -51,23 +65,32 @@ __all__ = [
     "EventSource",
     "FeatureRef",
     "FeatureView",
+    "FrequencyEncoding",
     "Freshness",
     "Gate",
     "Guard",
+    "Hashing",
     "HomeostatError",
+    "Impute",
     "Label",
+    "Log",
     "Model",
     "OnDemand",
+    "OneHot",
     "Personal",
     "Quality",
     "Requirements",
     "Retention",
     "Retrain",
+    "Scale",
+    "SentenceEmbedding",
     "Shadow",
     "Skew",
     "Split",
     "System",
+    "TargetEncoding",
     "Timestamp",
+    "Tokens",
     "__version__",
     "col",
     "count",

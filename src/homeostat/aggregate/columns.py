@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 
 from homeostat.aggregate.arrays import Bools, Floats, Ints
+from homeostat.aggregate.codes import codes_of
 from homeostat.aggregate.exact import ValueRefused, split, whole
 from homeostat.aggregate.expressions import to_polars
 from homeostat.aggregate.layout import Input, Layout, State
@@ -18,7 +19,7 @@ __all__ = ["Columns", "prepare"]
 @dataclass(frozen=True, slots=True)
 class Columns:
     """The states of n events: `lanes` int64 of shape (n, width), `values` one float64[n] per
-    signal (NaN: the event has none)."""
+    signal (NaN: the event has none; of a coded signal, the bits are those of the codes)."""
 
     lanes: Ints
     values: list[Floats]
@@ -68,6 +69,20 @@ class _Inputs:
         column = self._events[needed.column].cast(pl.Int64).fill_null(0).to_numpy()
         return np.where(present, column, 0)
 
+    def codes(self, needed: Input, present: Bools) -> Floats:
+        """The codes of the values, as the bits of floats."""
+        if needed.column is None:
+            return np.zeros(self._events.height)
+        column = self._events[needed.column]
+        if column.dtype.is_float():
+            self.check(needed, column.cast(pl.Float64).fill_null(0.0).to_numpy()[present])
+        return codes_of(column)
+
+    def check(self, needed: Input, values: Floats) -> None:
+        """Refuse values that are no numbers."""
+        if np.isnan(values).any():
+            raise ValueRefused(self.where(needed), float("nan"))
+
     def where(self, needed: Input) -> str:
         return f"view {self._layout.view.name!r}, column {needed.column!r}"
 
@@ -107,9 +122,10 @@ def _lane(state: State, inputs: _Inputs) -> Ints:
 
 def _signal(needed: Input, inputs: _Inputs) -> Floats:
     present = inputs.present(needed)
+    if needed.coded:
+        return np.where(present, inputs.codes(needed, present), np.nan)
     values = inputs.values(needed, present)
-    if np.isnan(values).any():
-        raise ValueRefused(inputs.where(needed), float("nan"))
+    inputs.check(needed, values)
     integers = inputs.integers(needed, present)
     if integers is not None:
         whole(integers, inputs.where(needed))

@@ -3,7 +3,8 @@
 An operation is *reversible* (its state is a few int64 lanes that add, so a window is a difference
 of two prefix sums) or *selective* (its state is one row of the window: the least, the greatest,
 the earliest or the latest). Every operation is finalized twice, for columns and for one read;
-the laws in `testing/aggregation_laws.py` hold the two together.
+the laws in `testing/aggregation_laws.py` hold the two together. What fits neither is a summary
+(`summaries.py`).
 """
 
 from __future__ import annotations
@@ -18,7 +19,16 @@ import numpy as np
 from homeostat.aggregate.arrays import Floats, Ints
 from homeostat.aggregate.exact import SCALE, rounded, units
 
-__all__ = ["OPERATIONS", "Lane", "LaneKind", "Operation", "Selection"]
+__all__ = [
+    "OPERATIONS",
+    "SUMMARIZED",
+    "Lane",
+    "LaneKind",
+    "Operation",
+    "Selection",
+    "compared",
+    "compared_one",
+]
 
 LaneKind = Literal["count", "known", "sum", "square"]
 """What a lane adds up: events that count, events whose condition is known, x, rounded x * x."""
@@ -35,7 +45,8 @@ class Operation:
 
     `lanes` are the kinds of its reversible states; `columns` turns sums of shape (n, lanes) into
     n values, and `one` a single list of sums into one. A selective operation has `select`
-    instead, and `of_time` says that it reads the selected event's age, not its value.
+    instead, and `of_time` says that it reads the selected event's age, not its value. An operation
+    with none of them is read from a summary.
     """
 
     lanes: tuple[LaneKind, ...] = ()
@@ -134,4 +145,31 @@ OPERATIONS: dict[str, Operation] = {
     "last": Operation(select="latest"),
     "time_since_last": Operation(select="latest", of_time=True),
 }
-"""Every aggregation by its declared name."""
+"""Every aggregation by its declared name that is not read from a summary."""
+
+SUMMARIZED = Operation()
+"""The operation of what is read from a summary."""
+
+
+def compared(now: Floats, before: Floats, by: str) -> Floats:
+    """Return the trend of values: this window's against those of the window before.
+
+    >>> compared(np.array([3.0, 1.0]), np.array([2.0, 0.0]), "ratio").tolist()
+    [1.5, nan]
+    """
+    if by == "difference":
+        return now - before
+    found = np.full(len(now), nan)
+    np.divide(now, before, out=found, where=before != 0)
+    return found + 0.0
+
+
+def compared_one(now: float, before: float, by: str) -> float:
+    """Return the trend of one value.
+
+    >>> compared_one(3.0, 2.0, "difference")
+    1.0
+    """
+    if by == "difference":
+        return now - before
+    return now / before + 0.0 if before != 0 else nan

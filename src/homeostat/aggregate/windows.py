@@ -11,8 +11,9 @@ from homeostat.aggregate.arrays import Floats, Ints
 from homeostat.aggregate.block import Block
 from homeostat.aggregate.exact import WEIGHT_LIMIT, SumRefused
 from homeostat.aggregate.families import Aggregation, Extreme, Nearest, Sums
-from homeostat.aggregate.layout import Layout, Read
-from homeostat.aggregate.operations import OPERATIONS, Selection
+from homeostat.aggregate.gathered import Gathered
+from homeostat.aggregate.layout import Gather, Layout, Read
+from homeostat.aggregate.operations import OPERATIONS, SUMMARIZED, compared
 from homeostat.aggregate.slices import expand, search
 
 __all__ = ["Answers", "Pieces", "Queries"]
@@ -114,19 +115,24 @@ class Answers:
 
     def __init__(self, layout: Layout, block: Block, at: Ints) -> None:
         self._layout, self._block, self._at = layout, block, at
-        self._indices: dict[tuple[Selection | None, int], Any] = {}
+        self._indices: dict[tuple[object, int], Any] = {}
+        self._totals: dict[int, Ints] = {}
+        self._compared = {w for r in layout.reads if r.trend for w in (r.window, r.longer)}
 
     def fill(self, window: int, pieces: Pieces, found: Floats) -> None:
         """Write the features of one window into their columns of `found`."""
-        reads = [(c, r) for c, r in enumerate(self._layout.reads) if r.window == window]
+        reads = [
+            (c, r)
+            for c, r in enumerate(self._layout.reads)
+            if r.window == window and not r.trend and r.operation is not SUMMARIZED
+        ]
         totals: Ints | None = None
         for column, read in reads:
             select = read.operation.select
             if select is None:
                 family = Sums(read.operation, read.lanes)
                 if totals is None:
-                    self._watch(pieces)
-                    totals = _states(family, self._block.running, pieces)
+                    totals = self._summed(pieces)
                 found[:, column] = family.finalize(totals, self._at)
             elif select in ("least", "greatest"):
                 found[:, column] = self._selected(Extreme(select), read, pieces)
@@ -134,14 +140,39 @@ class Answers:
                 values = self._block.values[read.signal]
                 nearest = Nearest(select, self._block.times, values, read.operation.of_time)
                 found[:, column] = self._selected(nearest, read, pieces)
+        for gather in self._layout.gathers:
+            if gather.window == window:
+                found[:, gather.columns] = self._gathered(gather, pieces)[:, gather.parts]
+        if window in self._compared:
+            self._totals[window] = self._summed(pieces) if totals is None else totals
+            self._compare(window, found)
 
-    def _watch(self, pieces: Pieces) -> None:
-        """Refuse sums whose magnitudes leave the range in which they are exact."""
+    def _summed(self, pieces: Pieces) -> Ints:
+        """Return the lanes; refuse sums whose magnitudes leave the range of exact ones."""
         adding = Sums(OPERATIONS["count"], ())
         for weight in self._block.weights:
             upper, lower = _states(adding, weight, pieces).T
             if (upper + (lower >> 31) >= WEIGHT_LIMIT >> 31).any():
                 raise SumRefused(f"view {self._layout.view.name!r}")
+        return _states(adding, self._block.running, pieces)
+
+    def _compare(self, window: int, found: Floats) -> None:
+        """Write the trends whose second window is this one."""
+        for column, read in enumerate(self._layout.reads):
+            if read.trend and max(read.window, read.longer) == window:
+                family = Sums(read.operation, read.lanes)
+                now = self._totals[read.window]
+                before = self._totals[read.longer] - now
+                value, past = (family.finalize(totals, self._at) for totals in (now, before))
+                found[:, column] = compared(value, past, read.trend)
+
+    def _gathered(self, gather: Gather, pieces: Pieces) -> Floats:
+        block = self._block
+        family = Gathered(gather.summary, block.times, block.ties)
+        key = (gather.summary, gather.signal)
+        if key not in self._indices:
+            self._indices[key] = family.prepare(block.values[gather.signal])
+        return family.finalize(_states(family, self._indices[key], pieces), self._at)
 
     def _selected(self, family: Aggregation[Floats, X, S], read: Read, pieces: Pieces) -> Floats:
         key = (read.operation.select, read.signal)

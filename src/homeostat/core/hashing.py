@@ -6,13 +6,14 @@ import hashlib
 import inspect
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import Field, fields, is_dataclass
 from types import CellType, CodeType, FunctionType
 from typing import Any
 
 from homeostat.core.errors import HomeostatError
 
 __all__ = [
+    "UNSET_IS_UNSAID",
     "canonical_json",
     "content_hash",
     "plain",
@@ -22,10 +23,16 @@ __all__ = [
 ]
 
 
+UNSET_IS_UNSAID: Mapping[str, bool] = {"unset_is_unsaid": True}
+"""Metadata of a dataclass field that was added later: at its default it is not part of the hash,
+so what was hashed before it was there still has the same hash."""
+
+
 def plain(value: object) -> Any:
     """Return `value` as JSON types; frozen dataclasses become tagged mappings.
 
-    Fields that take no part in comparison are left out. Mappings and sets are ordered by key;
+    Fields that take no part in comparison are left out, and so is an `UNSET_IS_UNSAID` field that
+    is not set. Mappings and sets are ordered by key;
     functions are named by their qualified name and source hash.
     """
     if value is None or isinstance(value, bool | int | float | str):
@@ -33,7 +40,7 @@ def plain(value: object) -> Any:
     if isinstance(value, bytes):
         return {"bytes": value.hex()}
     if is_dataclass(value) and not isinstance(value, type):
-        body = {f.name: plain(getattr(value, f.name)) for f in fields(value) if f.compare}
+        body = {f.name: plain(getattr(value, f.name)) for f in fields(value) if _is_said(f, value)}
         return {"type": type(value).__name__, **body}
     if isinstance(value, Mapping):
         return {str(key): plain(value[key]) for key in sorted(value, key=str)}
@@ -49,6 +56,11 @@ def plain(value: object) -> Any:
         f"a {type(value).__name__} has no content hash: {value!r}; allowed: plain values, "
         "collections and dataclasses of them, functions; convert it first"
     )
+
+
+def _is_said(field: Field[Any], owner: object) -> bool:
+    is_unset = "unset_is_unsaid" in field.metadata and getattr(owner, field.name) == field.default
+    return field.compare and not is_unset
 
 
 def canonical_json(value: object) -> str:

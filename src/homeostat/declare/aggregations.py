@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from typing import Any
 
 from homeostat.core.durations import Micros, format_duration
+from homeostat.core.hashing import UNSET_IS_UNSAID
 from homeostat.declare.expressions import Expr, Expression, as_expression
 from homeostat.declare.mistakes import duration, require
 
@@ -28,16 +30,23 @@ __all__ = [
 OPERATIONS = frozenset(
     {
         "count", "sum", "mean", "min", "max", "variance", "std", "first", "last", "share",
-        "time_since_last",
+        "time_since_last", "last_n", "distinct_count", "quantile", "top_share", "top_values",
+        "decayed_sum", "custom",
     }
 )  # fmt: skip
+
+Option = int | float | str | tuple[float, ...]
+
+Options = tuple[tuple[str, Option], ...]
+"""What an operation is told besides its column, by name: `(("n", 3),)`."""
 
 
 @dataclass(frozen=True, slots=True)
 class FeatureSpec:
     """One feature of a view: one operation, one input, one window.
 
-    `window` is None for the whole history; `hop` is 0 for an exact window.
+    `window` is None for the whole history; `hop` is 0 for an exact window. `part` is the number of
+    the feature among those that the operation gives at once. `custom` is a summary of your own.
     """
 
     name: str
@@ -46,11 +55,29 @@ class FeatureSpec:
     where: Expression | None
     window: Micros | None
     hop: Micros
+    options: Options = field(default=(), metadata=UNSET_IS_UNSAID)
+    part: int = field(default=0, metadata=UNSET_IS_UNSAID)
+    custom: Any = field(default=None, metadata=UNSET_IS_UNSAID)
+
+    @property
+    def option(self) -> dict[str, Option]:
+        """The options by name."""
+        return dict(self.options)
+
+    @property
+    def reach(self) -> Micros:
+        """How far back the feature looks, its hop included; 0 for the whole history."""
+        windows = 2 if "trend" in self.option else 1
+        return 0 if self.window is None else windows * self.window + self.hop
 
 
 @dataclass(frozen=True, slots=True)
 class Aggregation:
-    """An operation with its input, condition and windows; build it with `mean`, `count` ..."""
+    """An operation with its input, condition and windows; build it with `mean`, `count` ...
+
+    An operation that gives several features at once has one of `parts` per feature: what is
+    appended to their names.
+    """
 
     operation: str
     column: str | None = None
@@ -58,6 +85,9 @@ class Aggregation:
     windows: tuple[Micros | None, ...] = (None,)
     hop: Micros = 0
     name: str | None = None
+    options: Options = field(default=(), metadata=UNSET_IS_UNSAID)
+    parts: tuple[str, ...] = field(default=(), metadata=UNSET_IS_UNSAID)
+    custom: Any = field(default=None, metadata=UNSET_IS_UNSAID)
 
     def over(self, *windows: str | timedelta, hop: str | timedelta = "0s") -> Aggregation:
         """Return the aggregation over one or more windows that end at the instant of the read.
@@ -95,21 +125,29 @@ class Aggregation:
     @property
     def label(self) -> str:
         """The name of the features before the window: `column_operation` unless given."""
-        return self.name or "_".join(filter(None, (self.column, self.operation)))
+        return self.name or _joined(self.column, self.operation)
 
     def features(self) -> tuple[FeatureSpec, ...]:
-        """Return one `FeatureSpec` per window."""
+        """Return one `FeatureSpec` per window, or one per part and window."""
         return tuple(
             FeatureSpec(
-                self.label if window is None else f"{self.label}_{format_duration(window)}",
+                _joined(self.label, part, None if window is None else format_duration(window)),
                 self.operation,
                 self.column,
                 self.where,
                 window,
                 self.hop,
+                self.options,
+                number,
+                self.custom,
             )
+            for number, part in enumerate(self.parts or ("",))
             for window in self.windows
         )
+
+
+def _joined(*parts: str | None) -> str:
+    return "_".join(filter(None, parts))
 
 
 def _on_column(operation: str, column: str, where: Expr | None) -> Aggregation:

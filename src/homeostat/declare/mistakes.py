@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import timedelta
@@ -16,12 +16,18 @@ __all__ = ["collecting", "duration", "identifier", "report", "require", "several
 
 _IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
-_collected: ContextVar[list[HomeostatError] | None] = ContextVar("mistakes", default=None)
+_Collected = tuple[list[HomeostatError], Callable[[HomeostatError], None]]
+
+_collected: ContextVar[_Collected | None] = ContextVar("mistakes", default=None)
 
 
 @contextmanager
-def collecting() -> Iterator[list[HomeostatError]]:
+def collecting(
+    seen: Callable[[HomeostatError], None] = lambda mistake: None,
+) -> Iterator[list[HomeostatError]]:
     """Collect the mistakes of declarations made inside, instead of raising the first.
+
+    `seen` is told of each where it is made, so that it can look where that is.
 
     >>> with collecting() as mistakes:
     ...     report(HomeostatError("one"))
@@ -30,7 +36,7 @@ def collecting() -> Iterator[list[HomeostatError]]:
     2
     """
     found: list[HomeostatError] = []
-    token = _collected.set(found)
+    token = _collected.set((found, seen))
     try:
         yield found
     finally:
@@ -39,9 +45,11 @@ def collecting() -> Iterator[list[HomeostatError]]:
 
 def report(mistake: HomeostatError) -> None:
     """Raise `mistake`, or add it to the list of a surrounding `collecting()`."""
-    found = _collected.get()
-    if found is None:
+    collected = _collected.get()
+    if collected is None:
         raise mistake
+    found, seen = collected
+    seen(mistake)
     found.append(mistake)
 
 

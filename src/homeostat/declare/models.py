@@ -8,10 +8,13 @@ from datetime import timedelta
 
 from homeostat.core.durations import Micros
 from homeostat.core.errors import UnknownName
+from homeostat.core.hashing import UNSET_IS_UNSAID
+from homeostat.declare.chains import check_transforms
 from homeostat.declare.expressions import Expr, Expression, as_expression
 from homeostat.declare.kinds import check_condition
 from homeostat.declare.mistakes import duration, identifier, report, require, several, span
 from homeostat.declare.sources import EventSource
+from homeostat.declare.transforms import Transform
 from homeostat.declare.views import FeatureRef, OnDemand
 
 __all__ = ["METRICS", "Estimator", "Gate", "Label", "Model", "Requirements", "Split"]
@@ -217,7 +220,9 @@ class Requirements:
 class Model:
     """A model: its features, label, estimator and requirements.
 
-    Features are references to views, on-demand features, or names of request fields.
+    Features are references to views, on-demand features, or names of request fields. `transforms`
+    say how they become the estimator's columns; without any, numbers are taken as they are and
+    texts by `TargetEncoding`.
     """
 
     name: str
@@ -227,10 +232,12 @@ class Model:
     split: Split = field(kw_only=True)
     requirements: Requirements = field(kw_only=True)
     seed: int = field(default=0, kw_only=True)
+    transforms: tuple[Transform, ...] = field(default=(), kw_only=True, metadata=UNSET_IS_UNSAID)
 
     def __post_init__(self) -> None:
         identifier("model", self.name)
         object.__setattr__(self, "features", several(self.features))
+        object.__setattr__(self, "transforms", several(self.transforms))
         where = f"model {self.name!r}"
         names = self.feature_names()
         twice = sorted({name for name in names if names.count(name) > 1})
@@ -247,10 +254,17 @@ class Model:
                 request.schema.field(feature, f"{where}, request {request.name!r}")
         for column in (*self.requirements.slices, *(s for g in self.gates for s in g.slices)):
             request.schema.field(column, f"{where}, slices")
+        check_transforms(self.transforms, names, self.text_features(), where)
 
     def feature_names(self) -> tuple[str, ...]:
         """Return the column names of the features, in the order of the model's input."""
         return tuple(f if isinstance(f, str) else f.name for f in self.features)
+
+    def text_features(self) -> tuple[str, ...]:
+        """Return the names of the features that are text: only request fields can be."""
+        fields = {field.name: field.kind for field in self.label.predicts.schema.fields}
+        given = (feature for feature in self.features if isinstance(feature, str))
+        return tuple(name for name in given if fields.get(name) == "string")
 
     @property
     def gates(self) -> tuple[Gate, ...]:

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
+import sys
 import types
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Union, get_args, get_origin, get_type_hints
 
 from homeostat.core.errors import DeclarationError, UnknownName
+from homeostat.core.hashing import UNSET_IS_UNSAID
 from homeostat.declare.mistakes import report, require
 
-__all__ = ["Event", "EventSchema", "Field", "Personal", "Tag", "Timestamp"]
+__all__ = ["Alias", "Event", "EventSchema", "Field", "Personal", "Tag", "Timestamp"]
+
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +29,20 @@ class Tag:
 
 Personal = Tag("personal")
 """The field identifies a person: masked, erasable, never logged in clear."""
+
+
+@dataclass(frozen=True, slots=True)
+class Alias:
+    """An earlier name of a field: events and tables that have it are read under the new one.
+
+    >>> class Tap(Event):
+    ...     reader: Annotated[str, Alias("terminal")]
+    >>> Tap.schema.fields[0].aliases
+    ('terminal',)
+    """
+
+    name: str
+
 
 Timestamp = datetime
 """An instant with a time zone; on the wire ISO 8601 text, in columns UTC microseconds."""
@@ -37,12 +58,20 @@ _KINDS: dict[type, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One column of an event: `kind` is string, integer, float, boolean or timestamp."""
+    """One column of an event: `kind` is string, integer, float, boolean or timestamp.
+
+    `default` stands for a value that an event does not have, None for none; that of a timestamp
+    is its text in UTC. `aliases` are the names the field had before.
+    """
 
     name: str
     kind: str
     nullable: bool = False
     tags: frozenset[str] = frozenset()
+    default: str | int | float | bool | None = dataclasses.field(
+        default=None, metadata=UNSET_IS_UNSAID
+    )
+    aliases: tuple[str, ...] = dataclasses.field(default=(), metadata=UNSET_IS_UNSAID)
 
     @property
     def is_personal(self) -> bool:
@@ -53,6 +82,18 @@ class Field:
     def is_number(self) -> bool:
         """Whether sums and means of the field have a meaning."""
         return self.kind in ("integer", "float")
+
+    @property
+    def is_optional(self) -> bool:
+        """Whether an event may be without the field."""
+        return self.nullable or self.default is not None
+
+    @property
+    def filler(self) -> Any:
+        """The value of an event without the field: the default, an instant as a datetime."""
+        if self.kind == "timestamp" and self.default is not None:
+            return datetime.fromisoformat(str(self.default))
+        return self.default
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +121,16 @@ class EventSchema:
         return Field(name, "float", nullable=True)
 
 
-def _field(owner: str, name: str, annotation: Any) -> Field:
+def _field(owner: str, name: str, annotation: Any, default: Any) -> Field:
+    """Return one field; `default` is the value in the class, `_NO_DEFAULT` for none."""
     tags: frozenset[str] = frozenset()
+    aliases: tuple[str, ...] = ()
     nullable = False
     while get_origin(annotation) in (Annotated, Union, types.UnionType):
         if get_origin(annotation) is Annotated:
             annotation, *marks = get_args(annotation)
             tags |= {mark.name for mark in marks if isinstance(mark, Tag)}
+            aliases += tuple(mark.name for mark in marks if isinstance(mark, Alias))
             continue
         members = [member for member in get_args(annotation) if member is not type(None)]
         nullable |= len(members) < len(get_args(annotation))
@@ -108,18 +152,87 @@ def _field(owner: str, name: str, annotation: Any) -> Field:
         "str, int, float, bool, homeostat.Timestamp, each also with '| None'",
         "change the annotation",
     )
-    return Field(name, kind or "string", nullable, tags)
+    field = Field(name, kind or "string", nullable, tags, aliases=aliases)
+    if default is _NO_DEFAULT or (default is None and nullable) or not kind:
+        return field
+    held = _default(kind, default)
+    require(
+        held is not None,
+        f"event {owner!r}, field {name!r}",
+        f"default {default!r}",
+        _DEFAULTS[kind] + (", or None" if nullable else ""),
+        "change the value, or drop it",
+    )
+    return dataclasses.replace(field, default=held)
+
+
+_NO_DEFAULT = object()
+
+_DEFAULTS = {
+    "string": "a text that UTF-8 can hold",
+    "integer": "a whole number of 64 bits",
+    "float": "a finite number",
+    "boolean": "True or False",
+    "timestamp": "a datetime with a time zone",
+}
+
+
+def _default(kind: str, value: Any) -> str | int | float | bool | None:
+    """Return a default as its field holds it, or None if the field cannot."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if kind == "string" and isinstance(value, str):
+        return value if value.encode(errors="replace").decode() == value else None
+    if kind == "boolean" and isinstance(value, bool):
+        return value
+    if kind == "integer" and is_number and isinstance(value, int):
+        return value if -(2**63) <= value < 2**63 else None
+    if kind == "float" and is_number:
+        return float(value) if abs(value) <= sys.float_info.max else None
+    if kind == "timestamp" and isinstance(value, datetime) and value.tzinfo is not None:
+        try:
+            return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+        except OverflowError:
+            return None
+    return None
+
+
+def _check_aliases(owner: str, fields: Sequence[Field]) -> None:
+    """Report earlier names that are no names, or that stand for two things."""
+    taken = [field.name for field in fields] + [name for f in fields for name in f.aliases]
+    for field in fields:
+        for alias in field.aliases:
+            require(
+                isinstance(alias, str) and _NAME.fullmatch(alias) is not None,
+                f"event {owner!r}, field {field.name!r}",
+                f"alias {alias!r}",
+                "letters, digits and _, beginning with a letter",
+                "write the name that the field had before",
+            )
+            require(
+                taken.count(alias) == 1,
+                f"event {owner!r}, field {field.name!r}",
+                f"alias {alias!r} is also another field or alias",
+                "earlier names that nothing else has",
+                "drop the alias, or rename the other field",
+            )
+
+
+def _values(cls: type) -> Iterator[tuple[str, Any]]:
+    """Yield what is written into the bodies of a class and of its bases, the nearest last."""
+    for base in reversed(cls.__mro__):
+        yield from vars(base).items()
 
 
 class Event:
-    """Base of event classes; the annotations are the schema.
+    """Base of event classes; the annotations are the schema, and values are the defaults.
 
     >>> class Tap(Event):
     ...     card: Annotated[str, Personal]
     ...     at: Timestamp
     ...     amount: float | None
-    >>> Tap.schema.fields[2]
-    Field(name='amount', kind='float', nullable=True, tags=frozenset())
+    ...     currency: str = "EUR"
+    >>> [field.name for field in Tap.schema.fields if field.is_optional]
+    ['amount', 'currency']
     """
 
     schema: ClassVar[EventSchema]
@@ -136,8 +249,13 @@ class Event:
             ) from unknown
         if get_origin(hints["schema"]) is ClassVar:
             del hints["schema"]
-        found = tuple(_field(cls.__name__, name, hint) for name, hint in hints.items())
+        values = dict(_values(cls))
+        found = tuple(
+            _field(cls.__name__, name, hint, values.get(name, _NO_DEFAULT))
+            for name, hint in hints.items()
+        )
         require(
             bool(found), f"event {cls.__name__!r}", "no fields", "one or more", "annotate a field"
         )
+        _check_aliases(cls.__name__, found)
         cls.schema = EventSchema(cls.__name__, found, (cls.__doc__ or "").strip())

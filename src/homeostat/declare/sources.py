@@ -6,11 +6,18 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from homeostat.core.durations import Micros
-from homeostat.core.errors import DeclarationError
+from homeostat.core.errors import DeclarationError, did_you_mean
+from homeostat.core.hashing import UNSET_IS_UNSAID
 from homeostat.declare.mistakes import duration, identifier, require, several
 from homeostat.declare.schema import Event, EventSchema, Field
 
-__all__ = ["Entity", "EventSource"]
+__all__ = ["COMPATIBILITY_MODES", "Entity", "EventSource"]
+
+COMPATIBILITY_MODES = (
+    "BACKWARD", "BACKWARD_TRANSITIVE", "FORWARD", "FORWARD_TRANSITIVE", "FULL", "FULL_TRANSITIVE",
+    "NONE",
+)  # fmt: skip
+"""Which readers a change of the event class must not break, in Confluent's words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +57,10 @@ class EventSource:
     of receipt; for imported history it is the field `known_time`, or event time plus `delay`. An
     event that is known more than `lateness` after it happened is kept and is in no feature; one
     from at most `clock_skew` in the future is clamped to its known time.
+
+    `compatibility` says which changes of the class may be applied: `BACKWARD` (the new class reads
+    the events of the last one), `FORWARD` (the last one reads those of the new), `FULL` (both),
+    each also `..._TRANSITIVE` (with every version before, not just the last), or `NONE`.
     """
 
     name: str
@@ -61,6 +72,7 @@ class EventSource:
     lateness: str | timedelta | Micros = "1d"
     clock_skew: str | timedelta | Micros = "5s"
     revisions: bool = False
+    compatibility: str = field(default="BACKWARD", metadata=UNSET_IS_UNSAID)
     schema: EventSchema = field(init=False)
 
     def __post_init__(self) -> None:
@@ -95,6 +107,22 @@ class EventSource:
                 "a Timestamp that is never missing",
                 "annotate it with homeostat.Timestamp",
             )
+        for name in filter(None, (self.event_id, self.event_time, self.known_time)):
+            require(
+                not self.schema.has(name) or self.schema.field(name, where).default is None,
+                where,
+                f"{name!r} has a default",
+                "an id and clocks that each event brings itself",
+                "drop the default",
+            )
+        hint = did_you_mean(str(self.compatibility).upper(), COMPATIBILITY_MODES)
+        require(
+            self.compatibility in COMPATIBILITY_MODES,
+            where,
+            f"compatibility={self.compatibility!r}.{hint}",
+            ", ".join(COMPATIBILITY_MODES),
+            "leave it out for BACKWARD",
+        )
         require(
             self.known_time is None or self.delay == 0,
             where,

@@ -19,7 +19,12 @@ from homeostat.declare.sources import Entity, EventSource
 __all__ = ["FeatureRef", "FeatureView", "OnDemand", "on_demand"]
 
 KEY_KINDS = ("string", "integer", "boolean")
-NUMERIC_INPUT = frozenset({"sum", "mean", "variance", "std", "min", "max", "first", "last"})
+NUMERIC_INPUT = frozenset(
+    {
+        "sum", "mean", "variance", "std", "min", "max", "first", "last", "last_n", "quantile",
+        "top_values", "decayed_sum",
+    }
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +95,14 @@ class FeatureView:
 
     def _check_input(self, aggregation: Aggregation) -> None:
         where = f"view {self.name!r}, {aggregation.label!r}"
+        require(
+            ("trend", None)
+            not in [(o, w) for o, _ in aggregation.options for w in aggregation.windows],
+            where,
+            "a trend of the whole history",
+            "a trend of windows, which have a window before them",
+            "write .over('1h')",
+        )
         if aggregation.operation not in OPERATIONS:
             report(
                 UnknownName("aggregation", aggregation.operation, tuple(sorted(OPERATIONS)), where)
@@ -99,8 +112,9 @@ class FeatureView:
                 self.source.schema.field(aggregation.column, where)
             return
         found = self.source.schema.field(aggregation.column, where)
+        numeric = aggregation.operation in NUMERIC_INPUT
         require(
-            aggregation.operation not in NUMERIC_INPUT
+            not (numeric or getattr(aggregation.custom, "reads", "") == "value")
             or found.kind in ("integer", "float", "boolean"),
             where,
             f"{aggregation.operation} of a {found.kind}",
@@ -129,8 +143,8 @@ class FeatureView:
 
     @property
     def longest_window(self) -> Micros:
-        """The longest window in microseconds, its hop included; 0 if all are whole history."""
-        return max(((s.window or 0) + s.hop for s in self.features()), default=0)
+        """How far back a feature looks, its hop included; 0 if all are whole history."""
+        return max((spec.reach for spec in self.features()), default=0)
 
 
 @dataclass(frozen=True, slots=True)

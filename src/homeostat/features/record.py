@@ -1,8 +1,9 @@
 """The live state of one entity in one view, as bytes that are read without parsing.
 
 A record is a header and rows of int64 words (native order). The header holds what the rows no
-longer can: the latest evicted event time, the latest known time, the magnitudes of the sums, and
-the events selected from the whole history. A row is (event time, tie, inclusive running sums of
+longer can: the latest evicted event time, the latest known time, the magnitudes of the sums, the
+events selected from the whole history, and the sizes of the summaries of the whole history, which
+follow it. A row is (event time, tie, inclusive running sums of
 the lanes, bits of the signals' values); row 0 is a sentinel before all time that carries the sums
 of everything evicted. So the state of a slice is a difference of two rows, an event that arrives
 in order is appended by joining bytes, and eviction cuts bytes off the front.
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import struct
 from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isnan
 
@@ -20,6 +22,7 @@ import numpy as np
 from homeostat.aggregate.arrays import Ints
 from homeostat.aggregate.layout import Layout
 from homeostat.aggregate.operations import Selection
+from homeostat.features.whole import Whole
 
 __all__ = ["BEFORE", "Record"]
 
@@ -64,7 +67,8 @@ class Record:
                     at, read.operation.select, read.signal
                 )
                 at += 3
-        self.header = at
+        self.whole = Whole(layout, at)
+        self.header = self.whole.end
         self.width = 2 + layout.width + len(layout.signals)
         self._header_format = struct.Struct(f"<{self.header}q")
         self._row_format = struct.Struct(f"<{self.width}q")
@@ -74,8 +78,14 @@ class Record:
     def _empty(self) -> bytes:
         header = [BEFORE, BEFORE, *(0 for _ in self.heavy)]
         header += [word for _ in self.kept for word in (BEFORE, 0, _NAN_BITS)]
+        sizes, states = self.whole.empty()
         sentinel = [BEFORE, BEFORE, *(0 for _ in range(self.width - 2))]
-        return self._header_format.pack(*header) + self._row_format.pack(*sentinel)
+        packed = self._row_format.pack(*sentinel)
+        return b"".join((self._header_format.pack(*header, *sizes), *states, packed))
+
+    def begin(self, header: Sequence[int]) -> int:
+        """Return where the rows begin, in words, in a record with that header."""
+        return self.header if not self.whole.places else self.whole.begin(header)
 
     def appended(self, record: bytes, known: int, row: tuple[int, ...]) -> bytes | None:
         """Return the record with one more event, or None if the event is not the newest.
@@ -86,6 +96,7 @@ class Record:
         if row[:2] < newest[:2]:
             return None
         header = list(self._header_format.unpack_from(record))
+        begin = self.begin(header)
         if known > header[1]:
             header[1] = known
         lanes = self.layout.width
@@ -99,7 +110,9 @@ class Record:
         except struct.error:  # a sum left int64: wrap it, as columns do
             wrapped = [(word - BEFORE) % 2**64 + BEFORE for word in words]
             packed = self._row_format.pack(row[0], row[1], *wrapped, *row[2 + lanes :])
-        body = self._evicted(memoryview(record)[self.header * 8 :], header)
+        body = self._evicted(memoryview(record)[begin * 8 :], header)
+        if self.whole.places:
+            body = [*self.whole.absorbed(record, header, np.array([row], np.int64)), *body]
         return b"".join((self._header_format.pack(*header), *body, packed))
 
     def merged(self, record: bytes, known: int, rows: Ints) -> bytes:
@@ -108,6 +121,7 @@ class Record:
         Columns are as in `appended`; rows with equal time and tie must be in the log's order.
         """
         header = list(self._header_format.unpack_from(record))
+        begin = self.begin(header)
         header[1] = max(header[1], known)
         for place, lane in enumerate(self.heavy, 2):
             size = sum(abs(word) for word in rows[:, 2 + lane].tolist())
@@ -115,13 +129,15 @@ class Record:
         if self.kept:
             for row in rows.tolist():
                 self._select(header, row)
-        old = np.frombuffer(record, np.int64, offset=self.header * 8).reshape(-1, self.width)
+        old = np.frombuffer(record, np.int64, offset=begin * 8).reshape(-1, self.width)
         lanes = slice(2, 2 + self.layout.width)
         table = np.concatenate([old, rows])
         table[1 : len(old), lanes] = np.diff(old[:, lanes], axis=0)
         table = table[np.lexsort((table[:, 1], table[:, 0]))]
         table[:, lanes] = np.cumsum(table[:, lanes], axis=0)
         body = self._evicted(memoryview(table.tobytes()), header)
+        if self.whole.places:
+            body = [*self.whole.absorbed(record, header, rows), *body]
         return b"".join((self._header_format.pack(*header), *body))
 
     def _select(self, header: list[int], row: tuple[int, ...] | list[int]) -> None:

@@ -8,12 +8,40 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from homeostat.core.durations import Micros
 from homeostat.declare.models import Model
 from homeostat.declare.system import System
 from homeostat.features.assemble import FeaturePlan, Features
 from homeostat.features.offline import point_in_time
 
-__all__ = ["features_of"]
+__all__ = ["EventsFrom", "ReadFrom", "features_of"]
+
+ReadFrom = Callable[[str, Micros | None], pl.DataFrame]
+"""Returns the events of a source that became known at an instant or later (None: all)."""
+
+
+class EventsFrom:
+    """Reads each source once, from the first instant that rows at `first` or later look back to.
+
+    Args:
+        system: the declarations.
+        model: whose views are read.
+        first: the earliest instant of the rows, microseconds.
+        read: reads a source.
+    """
+
+    def __init__(self, system: System, model: Model, first: Micros, read: ReadFrom) -> None:
+        self._views, self._first, self._read = system.views_of(model), first, read
+        self._events: dict[str, pl.DataFrame] = {}
+
+    def __call__(self, source: str) -> pl.DataFrame:
+        """Return the events frame of a source."""
+        if source not in self._events:
+            views = [view for view in self._views if view.source.name == source]
+            whole = any(spec.window is None for view in views for spec in view.features())
+            span = max(view.longest_window for view in views)
+            self._events[source] = self._read(source, None if whole else self._first - span)
+        return self._events[source]
 
 
 def features_of(

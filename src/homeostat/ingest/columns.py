@@ -11,7 +11,7 @@ import polars as pl
 
 from homeostat.declare.sources import EventSource
 
-__all__ = ["INSTANT", "SYSTEM_COLUMNS", "column", "events_schema", "instants"]
+__all__ = ["DTYPES", "INSTANT", "SYSTEM_COLUMNS", "column", "events_schema", "instants"]
 
 INSTANT = pl.Datetime("us", "UTC")
 
@@ -25,13 +25,14 @@ SYSTEM_COLUMNS: dict[str, pl.DataType] = {
 }
 """What every accepted event carries besides its own fields."""
 
-_DTYPES: dict[str, pl.DataType] = {
+DTYPES: dict[str, pl.DataType] = {
     "string": pl.String(),
     "integer": pl.Int64(),
     "float": pl.Float64(),
     "boolean": pl.Boolean(),
     "timestamp": INSTANT,
 }
+"""How a frame holds the values of each kind of field."""
 
 
 def events_schema(source: EventSource) -> pl.Schema:
@@ -42,7 +43,7 @@ def events_schema(source: EventSource) -> pl.Schema:
     >>> list(events_schema(EventSource("taps", Tap, event_id="tap", event_time="at")))[:3]
     ['tap', 'at', '_offset']
     """
-    fields = {field.name: _DTYPES[field.kind] for field in source.schema.fields}
+    fields = {field.name: DTYPES[field.kind] for field in source.schema.fields}
     return pl.Schema({**fields, **SYSTEM_COLUMNS})
 
 

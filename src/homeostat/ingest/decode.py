@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from operator import attrgetter
 from typing import Annotated, Any
 
 import msgspec
@@ -23,6 +24,10 @@ _TYPES: dict[str, Any] = {
     "boolean": bool,
     "timestamp": Annotated[datetime, msgspec.Meta(tz=True)],
 }
+
+
+_Refused = dict[int, tuple[str, str]]
+"""Reason and detail by row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +52,8 @@ class PayloadDecoder:
     """Reads JSON objects of one event schema; unknown fields are ignored.
 
     Rows have one attribute per field. Instants are held in UTC, so that equal events have equal
-    canonical bytes.
+    canonical bytes. A missing field has its default; one that was renamed is also read under its
+    aliases, and where an event has both, its name counts unless that is only the default.
 
     >>> from homeostat.declare.schema import Event
     >>> class Tap(Event):
@@ -62,6 +68,8 @@ class PayloadDecoder:
     def __init__(self, schema: EventSchema) -> None:
         self._fields = schema.fields
         self._instants = tuple(f.name for f in schema.fields if f.kind == "timestamp")
+        self._renamed = tuple(f for f in schema.fields if f.aliases)
+        self._defaults = {f.name: f.filler for f in schema.fields if f.default is not None}
         row = _row_type(schema.name, schema.fields)
         self._decode = msgspec.json.Decoder(row).decode
         self._raw = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -84,27 +92,52 @@ class PayloadDecoder:
         places: Sequence[int] = range(len(payloads))
         if bad:
             places = [place for place in places if place not in bad]
-        outside = self._to_utc(rows)
-        if outside:
-            faults += [
-                Fault(
-                    places[i], f"invalid_field:{name}", "the instant lies outside years 1 to 9999"
-                )
-                for i, name in outside.items()
-            ]
-            faults.sort(key=lambda fault: fault.place)
-            rows = [row for i, row in enumerate(rows) if i not in outside]
-            places = [place for i, place in enumerate(places) if i not in outside]
-        return Decoded(rows, places, faults)
+        found = Decoded(rows, places, faults)
+        if self._renamed:
+            found = _without(found, self._adopt(rows))
+        found = _without(found, self._to_utc(found.rows))
+        self._name_defaults(found.rows)
+        return found
 
     def canonical(self, rows: Iterable[Any]) -> list[bytes]:
         """Return one text per row: JSON, fields by name, missing ones left out."""
         encode = self._canonical
         return [encode(row) for row in rows]
 
-    def _to_utc(self, rows: list[Any]) -> dict[int, str]:
+    def _adopt(self, rows: list[Any]) -> _Refused:
+        """Move what came under earlier names to the present one; return the rows without either."""
+        refused: _Refused = {}
+        for field in self._renamed:
+            name, filler = field.name, field.filler if field.is_optional else msgspec.UNSET
+            for alias in field.aliases:
+                for i, value in enumerate(map(attrgetter(alias), rows)):
+                    if value is not msgspec.UNSET:
+                        if getattr(rows[i], name) == filler:
+                            setattr(rows[i], name, value)
+                        setattr(rows[i], alias, msgspec.UNSET)
+            if not field.is_optional:
+                for i, value in enumerate(map(attrgetter(name), rows)):
+                    if value is msgspec.UNSET:
+                        refused.setdefault(
+                            i, (f"missing_field:{name}", f"a {field.kind} is required")
+                        )
+        return refused
+
+    def _name_defaults(self, rows: list[Any]) -> None:
+        """Make a value that equals the default the default itself, which msgspec then leaves out.
+
+        So an event has the same canonical bytes whether it says the default or not, and whether
+        or not it was read before its field was there.
+        """
+        for name, default in self._defaults.items():
+            text = repr(default)  # tells -0.0 from 0.0
+            for i, value in enumerate(map(attrgetter(name), rows)):
+                if value is not default and value == default and repr(value) == text:
+                    setattr(rows[i], name, default)
+
+    def _to_utc(self, rows: list[Any]) -> _Refused:
         """Move the rows' instants to UTC; return the rows where that is not possible."""
-        outside: dict[int, str] = {}
+        outside: _Refused = {}
         for name in self._instants:
             for i, row in enumerate(rows):
                 instant = getattr(row, name)
@@ -113,7 +146,8 @@ class PayloadDecoder:
                 try:
                     setattr(row, name, instant.astimezone(UTC))
                 except OverflowError:
-                    outside.setdefault(i, name)
+                    detail = "the instant lies outside years 1 to 9999"
+                    outside.setdefault(i, (f"invalid_field:{name}", detail))
         return outside
 
     def _diagnose(self, payload: bytes, error: Exception) -> tuple[str, str]:
@@ -137,20 +171,36 @@ class PayloadDecoder:
         return found[0][0], "; ".join(f"{reason}: {detail}" for reason, detail in found)
 
     def _field_fault(self, field: Field, raw: dict[str, msgspec.Raw]) -> tuple[str, str] | None:
-        value = raw.get(field.name)
-        if value is None or bytes(value) == b"null":
-            if field.nullable:
-                return None
+        said = [raw[name] for name in (field.name, *field.aliases) if name in raw]
+        if not said and not field.is_optional:
             return f"missing_field:{field.name}", f"a {field.kind} is required"
-        try:
-            self._single[field.name].decode(value)
-        except UnicodeDecodeError:
-            return f"invalid_field:{field.name}", "the text is not valid UTF-8"
-        except RecursionError:
-            return f"invalid_field:{field.name}", "the JSON is nested too deeply"
-        except msgspec.DecodeError as error:
-            return f"invalid_field:{field.name}", str(error)
+        for value in said:
+            if bytes(value) == b"null" and not field.nullable:
+                return f"missing_field:{field.name}", f"a {field.kind} is required"
+            try:
+                self._single[field.name].decode(value)
+            except UnicodeDecodeError:
+                return f"invalid_field:{field.name}", "the text is not valid UTF-8"
+            except RecursionError:
+                return f"invalid_field:{field.name}", "the JSON is nested too deeply"
+            except msgspec.DecodeError as error:
+                return f"invalid_field:{field.name}", str(error)
         return None
+
+
+def _without(found: Decoded, refused: _Refused) -> Decoded:
+    """Return what was decoded, with some of the rows as faults."""
+    if not refused:
+        return found
+    faults = [
+        *found.faults,
+        *(Fault(found.places[i], reason, detail) for i, (reason, detail) in refused.items()),
+    ]
+    return Decoded(
+        [row for i, row in enumerate(found.rows) if i not in refused],
+        [place for i, place in enumerate(found.places) if i not in refused],
+        sorted(faults, key=lambda fault: fault.place),
+    )
 
 
 def _annotation(field: Field) -> Any:
@@ -158,10 +208,23 @@ def _annotation(field: Field) -> Any:
 
 
 def _row_type(name: str, fields: Sequence[Field]) -> type[msgspec.Struct]:
-    """Return a struct with the fields in the order of their names: the canonical one."""
-    members: list[Any] = [
-        (f.name, _annotation(f), None) if f.nullable else (f.name, _annotation(f))
-        for f in sorted(fields, key=lambda f: f.name)
+    """Return a struct with the fields in the order of their names: the canonical one.
+
+    Earlier names follow as members of their own, which are unset in every row that is handed out.
+    """
+    members: list[Any] = []
+    for field in sorted(fields, key=lambda f: f.name):
+        kind = _annotation(field)
+        if field.is_optional:
+            members.append((field.name, kind, field.filler))
+        elif field.aliases:
+            members.append((field.name, kind | msgspec.UnsetType, msgspec.UNSET))
+        else:
+            members.append((field.name, kind))
+    members += [
+        (alias, _annotation(field) | msgspec.UnsetType, msgspec.UNSET)
+        for field in fields
+        for alias in field.aliases
     ]
     return msgspec.defstruct(name, members, kw_only=True, omit_defaults=True, gc=False)
 

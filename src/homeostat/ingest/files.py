@@ -135,14 +135,15 @@ def _frame(source: EventSource, data: object) -> tuple[pl.DataFrame, bool]:
 
 def _payloads(source: EventSource, frame: pl.DataFrame, is_text: bool) -> list[bytes]:
     """Return one JSON object per row; columns that the event does not have are left out."""
+    frame = _renamed(source, frame)
     fields = [field for field in source.schema.fields if field.name in frame.columns]
     for field in source.schema.fields:
-        if not field.nullable and field not in fields:
+        if not field.is_optional and field not in fields:
             hint = did_you_mean(field.name, frame.columns)
             raise FileInvalid(
                 source.name,
                 f"no column {field.name!r}.{hint} Found: {', '.join(frame.columns)}",
-                f"all of {', '.join(f.name for f in source.schema.fields if not f.nullable)}",
+                f"all of {', '.join(f.name for f in source.schema.fields if not f.is_optional)}",
                 "rename or add the column",
             )
     if not frame.height:
@@ -159,6 +160,16 @@ def _payloads(source: EventSource, frame: pl.DataFrame, is_text: bool) -> list[b
         }
         payloads[i] = json.dumps(row, default=_text, separators=(",", ":")).encode()
     return payloads
+
+
+def _renamed(source: EventSource, frame: pl.DataFrame) -> pl.DataFrame:
+    """Return the table with columns that have a field's earlier name under the present one."""
+    present: dict[str, str] = {}
+    for field in source.schema.fields:
+        found = [alias for alias in field.aliases if alias in frame.columns]
+        if found and field.name not in frame.columns:
+            present[found[0]] = field.name
+    return frame.rename(present)
 
 
 def _text(value: object) -> str:
@@ -207,7 +218,19 @@ def _column(
     if typed.dtype.is_float():
         odd |= typed.is_infinite().fill_null(value=False)
         typed = typed.fill_nan(None)
-    return typed.alias(field.name), odd.to_numpy().astype(np.bool_)
+    return _filled(field, typed).alias(field.name), odd.to_numpy().astype(np.bool_)
+
+
+def _filled(field: Field, values: pl.Series) -> pl.Series:
+    """Return the column with the default in its empty cells, unless empty is a value of its own."""
+    if field.default is None or field.nullable or not values.null_count():
+        return values
+    if isinstance(values.dtype, pl.Categorical | pl.Enum):
+        values = values.cast(pl.String)
+    if values.dtype == pl.String and field.kind not in ("string", "timestamp"):
+        return values  # not of its kind: the intake refuses it
+    default = field.filler if isinstance(values.dtype, pl.Datetime) else field.default
+    return pl.select(pl.coalesce(values, pl.lit(default))).to_series()
 
 
 def _known_column(source: EventSource, frame: pl.DataFrame, name: str) -> npt.NDArray[np.int64]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ import polars as pl
 from homeostat.core.durations import Micros, format_duration
 from homeostat.core.errors import DeclarationError
 from homeostat.core.ids import id_digests
+from homeostat.declare.schema import EventSchema
 from homeostat.declare.sources import EventSource
 from homeostat.ingest.columns import column, events_schema, instants
 from homeostat.ingest.decode import PayloadDecoder
@@ -68,9 +69,16 @@ class Intake:
     Args:
         source: the declared source.
         bounds: by field, the magnitude that a number must stay below to be aggregated exactly.
+        earlier: the schemas that the source had before, under which an event may have been
+            remembered: it is the same event if one of them finds it so.
     """
 
-    def __init__(self, source: EventSource, bounds: Mapping[str, float] | None = None) -> None:
+    def __init__(
+        self,
+        source: EventSource,
+        bounds: Mapping[str, float] | None = None,
+        earlier: Sequence[EventSchema] = (),
+    ) -> None:
         if source.revisions:
             raise DeclarationError(
                 f"event source {source.name!r}",
@@ -80,6 +88,7 @@ class Intake:
             )
         self._source, self._bounds = source, dict(bounds or {})
         self._decoder = PayloadDecoder(source.schema)
+        self._earlier = tuple(PayloadDecoder(schema) for schema in earlier)
         self._schema = events_schema(source)
         self._prefix = b"seen/" + source.name.encode() + b"/"
 
@@ -129,6 +138,10 @@ class Intake:
         ties = id_digests(ids)
         verdicts = self._verdicts(rows, np.flatnonzero(usable), ties, offsets, seen)
         for i in np.flatnonzero(usable & (verdicts == _CONFLICT)).tolist():
+            remembered = seen.get(self._prefix + int(ties[i]).to_bytes(8, "big", signed=True))
+            if self._was(batch.payloads[int(places[i])], rows[i], (remembered or b"")[:8]):
+                verdicts[i] = _DUPLICATE
+                continue
             rejected.append(
                 self._letter(
                     batch, int(places[i]), "conflict", "the id came before with other content"
@@ -191,6 +204,20 @@ class Intake:
             elif found[8:] != first:
                 verdicts[order[rank]] = _DUPLICATE if found[:8] == digest else _CONFLICT
         return verdicts
+
+    def _was(self, payload: bytes, row: Any, remembered: bytes) -> bool:
+        """Return whether an earlier schema read this very event when it was remembered.
+
+        An earlier schema does not see what came later: what it reads must be all there is.
+        """
+        for decoder in self._earlier:
+            contents = decoder.canonical(decoder.decode([payload]).rows)
+            if [hashlib.blake2b(content, digest_size=8).digest() for content in contents] == [
+                remembered
+            ]:
+                again = self._decoder.decode(contents).rows
+                return self._decoder.canonical(again) == self._decoder.canonical([row])
+        return False
 
     def _frame(self, rows: list[Any], keep: Int64s, system: dict[str, Any]) -> pl.DataFrame:
         """Return the kept rows' fields, then the system's columns, which hold all rows."""

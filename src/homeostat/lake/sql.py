@@ -34,10 +34,14 @@ def connect(lake: Lake, extra: Mapping[str, pl.DataFrame] | None = None) -> Duck
         files = lake.files(table)
         if files:
             listed = ", ".join(_text(file) for file in files)
-            connection.execute(
-                f"CREATE VIEW {_name(table)} AS SELECT * FROM read_parquet([{listed}], "
-                "union_by_name = true, hive_partitioning = true, hive_types = {'_day': DATE})"
+            rows = (
+                f"SELECT * FROM read_parquet([{listed}], union_by_name = true, "
+                "hive_partitioning = true, hive_types = {'_day': DATE})"
             )
+            evolved = lake.evolved(table)
+            if evolved is not None:
+                rows = evolved.sql_of(rows, "_day")
+            connection.execute(f"CREATE VIEW {_name(table)} AS {rows}")
         else:
             empty = pl.DataFrame(schema={**lake.schema(table), "_day": pl.Date()})
             _add_frame(connection, table, empty)

@@ -18,6 +18,9 @@ import polars as pl
 from homeostat.core.clock import from_micros
 from homeostat.core.durations import Micros
 from homeostat.core.errors import HomeostatError, UnknownName
+from homeostat.declare.schema import EventSchema
+from homeostat.ingest.schema_compatibility import Incompatibility
+from homeostat.lake.evolved import Evolved, column_conflicts, rewrite
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
@@ -53,7 +56,9 @@ class LakeMismatch(HomeostatError, ValueError):
 class Lake:
     """The tables under one folder; one writer per table, any number of readers.
 
-    `declared` gives the schemas of tables that answer, with no rows, before their first append.
+    `declared` gives the schemas of tables that answer, with no rows, before their first append;
+    `events` the event schemas of tables, under which rows of all earlier versions are read:
+    columns by their present names, of their present types, with the defaults filled in.
 
     >>> import tempfile
     >>> from datetime import UTC, datetime
@@ -66,12 +71,18 @@ class Lake:
     (1, 7)
     """
 
-    def __init__(self, folder: Path, declared: Mapping[str, pl.Schema] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        declared: Mapping[str, pl.Schema] | None = None,
+        events: Mapping[str, EventSchema] | None = None,
+    ) -> None:
         odd = sorted(_UNREADABLE & set(str(folder.absolute())))
         if odd:
             raise LakeFolderInvalid(folder, odd)
         self.folder = folder
         self._declared = dict(declared or {})
+        self._events = dict(events or {})
         self._open: dict[str, DeltaTable] = {}
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -95,6 +106,7 @@ class Lake:
             applied = target.transaction_version(application)
             if applied is not None and applied >= version:
                 return False
+            self.evolve(table)
             self._check(table, target, frame, day)
         for name, dtype in frame.schema.items():
             if dtype in (pl.Null, pl.List(pl.Null)):
@@ -148,25 +160,30 @@ class Lake:
         target = self._table(table, version)
         if target is None:
             return self._empty(table, columns)
-        schema = _schema(target)
+        stored = _schema(target)
+        evolved = self._evolved(table, stored)
+        schema = stored if evolved is None else evolved.schema()
         wanted = list(schema if columns is None else columns)
+        names = tuple(stored) if evolved is None else evolved.names()
         for name in wanted:
-            if name not in schema:
-                raise UnknownName("column", name, tuple(schema), f"lake table {table!r}")
+            if name not in names:
+                raise UnknownName("column", name, names, f"lake table {table!r}")
         day = _day_column(target)
-        order = ["_offset"] if "_offset" in schema else [day, next(iter(schema))]
+        order = ["_offset"] if "_offset" in stored else [day, next(iter(stored))]
         files = self._files(table, target, _days(known_from, known_before))
         if not files:
-            return pl.DataFrame(schema={name: schema[name] for name in wanted})
+            held = {**stored, **schema}
+            return pl.DataFrame(schema={name: held[name] for name in wanted})
         rows = pl.scan_parquet(
-            files, schema=schema, missing_columns="insert", hive_partitioning=False
+            files, schema=stored, missing_columns="insert", hive_partitioning=False
         )
         if known_before is not None:
             rows = rows.filter(pl.col(day) < _instant(known_before))
         if known_from is not None:
             rows = rows.filter(pl.col(day) >= _instant(known_from))
         needed = list(dict.fromkeys([*wanted, *order]))
-        return rows.select(needed).collect().sort(order, maintain_order=True).select(wanted)
+        found = rows.select(needed if evolved is None else map(evolved.expression, needed))
+        return found.collect().sort(order, maintain_order=True).select(wanted)
 
     def version(self, table: str) -> int:
         """Return the table's current version, -1 before its first append."""
@@ -179,9 +196,40 @@ class Lake:
         return tuple(sorted(stored | set(self._declared)))
 
     def schema(self, table: str) -> pl.Schema:
-        """Return a table's columns without the partition column."""
+        """Return the columns `read` answers with by default."""
         target = self._table(table)
-        return self._empty(table, None).schema if target is None else _schema(target)
+        if target is None:
+            return self._empty(table, None).schema
+        stored = _schema(target)
+        evolved = self._evolved(table, stored)
+        return stored if evolved is None else evolved.schema()
+
+    def evolved(self, table: str) -> Evolved | None:
+        """Return how a table is read under its event schema, None if as it is stored."""
+        target = self._table(table)
+        return None if target is None else self._evolved(table, _schema(target))
+
+    def conflicts(self, table: str) -> tuple[Incompatibility, ...]:
+        """Return the fields of the table's event schema that it cannot hold."""
+        target = self._table(table)
+        if target is None or table not in self._events:
+            return ()
+        return tuple(column_conflicts(self._events[table], _schema(target)))
+
+    def evolve(self, table: str) -> tuple[str, ...]:
+        """Write a table again if its event schema asks for it; return the changed columns.
+
+        That is one commit: earlier versions of the table stay as they are. `append` does it too,
+        so calling it only chooses the moment.
+        """
+        target = self._table(table)
+        evolved = self.evolved(table)
+        changed = () if evolved is None else evolved.needs_rewriting()
+        if target is None or evolved is None or not changed:
+            return ()
+        day = _day_column(target)
+        rewrite(target, self._files(table, target, None), evolved, (day, _DAY))
+        return changed
 
     def files(self, table: str) -> list[str]:
         """Return the Parquet files that make up the current version."""
@@ -250,6 +298,23 @@ class Lake:
                     f"{there[name]}, as in the rows that are there",
                     "cast it, or write a new column",
                 )
+
+    def _evolved(self, table: str, stored: pl.Schema) -> Evolved | None:
+        """Return how stored columns are read under the table's event schema, None if they are it.
+
+        Raises `LakeMismatch` if they cannot be.
+        """
+        if table not in self._events:
+            return None
+        for conflict in column_conflicts(self._events[table], stored):
+            raise LakeMismatch(
+                table,
+                f"column {conflict.field!r} is {stored[conflict.field]}, and the event class reads "
+                "another type",
+                "the type of the rows that are there, or float for integers",
+                conflict.instead,
+            )
+        return Evolved(stored, self._events[table])
 
     def _empty(self, table: str, columns: Sequence[str] | None) -> pl.DataFrame:
         if table not in self._declared:

@@ -9,12 +9,20 @@ from homeostat.core.errors import HomeostatError
 from homeostat.core.hashing import content_hash
 from homeostat.declare.system import System
 from homeostat.declare.views import FeatureView
+from homeostat.ingest.schema_evolution import Evolution, evolution
 from homeostat.runtime.backfill import backfill, unfilled
 from homeostat.runtime.home import Home
 from homeostat.runtime.plan import Change, applied, plan, record_applied
 from homeostat.runtime.worker import FoldWorker, folded_offset
 
-__all__ = ["Applied", "NotApplied", "apply_changes", "ensure_applied", "views_to_fill"]
+__all__ = [
+    "Applied",
+    "NotApplied",
+    "apply_changes",
+    "ensure_applied",
+    "schema_steps",
+    "views_to_fill",
+]
 
 NAMED = 4
 """At most this many changes are named in an error."""
@@ -66,6 +74,7 @@ def ensure_applied(home: Home, system: System) -> None:
     if not changes:
         return
     if _is_new(home, system):
+        _register(home, system)
         record_applied(home.folder, system)
     elif old is not None:
         raise NotApplied(system.name, [f"{c.subject} {c.kind}" for c in changes])
@@ -83,17 +92,36 @@ def apply_changes(
 ) -> Applied:
     """Fill new and changed views from the lake, and write down that the declarations hold.
 
-    Killed in between, it is simply run again. The caller holds the home's lock.
+    Killed in between, it is simply run again. The caller holds the home's lock. Raises
+    `SchemaIncompatible` before anything is written if a source's new schema would break readers.
     """
     changes = plan(applied(home.folder), system)
+    for step in schema_steps(home, system):
+        step.require()
     wanted = views_to_fill(home, system)
-    worker = FoldWorker(system, home.log, home.lake, home.letters)
+    worker = FoldWorker(system, home.log, home.lake, home.letters, home.schemas)
     with home.store.writer() as writer:
         worker.resume(writer)
         worker.flush()
+        for source in system.sources:
+            home.lake.evolve(source.name)
         filled = backfill(writer, system, home.lake, wanted, progress)
+    _register(home, system)
     record_applied(home.folder, system)
     return Applied(changes, filled)
+
+
+def schema_steps(home: Home, system: System) -> tuple[Evolution, ...]:
+    """Return, per source, the step from its registered schemas to the declared one."""
+    return tuple(
+        evolution(source, home.schemas.list(source.name), home.lake.conflicts(source.name))
+        for source in system.sources
+    )
+
+
+def _register(home: Home, system: System) -> None:
+    for source in system.sources:
+        home.schemas.register(source.name, source.schema)
 
 
 def _is_new(home: Home, system: System) -> bool:

@@ -32,7 +32,8 @@ def drift(model: str, window: Micros | None) -> None:
         from homeostat.monitor.drift import drift_report
         from homeostat.monitor.logged import logged_features
         from homeostat.monitor.sketch import Sketch, sketch_like
-        from homeostat.runtime.cli_home import predictions_of, present, standing
+        from homeostat.runtime.cli_home import predictions_of, standing
+        from homeostat.runtime.reading import present
 
         declared = system.deployment(model).model
         found = [m for m in system.monitors if isinstance(m, Drift) and m.model == declared]

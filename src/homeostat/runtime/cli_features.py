@@ -121,7 +121,7 @@ def read(view: str, keys: tuple[tuple[str, str], ...]) -> None:
     with here.home() as (system, home):
         from homeostat.features.read import ViewReader
         from homeostat.runtime.applying import NotApplied, views_to_fill
-        from homeostat.runtime.cli_home import present
+        from homeostat.runtime.reading import present
 
         declared = system.view(view)
         if declared in views_to_fill(home, system):
@@ -188,7 +188,7 @@ def training_set(model: str, out: Path, until: Micros | None) -> None:
         )
     here = session()
     with here.home() as (system, home):
-        from homeostat.runtime.cli_home import present
+        from homeostat.runtime.reading import present
         from homeostat.runtime.training import Trainer
 
         declared = system.model(model)

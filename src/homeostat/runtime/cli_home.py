@@ -10,9 +10,7 @@ import polars as pl
 from rich.console import Console
 
 from homeostat.console.terminal import COLOURS
-from homeostat.core.clock import SystemClock
 from homeostat.core.decisions import Decision
-from homeostat.core.durations import Micros
 from homeostat.core.errors import HomeostatError
 from homeostat.declare.models import Model
 from homeostat.deploy.state import RolloutState, replayed
@@ -21,15 +19,12 @@ from homeostat.runtime.cli_shared import Session
 from homeostat.runtime.home import Home
 from homeostat.runtime.lock import HomeBusy
 from homeostat.runtime.orders import Orders
-from homeostat.runtime.reading import last_seen
-from homeostat.runtime.timeline import Timeline
 
 __all__ = [
     "ACTIONS",
     "by_hand",
     "decision_row",
     "predictions_of",
-    "present",
     "show_decisions",
     "standing",
 ]
@@ -77,14 +72,6 @@ def by_hand(
             return made
         finally:
             orders.close()
-
-
-def present(home: Home) -> Micros:
-    """Return the present instant of a home: the machine's, or where its own clock has come to."""
-    timeline = Timeline.load(home.folder)
-    if timeline is None or timeline.lived_until is None:
-        return SystemClock().now()
-    return max(timeline.lived_until, last_seen(home))
 
 
 def standing(home: Home, model: str) -> RolloutState:

@@ -129,8 +129,8 @@ def evaluate(model: str, by: str) -> None:
         from homeostat.evaluate.metrics import Costs
         from homeostat.monitor.labels import matured
         from homeostat.monitor.quality import logged_metrics, quality_by
-        from homeostat.runtime.cli_home import predictions_of, present
-        from homeostat.runtime.reading import Reading
+        from homeostat.runtime.cli_home import predictions_of
+        from homeostat.runtime.reading import Reading, present
 
         declared = system.deployment(model).model
         asked = predictions_of(home, declared).drop("features")

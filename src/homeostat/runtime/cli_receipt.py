@@ -218,7 +218,7 @@ def report(out: Path, zone: str) -> None:
     here = session()
     with here.home() as (system, home):
         from homeostat.console.report import render
-        from homeostat.runtime.cli_home import present
+        from homeostat.runtime.reading import present
         from homeostat.runtime.replay import Schedule
         from homeostat.runtime.summary import summarize
         from homeostat.runtime.timeline import Timeline

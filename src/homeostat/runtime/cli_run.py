@@ -85,8 +85,8 @@ def _warm(app: App) -> None:
         champion = app.live.route(deployment.model.name).champion
         servable = None if champion is None else champion.servable
         if isinstance(servable, Servable):
-            texts = dict.fromkeys(servable.package.encodings, [None])
-            nothing = Features(np.full((1, len(servable.names)), np.nan), {**texts})
+            missing = np.full((1, len(servable.names)), np.nan)
+            nothing = Features(missing, {name: [None] for name in servable.package.encodings})
             with suppress(ExplanationRefused):
                 servable.contributions(nothing)
 

@@ -137,7 +137,7 @@ class Session:
                 return
         except HomeBusy:
             pass
-        from homeostat.runtime.cli_home import present
+        from homeostat.runtime.reading import present
 
         with self.home() as (_, home):
             yield Taking(home, present(home), None)

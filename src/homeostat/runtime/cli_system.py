@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from homeostat.core.errors import HomeostatError
     from homeostat.declare.lints import Lint
     from homeostat.declare.system import System
+    from homeostat.ingest.schema_evolution import Evolution
     from homeostat.runtime.plan import Change
 
 __all__ = ["apply", "check", "init", "plan"]
@@ -145,21 +146,26 @@ def plan(context: click.Context, exit_code: bool) -> None:
     system = here.system()
     changes = planned(applied(here.folder), system)
     unfilled: list[str] = []
+    steps: tuple[Evolution, ...] = ()
     if (here.folder / "meta.db").exists():
-        from homeostat.runtime.applying import views_to_fill
+        from homeostat.runtime.applying import schema_steps, views_to_fill
 
         with here.home() as (_, home):
+            steps = tuple(step for step in schema_steps(home, system) if step.is_change)
             unfilled = [view.name for view in views_to_fill(home, system)]
     body = {
         "home": str(here.folder),
         "changes": [change.as_json() for change in changes],
         "views_to_fill": unfilled,
+        "schemas": [step.as_json() for step in steps],
     }
-    here.answer(body, lambda to: _show_plan(to, here.folder, changes))
+    here.answer(body, lambda to: _show_plan(to, here.folder, changes, steps))
     context.exit(FOUND if exit_code and changes else 0)
 
 
-def _show_plan(to: Console, folder: Path, changes: tuple[Change, ...]) -> None:
+def _show_plan(
+    to: Console, folder: Path, changes: tuple[Change, ...], steps: tuple[Evolution, ...]
+) -> None:
     from rich.text import Text
 
     if not changes:
@@ -175,6 +181,11 @@ def _show_plan(to: Console, folder: Path, changes: tuple[Change, ...]) -> None:
         )
         for detail in change.details:
             to.print(Text(f"    {detail}", style="dim"))
+    for step in steps:
+        said = f"schema of {step.source!r}: version {step.version} ({step.mode})"
+        to.print(Text(said, style="bold red" if step.conflicts else "bold"))
+        for line in (*step.changes, *step.explain()):
+            to.print(Text(f"    {line}", style="dim"))
     kinds = Counter(change.kind for change in changes)
     told_counts = ", ".join(f"{kinds[kind]} {kind}" for kind in signs if kinds[kind])
     to.print(f"\n{told_counts}; `homeostat apply` makes it hold in {folder}")

@@ -44,8 +44,9 @@ def status(model: str | None) -> None:
     here = session()
     with here.home() as (system, home):
         from homeostat.monitor.findings import open_alerts
-        from homeostat.runtime.cli_home import decision_row, present
+        from homeostat.runtime.cli_home import decision_row
         from homeostat.runtime.lock import owner_of
+        from homeostat.runtime.reading import present
 
         if model is not None:
             system.deployment(model)

@@ -40,7 +40,7 @@ class Engine:
         faults: Callable[[str, Exception], None] = lambda part, error: None,
     ) -> None:
         self.system, self.home = system, home
-        self.worker = FoldWorker(system, home.log, home.lake, home.letters)
+        self.worker = FoldWorker(system, home.log, home.lake, home.letters, home.schemas)
         self.loop = Loop(
             system,
             home,
@@ -88,9 +88,9 @@ class Engine:
             table = prediction_table(name)
             self._unflushed[name] = self.home.lake.application_version(table, f"log/{name}") + 1
 
-    def now(self, step: int, at: Micros) -> Now:
+    def now(self, step: int, at: Micros, audit_from: Micros | None = None) -> Now:
         """Return the instant of a step, with when each source was last heard of."""
-        return Now(step, at, dict(self._last_known))
+        return Now(step, at, dict(self._last_known), audit_from)
 
     def learn(self, pending: Pending) -> None:
         """Note what was folded: when a source was heard of, and the outcomes of labels."""

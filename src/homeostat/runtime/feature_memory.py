@@ -7,23 +7,18 @@ numbers are the same bits as when all are computed again; a test compares them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from homeostat.core.durations import Micros
 from homeostat.declare.models import Model
 from homeostat.declare.system import System
 from homeostat.features.assemble import Features
-from homeostat.features.table import features_of
+from homeostat.features.table import EventsFrom, ReadFrom, features_of
 
 __all__ = ["FeatureMemory"]
-
-ReadFrom = Callable[[str, Micros | None], pl.DataFrame]
-"""Returns the events of a source that became known at an instant or later (None: all)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,31 +48,15 @@ class FeatureMemory:
         is_new = ~np.isin(offsets, known)
         if is_new.any():
             fresh = spine.filter(is_new)
-            computed = features_of(self._system, model, fresh, self._events(model, fresh, read))
+            begin = int(fresh["at"].dt.epoch("us").to_numpy().min())
+            events = EventsFrom(self._system, model, begin, read)
+            computed = features_of(self._system, model, fresh, events)
             kept = _merged(kept, offsets[is_new], computed)
             self._kept[model.name] = kept
         if kept is None:  # no row at all
-            return features_of(self._system, model, spine, self._events(model, spine, read))
+            return features_of(self._system, model, spine, EventsFrom(self._system, model, 0, read))
         places = np.searchsorted(kept.offsets, offsets)
         return _take(kept.features, places)
-
-    def _events(
-        self, model: Model, spine: pl.DataFrame, read: ReadFrom
-    ) -> Callable[[str], pl.DataFrame]:
-        """Return what reads a source once, from the first instant any row can look back to."""
-        first = spine["at"].dt.epoch("us").min()
-        events: dict[str, pl.DataFrame] = {}
-
-        def read_once(source: str) -> pl.DataFrame:
-            if source not in events:
-                views = [v for v in self._system.views_of(model) if v.source.name == source]
-                whole = any(spec.window is None for v in views for spec in v.features())
-                span = max(view.longest_window for view in views)
-                begin = None if whole or not isinstance(first, int) else first - span
-                events[source] = read(source, begin)
-            return events[source]
-
-        return read_once
 
 
 def _merged(kept: _Kept | None, offsets: npt.NDArray[np.int64], computed: Features) -> _Kept:

@@ -12,6 +12,7 @@ from homeostat.declare.system import System
 from homeostat.ingest.columns import events_schema
 from homeostat.ingest.deadletters import DeadLetters
 from homeostat.ingest.sqlite_log import SqliteLog
+from homeostat.ingest.sqlite_schemas import SqliteSchemas
 from homeostat.lake.tables import Lake
 from homeostat.runtime.journal import Journal
 from homeostat.runtime.predictions import PredictionStore
@@ -34,7 +35,9 @@ class Home:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.system = folder, system
         self.log = SqliteLog(folder / "log.db")
-        self.lake = Lake(folder / "lake", _schemas(system))
+        events = {source.name: source.schema for source in system.sources}
+        self.lake = Lake(folder / "lake", _schemas(system), events)
+        self.schemas = SqliteSchemas(folder / "meta.db")
         self.store = LmdbStore(folder / "online", sync=sync)
         self.letters = DeadLetters(folder / "meta.db")
         self.journal = Journal(folder / "meta.db")
@@ -44,7 +47,8 @@ class Home:
     def close(self) -> None:
         """Close every file."""
         for part in (
-            self.log, self.store, self.letters, self.journal, self.predictions, self.registry
+            self.log, self.store, self.letters, self.journal, self.predictions, self.registry,
+            self.schemas,
         ):  # fmt: skip
             part.close()
 

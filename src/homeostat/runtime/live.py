@@ -167,7 +167,8 @@ class Live:
     def step(self, step: int, at: Micros) -> list[Decision]:
         """Run one step of the loop, durably."""
         with self._lock:
-            decisions = self.loop.step(self._engine.now(step, at))
+            since = self.timeline.start_of(step)
+            decisions = self.loop.step(self._engine.now(step, at, since))
             self._engine.worker.flush()
             self._engine.flush_predictions(step)
             with self.home.store.writer() as writer:

@@ -64,7 +64,7 @@ class Loop:
         self._interventions = tuple(interventions)
         self._trainer = Trainer(system, home.lake, home.registry)
         self.arms = Arms(home.registry, faults)
-        self.observer = Observer(system, self.arms, timed=timed)
+        self.observer = Observer(system, self.arms, home.lake, timed=timed)
         self._states: dict[str, RolloutState] = {}
         self._opened: dict[str, Decision] = {}
         self._submitted: set[str] = set()
@@ -93,6 +93,8 @@ class Loop:
     def step(self, now: Now) -> list[Decision]:
         """Observe, decide and act once; return the decisions, all of them journaled."""
         made: list[Decision] = []
+        if now.audit_from is not None:
+            self._flush()
         findings = {
             d.model.name: self.observer.findings(d.model, self.state(d.model.name), now)
             for d in self._system.deployments

@@ -8,19 +8,24 @@ from dataclasses import dataclass
 import polars as pl
 
 from homeostat.core.durations import Micros
+from homeostat.core.hashing import unit_interval
 from homeostat.declare.deployments import Deployment
 from homeostat.declare.models import Model
-from homeostat.declare.monitors import Drift, Freshness, Quality
+from homeostat.declare.monitors import Drift, Freshness, Quality, Skew
 from homeostat.declare.system import System
 from homeostat.deploy.evidence import Observed, arm_evidence
 from homeostat.deploy.guards import RolloutEvidence
 from homeostat.deploy.state import RolloutState
+from homeostat.features.audit import audit
+from homeostat.features.table import EventsFrom
+from homeostat.lake.tables import Lake
 from homeostat.monitor.drift import drift_report, judge_drift
 from homeostat.monitor.findings import Finding
 from homeostat.monitor.freshness import judge_freshness
 from homeostat.monitor.logged import logged_features
 from homeostat.monitor.quality import judge_quality
 from homeostat.monitor.sketch import Sketch, sketch_like
+from homeostat.monitor.skew import judge_skew
 from homeostat.runtime.arms import Arms
 from homeostat.runtime.home import prediction_sources
 from homeostat.runtime.record import ModelRecord
@@ -31,18 +36,22 @@ __all__ = ["Now", "Observer"]
 
 @dataclass(frozen=True, slots=True)
 class Now:
-    """The step that is run, its instant, and when each source was last heard of."""
+    """The step that is run, its instant, and when each source was last heard of.
+
+    `audit_from` is set where the lake holds everything: predictions from then on are audited.
+    """
 
     step: int
     at: Micros
     last_known: Mapping[str, Micros]
+    audit_from: Micros | None = None
 
 
 class Observer:
     """Reads the records of what was predicted and what came of it."""
 
-    def __init__(self, system: System, arms: Arms, *, timed: bool) -> None:
-        self._system, self._arms, self._timed = system, arms, timed
+    def __init__(self, system: System, arms: Arms, lake: Lake, *, timed: bool) -> None:
+        self._system, self._arms, self._lake, self._timed = system, arms, lake, timed
         self.records = {
             d.model.name: ModelRecord(d.model, prediction_sources(system, d.model))
             for d in system.deployments
@@ -71,6 +80,8 @@ class Observer:
                 found.extend(self._drift(monitor, package, now))
             elif isinstance(monitor, Quality) and monitor.model.name == model.name:
                 found.extend(self._quality(monitor, package, state.champion, now))
+            elif isinstance(monitor, Skew) and monitor.model.name == model.name:
+                found.extend(self._skew(monitor, now))
         return found
 
     def _drift(self, monitor: Drift, package: Package, now: Now) -> list[Finding]:
@@ -91,6 +102,22 @@ class Observer:
             return []
         baseline = _at_the_gates(package, monitor.metric)
         return [judge_quality(monitor, labelled, version, baseline, now.at)]
+
+    def _skew(self, monitor: Skew, now: Now) -> list[Finding]:
+        """Audit the declared share of the predictions since the last audit, drawn by their id."""
+        if now.audit_from is None:
+            return []
+        model = monitor.model
+        asked = self.records[model.name].predictions_since(now.audit_from)
+        drawn = [unit_interval("audit", one) < monitor.share for one in asked["prediction_id"]]
+        sample = asked.filter(pl.Series(drawn, dtype=pl.Boolean))
+        if not sample.height:
+            return []
+        first = int(sample["at"].dt.epoch("us")[0])
+        read = EventsFrom(
+            self._system, model, first, lambda s, begin: self._lake.read(s, known_from=begin)
+        )
+        return [judge_skew(monitor, audit(self._system, model, sample, read))]
 
     def evidence(self, deployment: Deployment, state: RolloutState, now: Now) -> RolloutEvidence:
         """Return what champion and challenger did since the present step of a rollout began."""

@@ -6,14 +6,16 @@ from collections.abc import Iterator
 
 import polars as pl
 
+from homeostat.core.clock import SystemClock
 from homeostat.core.durations import Micros
 from homeostat.core.errors import HomeostatError
 from homeostat.core.store import Reader
 from homeostat.declare.system import System
 from homeostat.runtime.home import Home
+from homeostat.runtime.timeline import Timeline
 from homeostat.runtime.worker import FoldWorker, folded_offset
 
-__all__ = ["Reading", "last_seen"]
+__all__ = ["Reading", "last_seen", "present"]
 
 
 class _Scratch:
@@ -47,7 +49,7 @@ class Reading:
 
     def __init__(self, system: System, home: Home) -> None:
         self._system, self._home = system, home
-        self._worker = FoldWorker(system, home.log, home.lake, home.letters)
+        self._worker = FoldWorker(system, home.log, home.lake, home.letters, home.schemas)
         with home.store.reader() as reader:
             self._worker.resume(_Scratch(reader))
 
@@ -73,3 +75,11 @@ def last_seen(home: Home) -> Micros:
             if folded >= 0:
                 seen.append(int(home.log.read(source.name, folded - 1, 1).known[-1]))
     return max(seen, default=-1) + 1
+
+
+def present(home: Home) -> Micros:
+    """Return the present instant of a home: the machine's, or where its own clock has come to."""
+    timeline = Timeline.load(home.folder)
+    if timeline is None or timeline.lived_until is None:
+        return SystemClock().now()
+    return max(timeline.lived_until, last_seen(home))

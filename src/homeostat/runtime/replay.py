@@ -38,12 +38,16 @@ WHOLE = 2**31
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """One step of time: what became known in [begin, end) is folded, and asked in order."""
+    """One step of time: what became known in [begin, end) is folded, and asked in order.
+
+    With `flush` it ends in a commit of the lake; the predictions since `audit_from` are audited.
+    """
 
     step: int
     begin: Micros
     end: Micros
     flush: bool
+    audit_from: Micros | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +83,9 @@ class Schedule:
         begin = self.start_of(step)
         last = step == self.steps
         end = self.end if last else begin + self.every
-        return Span(step, begin, end, flush=last or step % self.flush_every == 0)
+        flush = last or step % self.flush_every == 0
+        since = self.start_of(step - (step - 1) % self.flush_every) if flush and step else None
+        return Span(step, begin, end, flush, since)
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +208,7 @@ class _Run:
                 pending.finish(writer)
                 done.counts[pending.source.name] = pending.counts
                 engine.learn(pending)
-            done.decisions = engine.loop.step(engine.now(span.step, span.end))
+            done.decisions = engine.loop.step(engine.now(span.step, span.end, span.audit_from))
             if span.flush:
                 engine.worker.flush()
                 engine.flush_predictions(span.step)

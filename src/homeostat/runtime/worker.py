@@ -24,6 +24,7 @@ from homeostat.ingest.intake import Intake
 if TYPE_CHECKING:
     from homeostat.ingest.deadletters import DeadLetters
     from homeostat.ingest.log import EventLog
+    from homeostat.ingest.schema_versions import SchemaRegistry
     from homeostat.lake.tables import Lake
 
 __all__ = ["CHUNK", "Counts", "FoldWorker", "Pending", "folded_offset"]
@@ -103,11 +104,22 @@ class Pending:
 class FoldWorker:
     """Takes records from the log and hands them to the two sinks."""
 
-    def __init__(self, system: System, log: EventLog, lake: Lake, letters: DeadLetters) -> None:
+    def __init__(
+        self,
+        system: System,
+        log: EventLog,
+        lake: Lake,
+        letters: DeadLetters,
+        schemas: SchemaRegistry,
+    ) -> None:
         self._log, self._lake, self._letters = log, lake, letters
         self.sources = system.sources
         self._intakes = {
-            source.name: Intake(source, exact_bounds(system.views, source.name))
+            source.name: Intake(
+                source,
+                exact_bounds(system.views, source.name),
+                [version.schema for version in schemas.list(source.name)],
+            )
             for source in system.sources
         }
         self._folds = {

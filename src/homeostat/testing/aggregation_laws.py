@@ -5,7 +5,7 @@ for name, check in aggregation_checks(subject): check()
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -30,11 +30,12 @@ class Subject(Generic[V, X, S]):
     """An aggregation with events to try it on.
 
     `make(begin, end)` returns the aggregation and its input for a run of `n` sample events, in the
-    order of time; `oracle(begin, end, at)` says what it should give for that run.
+    order of time; `oracle(begin, end, at)` says what it should give for that run: one number, or
+    one per feature.
     """
 
     make: Callable[[int, int], tuple[Aggregation[V, X, S], V]]
-    oracle: Callable[[int, int, int], float]
+    oracle: Callable[[int, int, int], float | Sequence[float]]
     n: int
     at: int
 
@@ -94,7 +95,8 @@ def _paired(left: Ints, right: Ints) -> Ints:
 
 def _require_same(found: Floats, wanted: Floats, cuts: list[tuple[int, int]], what: str) -> None:
     """Compare bits; a window is named by its rows."""
-    unlike = np.flatnonzero(found.view(np.int64) != wanted.view(np.int64))
+    found, wanted = (np.ascontiguousarray(v).reshape(len(cuts), -1) for v in (found, wanted))
+    unlike = np.flatnonzero((found.view(np.int64) != wanted.view(np.int64)).any(axis=1))
     if len(unlike):
         place = int(unlike[0])
         raise LawBroken(f"rows {cuts[place]}: {found[place]!r}, but {what} gives {wanted[place]!r}")

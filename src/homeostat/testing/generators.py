@@ -1,48 +1,31 @@
-"""Hypothesis strategies: views, and histories of events that are hostile to them.
-
-Times lie on a coarse grid, so that events tie with each other and meet window boundaries exactly;
-events come late, too late, from the future, with missing keys, missing values, and values of very
-different magnitudes.
-"""
+"""Hypothesis strategies: views, and histories of events that are hostile to them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
 from hypothesis import strategies as st
 
-from homeostat.core.ids import id_digest
-from homeostat.declare.aggregations import (
-    Aggregation,
-    count,
-    first,
-    last,
-    maximum,
-    mean,
-    minimum,
-    share,
-    standard_deviation,
-    sum_,
-    time_since_last,
-    variance,
-)
-from homeostat.declare.expressions import Expr, col
+from homeostat.declare.aggregations import Aggregation
 from homeostat.declare.schema import Event, Timestamp
 from homeostat.declare.sources import Entity, EventSource
 from homeostat.declare.views import FeatureView
+from homeostat.testing.generated_aggregations import CONDITIONS, aggregations
+from homeostat.testing.generated_events import LATENESS, PLACES, SITES, START, TICK, event_rows
 
-__all__ = ["FRAME", "History", "Question", "Reading", "events_frame", "histories", "readings"]
-
-START = 1_700_000_000_000_000
-"""The first known time of generated histories, in microseconds."""
-
-TICK = 10_000_000
-"""Most instants are multiples of this: ten seconds."""
-
-LATENESS = 60 * TICK
+__all__ = [
+    "FRAME",
+    "START",
+    "TICK",
+    "History",
+    "Question",
+    "Reading",
+    "events_frame",
+    "histories",
+    "readings",
+]
 
 
 class Reading(Event):
@@ -73,36 +56,6 @@ FRAME: dict[str, Any] = {
     "_tie": pl.Int64, "_too_late": pl.Boolean,
 }  # fmt: skip
 """The events frame of `readings`."""
-
-PLACES = ("a", "a", "a", "ab", "ü", "\N{SNOWMAN}\N{COMBINING ACUTE ACCENT}", "", None)
-SITES = (0, 0, 1, -5, None)
-GAPS = (0, 0, 1, TICK, TICK, 3 * TICK, 20 * TICK)
-LAGS = (0, 0, 0, 1, TICK, 6 * TICK, 30 * TICK, LATENESS, LATENESS + 1, -2 * TICK)
-AMOUNTS = (None, 0.0, -0.0, 0.1, -0.1, 1e-6, 1e9, -1e9, 123.456, 2.0**-30, 5e-324)
-
-_CONDITIONS: tuple[Expr | None, ...] = (
-    None,
-    col("amount") > 0,
-    col("flag"),
-    ~col("flag"),
-    (col("units") >= 0) | col("flag"),
-    col("place").is_in("a", "ü"),
-    col("small").is_null() & (col("level") / col("units") != 1),
-)
-
-_ON_COLUMN: tuple[tuple[Callable[..., Aggregation], tuple[str, ...]], ...] = (
-    (sum_, ("amount", "small", "units", "level", "flag")),
-    (mean, ("amount", "small", "units", "level", "flag")),
-    (minimum, ("amount", "units", "flag")),
-    (maximum, ("amount", "level")),
-    (first, ("amount", "units")),
-    (last, ("amount", "level", "flag")),
-    (variance, ("small", "units")),
-    (standard_deviation, ("small", "flag")),
-)
-
-_ORDER = ("0s", "7us", "10s", "17s", "20s", "1m", "5m", "1h")
-_WINDOWS = ("10s", "20s", "1m", "5m", "1h", "7us")
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,79 +93,26 @@ def events_frame(rows: Any) -> pl.DataFrame:
 
 
 @st.composite
-def _aggregations(draw: st.DrawFn, windowed: bool) -> tuple[Aggregation, ...]:
-    found = []
-    for number in range(draw(st.integers(1, 5))):
-        where = draw(st.sampled_from(_CONDITIONS))
-        kind = draw(st.integers(0, 4))
-        if kind == 0:
-            made = count(where)
-        elif kind == 1:
-            made = share(col("amount") > 1 if where is None else where)
-        elif kind == 2:
-            made = time_since_last(where)
-        else:
-            operation, columns = draw(st.sampled_from(_ON_COLUMN))
-            made = operation(draw(st.sampled_from(columns)), where=where)
-        made = made.named(f"f{number}")
-        if windowed or draw(st.integers(0, 2)):
-            spans = draw(st.lists(st.sampled_from(_WINDOWS), min_size=1, max_size=3, unique=True))
-            hop = draw(st.sampled_from(("0s", "0s", "7us", "10s", "17s")))
-            spans = [span for span in spans if _ORDER.index(span) >= _ORDER.index(hop)] or ["1m"]
-            made = made.over(*spans, hop=hop)
-        found.append(made)
-    return tuple(found)
-
-
-@st.composite
-def _views(draw: st.DrawFn) -> FeatureView:
+def _views(draw: st.DrawFn, extra: tuple[Aggregation, ...]) -> FeatureView:
     own = draw(st.booleans())
     entity = draw(
         st.sampled_from(
             (Entity("place", "place"), Entity("site", "site"), Entity("both", ("place", "site")))
         )
     )
-    where = draw(st.sampled_from((None, None, *_CONDITIONS[1:])))
-    made = draw(_aggregations(windowed=own))
+    where = draw(st.none() | st.sampled_from(CONDITIONS))
+    made = draw(aggregations(windowed=own))
+    made += tuple(a for a in extra if not own or None not in a.windows)
     return FeatureView("view", entity, readings, made, where=where, exclude_own=own)
 
 
 @st.composite
-def _rows(draw: st.DrawFn) -> list[dict[str, Any]]:
-    known, offset = START, 0
-    rows = []
-    amounts = st.sampled_from(AMOUNTS) | st.floats(-1e9, 1e9) | st.none()
-    for number in range(draw(st.integers(0, 30))):
-        known += draw(st.sampled_from(GAPS))
-        lag = draw(st.sampled_from(LAGS))
-        offset += draw(st.sampled_from((1, 1, 1, 2, 7)))
-        name = f"{number}\N{LATIN SMALL LETTER E WITH ACUTE}"
-        rows.append(
-            {
-                "id": name,
-                "at": known - lag,
-                "place": draw(st.sampled_from(PLACES)),
-                "site": draw(st.sampled_from(SITES)),
-                "amount": draw(amounts),
-                "small": draw(st.none() | st.floats(-1e6, 1e6)),
-                "units": draw(st.none() | st.integers(-3, 3)),
-                "level": draw(st.integers(-(2**51), 2**51) if number % 3 else st.just(1)),
-                "flag": draw(st.sampled_from((None, True, False))),
-                "_offset": offset,
-                "_known_time": known,
-                "_event_time": min(known - lag, known),
-                "_id": name,
-                "_tie": id_digest(name),
-                "_too_late": lag > LATENESS,
-            }
-        )
-    return rows
+def histories(draw: st.DrawFn, extra: tuple[Aggregation, ...] = ()) -> History:
+    """Draw a view, a history for it, and questions; the view has the aggregations `extra` too.
 
-
-@st.composite
-def histories(draw: st.DrawFn) -> History:
-    """Draw a view, a history for it, and questions."""
-    view, rows = draw(_views()), draw(_rows())
+    Those of the whole history are left out where the view leaves out the request's own event.
+    """
+    view, rows = draw(_views(extra)), draw(event_rows())
     # Events known in the same instant are folded together before anybody can ask.
     whole = [n for n in range(1, len(rows)) if _known(rows, n - 1) < _known(rows, n)]
     cuts = sorted(draw(st.sets(st.sampled_from(whole)))) if whole else []
@@ -240,9 +140,12 @@ def _keys(view: FeatureView, rows: list[dict[str, Any]]) -> st.SearchStrategy[tu
 
 
 def _boundaries(view: FeatureView, rows: list[dict[str, Any]]) -> list[int]:
-    """The last instants at which events are still inside a window."""
-    spans = {spec.window for spec in view.features() if spec.window is not None}
-    return [int(row["_event_time"]) + span for row in rows for span in sorted(spans)]
+    """The last instants at which events are still inside a window, or have not faded."""
+    spans = set()
+    for spec in view.features():
+        spans |= {spec.reach - spec.hop, spec.window or 0}
+        spans.add(32 * int(str(spec.option.get("half_life", 0))))
+    return [int(row["_event_time"]) + span for row in rows for span in sorted(spans - {0})]
 
 
 def _parts(key: str) -> tuple[Any, ...]:

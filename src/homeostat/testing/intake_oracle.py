@@ -58,15 +58,24 @@ def _outcome(
         return Outcome(offset, "malformed")
     values: dict[str, Any] = {}
     for field in source.schema.fields:
-        value = event.get(field.name)
-        if isinstance(value, float) and not math.isfinite(value):
-            return Outcome(offset, f"not_finite:{field.name}")
-        if value is None and not field.nullable:
+        said = [event[name] for name in (field.name, *field.aliases) if name in event]
+        if not said and not field.is_optional:
             return Outcome(offset, f"missing_field:{field.name}")
-        try:
-            values[field.name] = None if value is None else _typed(field, value)
-        except (_NotOfItsKind, ValueError, OverflowError):
-            return Outcome(offset, f"invalid_field:{field.name}")
+        read = []
+        for value in said:
+            if isinstance(value, float) and not math.isfinite(value):
+                return Outcome(offset, f"not_finite:{field.name}")
+            if value is None and not field.nullable:
+                return Outcome(offset, f"missing_field:{field.name}")
+            try:
+                read.append(None if value is None else _typed(field, value))
+            except (_NotOfItsKind, ValueError, OverflowError):
+                return Outcome(offset, f"invalid_field:{field.name}")
+        default = None if field.default is None else _typed(field, field.default)
+        # The default says no more than a field that is not there.
+        values[field.name] = next(
+            (value for value in read if repr(value) != repr(default)), default
+        )
     event_time: Micros = values[source.event_time]
     event_id = str(values[source.event_id])
     if event_time > known + source.clock_skew_us:

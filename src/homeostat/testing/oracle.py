@@ -7,7 +7,7 @@ It is slow and meant to be believed on sight; every fast path is compared with i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from math import nan, sqrt
 from typing import Any
@@ -17,11 +17,9 @@ from homeostat.core.durations import Micros
 from homeostat.declare.aggregations import FeatureSpec
 from homeostat.declare.expressions import Expression
 from homeostat.declare.views import FeatureView
+from homeostat.testing.oracle_summaries import SUMMARIES, Event, exact, summary_value
 
 __all__ = ["evaluate", "feature_value", "feature_values"]
-
-Event = Mapping[str, Any]
-"""One row of an events frame, instants as aware datetimes."""
 
 BINARY: dict[str, Callable[[Any, Any], Any]] = {
     "add": lambda a, b: a + b,
@@ -96,26 +94,25 @@ def feature_value(
 
     Negative zero is zero.
     """
-    window = [
+    visible = [
         event
         for event in events
         if _is_counted(view, event, key)
         and _is_visible(event, at, offset)
-        and _is_inside(spec, event, at)
         and not (view.exclude_own and event["_id"] == own)
     ]
-    window.sort(key=lambda event: (event["_event_time"], event["_tie"]))
-    answers = [True if spec.where is None else evaluate(spec.where, event) for event in window]
-    if spec.operation == "share":
-        known = [answer for answer in answers if answer is not None]
-        return sum(known) / len(known) if known else nan
-    chosen = [event for event, answer in zip(window, answers, strict=True) if answer]
-    if spec.operation == "count":
-        return float(len(chosen))
-    if spec.operation == "time_since_last":
-        return (at - to_micros(chosen[-1]["_event_time"])) / 1e6 if chosen else nan
-    column = str(spec.column)
-    return _of_values(spec.operation, [e[column] + 0 for e in chosen if e[column] is not None])
+    visible.sort(key=lambda event: (event["_event_time"], event["_tie"]))
+    tail = _tail(spec, at, 1)
+    inside = [e for e in visible if tail is None or to_micros(e["_event_time"]) >= tail]
+    by = spec.option.get("trend")
+    first = _tail(spec, at, 2)
+    if by is None or tail is None or first is None:
+        return _of_events(spec, inside, at)
+    before = [e for e in visible if first <= to_micros(e["_event_time"]) < tail]
+    now, past = _of_events(spec, inside, at), _of_events(spec, before, at)
+    if by == "difference":
+        return now - past
+    return now / past + 0.0 if past != 0 else nan
 
 
 def _is_counted(view: FeatureView, event: Event, key: tuple[Any, ...]) -> bool:
@@ -132,13 +129,28 @@ def _is_visible(event: Event, at: Micros, offset: int | None) -> bool:
     return to_micros(event["_known_time"]) < at
 
 
-def _is_inside(spec: FeatureSpec, event: Event, at: Micros) -> bool:
+def _tail(spec: FeatureSpec, at: Micros, windows: int) -> Micros | None:
+    """The earliest time in as many windows before `at`; None for the whole history."""
     if spec.window is None:
-        return True
-    tail = at - spec.window
-    if spec.hop:
-        tail -= tail % spec.hop
-    return to_micros(event["_event_time"]) >= tail
+        return None
+    tail = at - windows * spec.window
+    return tail - tail % spec.hop if spec.hop else tail
+
+
+def _of_events(spec: FeatureSpec, window: list[Event], at: Micros) -> float:
+    answers = [True if spec.where is None else evaluate(spec.where, event) for event in window]
+    if spec.operation == "share":
+        known = [answer for answer in answers if answer is not None]
+        return sum(known) / len(known) if known else nan
+    chosen = [event for event, answer in zip(window, answers, strict=True) if answer]
+    if spec.operation == "count":
+        return float(len(chosen))
+    if spec.operation == "time_since_last":
+        return (at - to_micros(chosen[-1]["_event_time"])) / 1e6 if chosen else nan
+    chosen = [event for event in chosen if spec.column is None or event[spec.column] is not None]
+    if spec.operation in SUMMARIES or spec.custom is not None:
+        return summary_value(spec, chosen, at)
+    return _of_values(spec.operation, [event[str(spec.column)] + 0 for event in chosen])
 
 
 def _of_values(operation: str, values: list[Any]) -> float:
@@ -152,23 +164,12 @@ def _of_values(operation: str, values: list[Any]) -> float:
         return float(min(values))
     if operation == "max":
         return float(max(values))
-    total = _exact(values)
+    total = exact(values)
     if operation == "sum":
         return float(total)
     if operation == "mean":
         return float(total) / len(values)
-    squares = _exact([float(value) * float(value) for value in values])
+    squares = exact([float(value) * float(value) for value in values])
     count = len(values)
     variance = float(max((count * squares - total * total) / (count * count), Fraction(0)))
     return variance if operation == "variance" else sqrt(variance)
-
-
-def _exact(values: list[Any]) -> Fraction:
-    return sum((_rounded_below(value) for value in values), Fraction(0))
-
-
-def _rounded_below(value: float) -> Fraction:
-    """A float64 below 2^-22 is first rounded to a multiple of 2^-74, ties to even."""
-    if isinstance(value, float) and abs(value) < 2.0**-22:
-        return Fraction(round(Fraction(value) * 2**74), 2**74)
-    return Fraction(value)

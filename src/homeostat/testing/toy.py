@@ -108,6 +108,7 @@ def toy_system(*, trees: int = 8) -> hs.System:
         monitors=(
             hs.Freshness(payments, "1d"),
             hs.Drift(model, psi=0.3, window="2d"),
+            hs.Skew(model),
             hs.Quality(model, "auc", worse_by=0.3, window="2d", rows=50),
         ),
         retraining=(hs.Retrain(model, every="4d", cooldown="2d", companions=(plain,)),),

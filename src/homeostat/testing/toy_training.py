@@ -13,6 +13,7 @@ from homeostat.declare.models import Estimator, Gate, Label, Model, Requirements
 from homeostat.declare.schema import Event, Timestamp
 from homeostat.declare.sources import EventSource
 from homeostat.declare.system import System
+from homeostat.declare.transforms import Transform
 from homeostat.features.assemble import Features
 from homeostat.train.dataset import Sample
 from homeostat.train.fit import fit
@@ -59,7 +60,10 @@ SMALL: Mapping[str, object] = {"n_estimators": 12, "num_leaves": 7, "min_child_s
 
 
 def toy_model(
-    estimator: Estimator | None = None, gates: tuple[Gate, ...] = (), seed: int = 0
+    estimator: Estimator | None = None,
+    gates: tuple[Gate, ...] = (),
+    seed: int = 0,
+    transforms: tuple[Transform, ...] = (),
 ) -> Model:
     """Return a model of three request fields, one of them a category.
 
@@ -76,6 +80,7 @@ def toy_model(
             false_positive_cost=1.0, false_negative_cost=4.0, gates=gates, slices=("carrier",)
         ),
         seed=seed,
+        transforms=transforms,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
@@ -14,10 +14,12 @@ from homeostat.core.errors import HomeostatError, MissingExtra
 from homeostat.declare.models import Estimator, Model
 from homeostat.features.assemble import Features
 from homeostat.train.dataset import Sample, TrainingRefused
-from homeostat.train.encoding import CategoryEncoding, encode
 from homeostat.train.export import export_onnx, native_scores
+from homeostat.train.inputs import Inputs
+from homeostat.train.learn import learn
 from homeostat.train.openmp import wait_without_spinning
 from homeostat.train.scoring import Scorer, check_parity
+from homeostat.train.target_rates import FOLDS
 
 __all__ = ["EstimatorRefused", "Fitted", "fit"]
 
@@ -26,14 +28,8 @@ Floats = NDArray[np.float64]
 STOPPING_ROUNDS = 50
 """Boosting stops after this many rounds without a better validation loss."""
 
-FOLDS = 5
-"""A training row's category is encoded from the other folds, so its own label is not in it."""
-
 TRAIN_SCORES = 20_000
 """At most so many training rows are scored again, to tell what was learned by heart."""
-
-MISSING = -1.0
-"""The ordinal of a missing category, before the target encoder."""
 
 
 class EstimatorRefused(HomeostatError, ValueError):
@@ -44,17 +40,16 @@ class EstimatorRefused(HomeostatError, ValueError):
 class Fitted:
     """A fitted model and everything that serves it.
 
-    `pipeline` is the scikit-learn Pipeline over ordinal categories; `encodings` and `graph` do the
-    same work without it. `native` is LightGBM's own text (None for other estimators), `rounds` the
-    number of trees kept by early stopping, `parity` the largest difference between the graph and
-    the native model on the validation rows, `importance` each feature's share of the total gain.
+    `inputs` turn features into the columns that `estimator` learned from; `graph` scores them
+    without it. `native` is LightGBM's own text (None for other estimators), `rounds` the number of
+    trees kept by early stopping, `parity` the largest difference between the graph and the native
+    model on the validation rows, `importance` each feature's share of the total gain.
     `validation_scores` are the graph's; `train_scores` are its scores of the training rows
     `train_rows`, evenly spaced and encoded as they were learned from (each without its own label):
     the near side of the overfitting gap.
     """
 
-    names: tuple[str, ...]
-    encodings: Mapping[str, CategoryEncoding]
+    inputs: Inputs
     graph: bytes
     native: str | None
     rounds: int | None
@@ -63,18 +58,18 @@ class Fitted:
     validation_scores: Floats
     train_rows: NDArray[np.int64]
     train_scores: Floats
-    pipeline: Any = field(repr=False)
+    estimator: Any = field(repr=False)
 
     def scores(self, features: Features) -> Floats:
         """Return the graph's score of each row, float64 (n,): what serving will answer."""
-        return Scorer(self.graph).score(encode(features, self.names, self.encodings))
+        return Scorer(self.graph).score(self.inputs.matrix(features))
 
 
 def fit(model: Model, train: Sample, validation: Sample, *, threads: int = 2) -> Fitted:
     """Fit a model's estimator; the same rows and seed give the same bits on any thread count.
 
-    Categories become the smoothed rate of positives among the training rows that carry them
-    (scikit-learn's TargetEncoder); categories never seen get the overall rate. Boosting by
+    The model's transforms are learned from the training rows; a text without one becomes the
+    smoothed rate of positives among the training rows that carry it. Boosting by
     LightGBM stops early on the validation rows, which nothing else learns from.
 
     Args:
@@ -93,16 +88,10 @@ def fit(model: Model, train: Sample, validation: Sample, *, threads: int = 2) ->
     """
     _check_rows(model, train, validation)
     wait_without_spinning()
-    names = model.feature_names()
-    transform = _transform(names, train.features, model.seed)
-    ordinals = {name: _ordinals(given) for name, given in train.features.categories.items()}
-    learned = transform.fit_transform(
-        encode(train.features, names, ordinals), train.labels.astype(np.float64)
-    )
-    encodings = {name: _learned(name, transform, ordinals[name]) for name in ordinals}
-    watched = encode(validation.features, names, encodings)
+    learned = learn(model, train)
+    watched = learned.inputs.matrix(validation.features)
     estimator, rounds = _fit_estimator(
-        model, (learned, train.labels), (watched, validation.labels), threads
+        model, (learned.matrix, train.labels), (watched, validation.labels), threads
     )
     graph = export_onnx(estimator)
     scorer = Scorer(graph)
@@ -110,20 +99,17 @@ def fit(model: Model, train: Sample, validation: Sample, *, threads: int = 2) ->
     native = native_scores(estimator, watched)
     parity = check_parity(native, validation_scores, where=f"model {model.name!r}")
     rows = np.linspace(0, len(train) - 1, min(len(train), TRAIN_SCORES), dtype=np.int64)
-    from sklearn.pipeline import Pipeline
-
     return Fitted(
-        names=names,
-        encodings=encodings,
+        inputs=learned.inputs,
         graph=graph,
         native=_native_text(estimator),
         rounds=rounds,
         parity=parity,
-        importance=_importance(estimator, names),
+        importance=_importance(estimator, learned.inputs),
         validation_scores=validation_scores,
         train_rows=rows,
-        train_scores=scorer.score(learned[rows]),
-        pipeline=Pipeline([("categories", transform), ("estimator", estimator)]),
+        train_scores=scorer.score(learned.matrix[rows]),
+        estimator=estimator,
     )
 
 
@@ -144,43 +130,6 @@ def _check_rows(model: Model, train: Sample, validation: Sample) -> None:
             "both classes",
             "wait for more labelled rows, or check the label's value and when_absent",
         )
-
-
-def _transform(names: Sequence[str], features: Features, seed: int) -> Any:
-    """Return a ColumnTransformer that keeps the order of the columns."""
-    from sklearn.compose import ColumnTransformer
-    from sklearn.model_selection import KFold
-    from sklearn.preprocessing import TargetEncoder
-
-    steps: list[tuple[str, Any, list[int]]] = []
-    for column, name in enumerate(names):
-        if name in features.categories:
-            folds = KFold(FOLDS, shuffle=True, random_state=seed)
-            steps.append((name, TargetEncoder(target_type="continuous", cv=folds), [column]))
-        elif steps and steps[-1][1] == "passthrough":
-            steps[-1][2].append(column)
-        else:
-            steps.append((f"numbers_{column}", "passthrough", [column]))
-    return ColumnTransformer(steps, sparse_threshold=0.0)
-
-
-def _ordinals(categories: Sequence[str | None]) -> CategoryEncoding:
-    seen = sorted({category for category in categories if category is not None})
-    return CategoryEncoding(
-        {category: float(i) for i, category in enumerate(seen)}, missing=MISSING, unseen=np.nan
-    )
-
-
-def _learned(name: str, transform: Any, ordinals: CategoryEncoding) -> CategoryEncoding:
-    """Read one fitted TargetEncoder as plain data."""
-    encoder = transform.named_transformers_[name]
-    unseen = float(encoder.target_mean_)
-    rates = dict(zip(encoder.categories_[0].tolist(), encoder.encodings_[0].tolist(), strict=True))
-    return CategoryEncoding(
-        {category: rates[ordinal] for category, ordinal in ordinals.codes.items()},
-        missing=rates.get(MISSING, unseen),
-        unseen=unseen,
-    )
 
 
 def _fit_estimator(
@@ -240,7 +189,7 @@ def _native_text(estimator: Any) -> str | None:
     return text.partition("\nparameters:")[0] + "\n"
 
 
-def _importance(estimator: Any, names: Sequence[str]) -> dict[str, float]:
+def _importance(estimator: Any, inputs: Inputs) -> dict[str, float]:
     if hasattr(estimator, "booster_"):
         gains = np.asarray(estimator.booster_.feature_importance("gain"), np.float64)
     elif hasattr(estimator, "feature_importances_"):
@@ -248,7 +197,8 @@ def _importance(estimator: Any, names: Sequence[str]) -> dict[str, float]:
     else:
         return {}
     total = float(gains.sum())
+    by_feature = inputs.by_feature(gains[None, :])[0].tolist()
     return {
         name: gain / total if total else 0.0
-        for name, gain in zip(names, gains.tolist(), strict=True)
+        for name, gain in zip(inputs.names, by_feature, strict=True)
     }

@@ -11,9 +11,9 @@ from homeostat.core.durations import Micros
 from homeostat.core.hashing import content_hash, plain
 from homeostat.declare.models import Model
 from homeostat.declare.system import System
-from homeostat.declare.views import FeatureRef, OnDemand
+from homeostat.declare.views import FeatureRef, FeatureView, OnDemand
 
-__all__ = ["LIBRARIES", "Lineage", "definition_hashes", "library_versions"]
+__all__ = ["LIBRARIES", "Lineage", "definition_hashes", "library_versions", "view_definition"]
 
 LIBRARIES = ("homeostat", "lightgbm", "numpy", "onnx", "onnxruntime", "polars", "scikit-learn")
 """The packages whose versions can change a trained model."""
@@ -69,6 +69,17 @@ def library_versions() -> dict[str, str]:
     return {name: version(name) for name in LIBRARIES}
 
 
+def view_definition(view: FeatureView, feature: str) -> dict[str, object]:
+    """Return everything that determines the values of one feature of a view."""
+    return {
+        "entity": view.entity,
+        "source": view.source,
+        "condition": view.condition,
+        "exclude_own": view.exclude_own,
+        "feature": next(spec for spec in view.features() if spec.name == feature),
+    }
+
+
 def definition_hashes(system: System, model: Model) -> dict[str, str]:
     """Return the hash of each feature's whole definition, by feature name.
 
@@ -82,14 +93,7 @@ def definition_hashes(system: System, model: Model) -> dict[str, str]:
             return {"source": request.name, "field": request.schema.field(feature, model.name)}
         if isinstance(feature, OnDemand):
             return {"code": feature.code, "inputs": [definition(given) for given in feature.inputs]}
-        view = system.view(feature.view)
-        return {
-            "entity": view.entity,
-            "source": view.source,
-            "condition": view.condition,
-            "exclude_own": view.exclude_own,
-            "feature": next(s for s in view.features() if s.name == feature.feature),
-        }
+        return view_definition(system.view(feature.view), feature.feature)
 
     return {
         name: content_hash(definition(feature))

@@ -12,9 +12,12 @@ from typing import Any
 
 from homeostat.core.errors import HomeostatError
 from homeostat.core.hashing import canonical_json, content_hash, plain
-from homeostat.train.encoding import CategoryEncoding
+from homeostat.train.encoding import Encoding
 from homeostat.train.fit import Fitted
+from homeostat.train.inputs import Inputs
+from homeostat.train.learned import chains_as_json, chains_of, encoding_as_json, encoding_of
 from homeostat.train.lineage import Lineage
+from homeostat.train.steps import Chain
 
 __all__ = ["Origin", "Package", "PackageCorrupt", "differences"]
 
@@ -51,6 +54,7 @@ class Origin:
 class Package:
     """A model ready to serve, with what is needed to judge, watch, explain and rebuild it.
 
+    `encodings` has every text feature, `chains` the features whose numbers are transformed.
     `definitions` are the hashes of the features' definitions, `reference` the sketches of the
     training data for drift, `metrics` what evaluation found, `importance` each feature's share of
     the gain. Two packages with the same `hash` score, decide and are watched alike.
@@ -58,7 +62,8 @@ class Package:
 
     name: str
     features: tuple[str, ...]
-    encodings: Mapping[str, CategoryEncoding]
+    encodings: Mapping[str, Encoding]
+    chains: Mapping[str, tuple[Chain, ...]]
     graph: bytes = field(repr=False)
     native: str | None = field(repr=False)
     threshold: float
@@ -84,8 +89,9 @@ class Package:
         """Return the package of a fitted model."""
         return cls(
             name=name,
-            features=fitted.names,
-            encodings=fitted.encodings,
+            features=fitted.inputs.names,
+            encodings=fitted.inputs.encodings,
+            chains=fitted.inputs.chains,
             graph=fitted.graph,
             native=fitted.native,
             threshold=float(threshold),
@@ -95,6 +101,11 @@ class Package:
             importance=fitted.importance,
             lineage=origin.lineage,
         )
+
+    @cached_property
+    def inputs(self) -> Inputs:
+        """What turns features into the columns of the graph."""
+        return Inputs(self.features, self.encodings, self.chains)
 
     @cached_property
     def hash(self) -> str:
@@ -114,8 +125,13 @@ class Package:
                 "reference": self.reference,
                 "metrics": self.metrics,
                 "importance": self.importance,
+                **self._chained(),
             }
         )
+
+    def _chained(self) -> dict[str, JSON]:
+        """Return the chains under their name if there are any: without, a package is as it was."""
+        return {"chains": chains_as_json(self.chains)} if self.chains else {}
 
     def save(self, folder: Path) -> None:
         """Write the package into `folder`, the manifest last: without it the folder is refused."""
@@ -132,12 +148,13 @@ class Package:
             "files": {name: _sha256(content) for name, content in files.items()},
             "name": self.name,
             "features": list(self.features),
-            "encodings": {name: _plain_encoding(e) for name, e in self.encodings.items()},
+            "encodings": {name: encoding_as_json(e) for name, e in self.encodings.items()},
             "threshold": self.threshold,
             "definitions": self.definitions,
             "metrics": self.metrics,
             "importance": self.importance,
             "lineage": self.lineage.as_json(),
+            **self._chained(),
         }
         body["manifest_hash"] = content_hash(body)
         written = folder / f".{MANIFEST}"
@@ -156,7 +173,8 @@ class Package:
         package = cls(
             name=body["name"],
             features=tuple(body["features"]),
-            encodings={name: CategoryEncoding(**e) for name, e in body["encodings"].items()},
+            encodings={name: encoding_of(e) for name, e in body["encodings"].items()},
+            chains=chains_of(body.get("chains", {})),
             graph=content[GRAPH],
             native=content[NATIVE].decode() if NATIVE in content else None,
             threshold=body["threshold"],
@@ -208,12 +226,6 @@ def _read(path: Path, sha256: str | None) -> bytes:
     if sha256 is not None and _sha256(content) != sha256:
         raise PackageCorrupt(path, f"SHA-256 {_sha256(content)}", f"SHA-256 {sha256}")
     return content
-
-
-def _plain_encoding(encoding: CategoryEncoding) -> dict[str, JSON]:
-    return {
-        "codes": plain(encoding.codes), "missing": encoding.missing, "unseen": encoding.unseen
-    }  # fmt: skip
 
 
 def _sha256(content: bytes) -> str:

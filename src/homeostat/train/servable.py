@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from homeostat.core.errors import HomeostatError
 from homeostat.features.assemble import Features
-from homeostat.train.encoding import encode
 from homeostat.train.openmp import wait_without_spinning
 from homeostat.train.package import Package
 from homeostat.train.scoring import Scorer
@@ -30,26 +29,27 @@ class Servable:
     def __init__(self, package: Package) -> None:
         self.package = package
         self.names = package.features
-        self._encodings = package.encodings
+        self._inputs = package.inputs
         self._scorer = Scorer(package.graph)
 
     def score(self, features: Features) -> Floats:
         """Return one score per row, float64 (n,)."""
-        return self._scorer.score(encode(features, self.names, self._encodings))
+        return self._scorer.score(self._inputs.matrix(features))
 
     def contributions(self, features: Features) -> Floats:
         """Return what each feature added to the score's log-odds, float64 (n, F + 1).
 
         The last column is the base value; a row adds up to the log-odds of its score (TreeSHAP).
+        Where transforms made several columns of a feature, theirs are added up.
 
         Raises:
             ExplanationRefused: the estimator is not LightGBM's.
         """
-        matrix = encode(features, self.names, self._encodings)
+        matrix = self._inputs.matrix(features)
         if not len(matrix):
             return np.empty((0, len(self.names) + 1))
         found = self._booster.predict(matrix, pred_contrib=True, num_threads=1)
-        return np.asarray(found, np.float64)
+        return self._inputs.by_feature(np.asarray(found, np.float64))
 
     @cached_property
     def _booster(self) -> Any:

@@ -21,7 +21,7 @@ from homeostat.testing.payments import NOON
 from homeostat.testing.toy_training import CARRIERS, toy_model, toy_sample, toy_system
 from homeostat.train.fit import fit
 from homeostat.train.lineage import Lineage
-from homeostat.train.package import Package
+from homeostat.train.package import Origin, Package
 from homeostat.train.servable import Servable
 
 
@@ -29,11 +29,8 @@ from homeostat.train.servable import Servable
 def package() -> Package:
     model, system = toy_model(), toy_system()
     fitted = fit(model, toy_sample(300, seed=1), toy_sample(100, seed=2), threads=1)
-    return Package(
-        name=model.name, features=fitted.names, encodings=fitted.encodings, graph=fitted.graph,
-        native=fitted.native, threshold=0.3, definitions={}, reference={}, metrics={},
-        importance={}, lineage=Lineage.of(system, model, NOON, {}, {}),
-    )  # fmt: skip
+    lineage = Lineage.of(system, model, NOON, {}, {})
+    return Package.of(fitted, model.name, 0.3, Origin({}, {}, lineage), metrics={})
 
 
 def deployed() -> tuple[System, Deployment]:

@@ -8,10 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from homeostat.features.assemble import Features
-from homeostat.train.encoding import CategoryEncoding, FeaturesRefused, encode
+from homeostat.train.encoding import CategoryEncoding, FeaturesRefused
+from homeostat.train.inputs import Inputs
 
 ENCODING = CategoryEncoding({"a": 0.25, "": 0.5}, missing=0.75, unseen=1.5)
-NAMES = ("x", "kind")
+INPUTS = Inputs(("x", "kind"), {"kind": ENCODING}, {})
 
 
 def features(*kinds: str | None) -> Features:
@@ -21,7 +22,7 @@ def features(*kinds: str | None) -> Features:
 
 @given(st.lists(st.one_of(st.none(), st.sampled_from(["a", "", "A", "b"]), st.text(max_size=3))))
 def test_every_category_has_a_code(kinds: list[str | None]) -> None:
-    encoded = encode(features(*kinds), NAMES, {"kind": ENCODING})
+    encoded = INPUTS.matrix(features(*kinds))
     expected = [0.75 if k is None else {"a": 0.25, "": 0.5}.get(k, 1.5) for k in kinds]
     assert encoded[:, 1].tolist() == expected
     assert encoded[:, 0].tolist() == list(range(len(kinds)))
@@ -29,21 +30,21 @@ def test_every_category_has_a_code(kinds: list[str | None]) -> None:
 
 def test_the_given_features_are_left_as_they_were() -> None:
     given_features = features("a", None)
-    encode(given_features, NAMES, {"kind": ENCODING})
+    INPUTS.matrix(given_features)
     assert np.isnan(given_features.matrix[:, 1]).all()
 
 
 def test_numbers_alone_are_passed_through() -> None:
     matrix = np.array([[1.0, np.nan]])
-    assert encode(Features(matrix, {}), NAMES, {}) is matrix
+    assert Inputs(("x", "kind"), {}, {}).matrix(Features(matrix, {})) is matrix
 
 
 def test_another_width_is_refused() -> None:
     with pytest.raises(FeaturesRefused, match=r"got shape \[1, 1\]; allowed: \[n, 2\] .* x, kind"):
-        encode(Features(np.zeros((1, 1)), {}), NAMES, {})
+        INPUTS.matrix(Features(np.zeros((1, 1)), {}))
 
 
 @pytest.mark.parametrize("categories", [{}, {"kind": ["a"], "other": ["b"]}, {"other": ["a"]}])
 def test_other_categories_are_refused(categories: dict[str, list[str | None]]) -> None:
     with pytest.raises(FeaturesRefused, match="allowed: exactly kind"):
-        encode(Features(np.zeros((1, 2)), categories), NAMES, {"kind": ENCODING})
+        INPUTS.matrix(Features(np.zeros((1, 2)), categories))

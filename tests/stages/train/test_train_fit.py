@@ -14,8 +14,8 @@ from homeostat.declare.models import Estimator
 from homeostat.features.assemble import Features
 from homeostat.testing.toy_training import SMALL, toy_model, toy_sample
 from homeostat.train.dataset import Sample, TrainingRefused
+from homeostat.train.encoding import CategoryEncoding
 from homeostat.train.fit import EstimatorRefused, Fitted, fit
-from homeostat.train.scoring import Scorer
 
 TRAIN, VALIDATION = toy_sample(400, seed=1), toy_sample(200, seed=2)
 
@@ -26,7 +26,7 @@ def toy_fit(train: Sample = TRAIN, validation: Sample = VALIDATION, **changes: A
 
 
 def bits(fitted: Fitted) -> tuple[object, ...]:
-    return fitted.graph, fitted.native, fitted.encodings, fitted.importance, fitted.rounds
+    return fitted.graph, fitted.native, fitted.inputs, fitted.importance, fitted.rounds
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +40,12 @@ def test_the_same_rows_and_seed_give_the_same_bits(fitted: Fitted) -> None:
 
 def test_the_number_of_threads_does_not_matter(fitted: Fitted) -> None:
     assert bits(toy_fit(threads=2)) == bits(fitted)
+
+
+def carrier_encoding(fitted: Fitted) -> CategoryEncoding:
+    found = fitted.inputs.encodings["carrier"]
+    assert isinstance(found, CategoryEncoding)
+    return found
 
 
 def turned(sample: Sample) -> Sample:
@@ -83,12 +89,12 @@ def test_the_seed_reaches_the_estimator(estimator: Estimator) -> None:
 def test_encodings_are_learned_from_training_rows_alone(fitted: Fitted) -> None:
     strange = Features(VALIDATION.features.matrix, {"carrier": ["ZZ"] * len(VALIDATION)})
     for other in (turned(VALIDATION), Sample(strange, VALIDATION.labels)):
-        assert toy_fit(validation=other).encodings == fitted.encodings
-    assert toy_fit(train=turned(TRAIN)).encodings != fitted.encodings
+        assert toy_fit(validation=other).inputs == fitted.inputs
+    assert toy_fit(train=turned(TRAIN)).inputs != fitted.inputs
 
 
 def test_an_encoding_is_the_smoothed_rate_of_its_training_rows(fitted: Fitted) -> None:
-    encoding = fitted.encodings["carrier"]
+    encoding = carrier_encoding(fitted)
     carriers = np.array(TRAIN.features.categories["carrier"], object)
     overall = float(TRAIN.labels.mean())
     assert encoding.unseen == pytest.approx(overall)
@@ -101,7 +107,7 @@ def test_an_encoding_is_the_smoothed_rate_of_its_training_rows(fitted: Fitted) -
 def test_a_missing_category_that_training_never_saw_is_like_an_unseen_one() -> None:
     never: list[str | None] = [c or "AA" for c in TRAIN.features.categories["carrier"]]
     sample = Sample(Features(TRAIN.features.matrix, {"carrier": never}), TRAIN.labels)
-    encoding = toy_fit(train=sample).encodings["carrier"]
+    encoding = carrier_encoding(toy_fit(train=sample))
     assert encoding.code(None) == encoding.unseen == encoding.code("ZZ")
 
 
@@ -122,19 +128,10 @@ def test_the_graph_scores_as_the_model_does(fitted: Fitted) -> None:
     assert ((scores > 0) & (scores < 1)).all()
 
 
-def test_the_pipeline_over_ordinals_scores_as_the_graph_does(fitted: Fitted) -> None:
-    carriers = sorted(fitted.encodings["carrier"].codes)
-    sample = toy_sample(50, seed=4)
-    matrix = sample.features.matrix.copy()
-    matrix[:, 1] = [
-        -1.0 if c is None else carriers.index(c) for c in sample.features.categories["carrier"]
-    ]
-    transformed = fitted.pipeline[:-1].transform(matrix)
-    np.testing.assert_array_equal(
-        Scorer(fitted.graph).score(transformed), fitted.scores(sample.features)
-    )
-    booster = fitted.pipeline[-1].booster_
-    np.testing.assert_allclose(booster.predict(transformed), fitted.scores(sample.features))
+def test_the_estimator_over_the_inputs_scores_as_the_graph_does(fitted: Fitted) -> None:
+    features = toy_sample(50, seed=4).features
+    native = fitted.estimator.booster_.predict(fitted.inputs.matrix(features))
+    np.testing.assert_allclose(native, fitted.scores(features), rtol=1e-12)
 
 
 def test_training_scores_come_from_evenly_spaced_rows(fitted: Fitted) -> None:
@@ -207,7 +204,7 @@ def test_a_column_without_a_single_value_and_a_validation_of_one_class_still_fit
     train = Sample(Features(matrix, {"carrier": nothing}), TRAIN.labels)
     one_class = Sample(VALIDATION.features, np.zeros(len(VALIDATION), np.bool_))
     fitted = toy_fit(train, one_class)
-    encoding = fitted.encodings["carrier"]
+    encoding = carrier_encoding(fitted)
     assert encoding.codes == {}
     assert encoding.code(None) == pytest.approx(encoding.unseen)
     assert np.isfinite(fitted.scores(VALIDATION.features)).all()

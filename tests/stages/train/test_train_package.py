@@ -16,6 +16,7 @@ from homeostat.declare.models import Estimator
 from homeostat.testing.toy_training import toy_package, toy_sample
 from homeostat.train.package import Package, PackageCorrupt, differences
 from homeostat.train.servable import ExplanationRefused, Servable
+from homeostat.train.steps import Logged
 
 NOON = 1_700_000_000_000_000
 
@@ -61,6 +62,7 @@ def test_another_seed_gives_another_hash(package: Package) -> None:
         {"name": "other"},
         {"features": ("distance", "carrier", "minute")},
         {"encodings": {}},
+        {"chains": {"hour": ((Logged(),),)}},
         {"graph": b"other"},
         {"native": "other"},
         {"native": None},

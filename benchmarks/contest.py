@@ -1,0 +1,153 @@
+"""Runs contenders by turns, each in a process of its own, and compares what they answer.
+
+A contender is a function of a module: `contender(case)` sets up and returns the work to be timed.
+The work returns a frame, which must equal every other contender's, or a mapping of figures.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+__all__ = ["ROOT", "Benchmark", "Case", "Row", "Work", "contest", "disagreement"]
+
+ROOT = Path(__file__).parents[1]
+
+Work = Callable[[], Any]
+"""What is timed; returns a Polars frame (compared) or a mapping of figures (added to the row)."""
+
+Row = dict[str, Any]
+"""One line of a table: case, system, wall_s, cpu_s, peak_mb, ratio, and figures of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One size of a benchmark; `folder` holds its data, written once by `prepare`."""
+
+    name: str
+    folder: Path
+    size: Mapping[str, Any]
+
+    def __getitem__(self, name: str) -> Any:
+        return self.size[name]
+
+
+@dataclass(frozen=True, slots=True)
+class Benchmark:
+    """One claim and who is measured for it.
+
+    `systems` maps a name to a function of `module`; the first is ours, the ratio of all others is
+    their `measure` over ours. `cases` gives the sizes: full, or small ones for a quick look.
+    """
+
+    name: str
+    claim: str
+    module: str
+    systems: Mapping[str, str]
+    cases: Callable[[bool, Path], Sequence[Case]]
+    prepare: Callable[[Case], None]
+    measure: str = "cpu_s"
+    figures: tuple[str, ...] = ()
+    note: str = ""
+
+
+def contest(
+    benchmark: Benchmark, cases: Sequence[Case], *, repeats: int = 1, limit_s: float = 300
+) -> list[Row]:
+    """Return one row per case and system: medians of `repeats` turns.
+
+    A contender that takes longer than `limit_s` is stopped and has `wall_s` None and a `note`.
+    """
+    return [row for case in cases for row in _case(benchmark, case, repeats, limit_s)]
+
+
+def _case(benchmark: Benchmark, case: Case, repeats: int, limit_s: float) -> list[Row]:
+    if not (case.folder / "ready").exists():
+        case.folder.mkdir(parents=True, exist_ok=True)
+        benchmark.prepare(case)
+        (case.folder / "ready").touch()
+    turns: dict[str, list[Row]] = {system: [] for system in benchmark.systems}
+    for _ in range(repeats):
+        for system, function in benchmark.systems.items():
+            if not any("note" in turn for turn in turns[system]):
+                turns[system].append(_turn(benchmark.module, function, case, limit_s))
+    rows = []
+    for system, found in turns.items():
+        numbers = {name for turn in found for name in turn if name not in ("note", "answer")}
+        row: Row = {"case": case.name, "system": system, "wall_s": None}
+        row |= {name: _median(found, name) for name in sorted(numbers)}
+        for turn in found:
+            if "note" in turn:
+                row["note"] = turn["note"]
+        rows.append(row)
+    base = rows[0].get(benchmark.measure)
+    for row in rows:
+        mine = row.get(benchmark.measure)
+        row["ratio"] = round(mine / base, 2) if base and mine else None
+    _compare(case, turns)
+    return rows
+
+
+def _median(turns: Sequence[Row], name: str) -> float:
+    middle: float = median(turn[name] for turn in turns if name in turn)
+    return round(middle, 4)
+
+
+def _turn(module: str, function: str, case: Case, limit_s: float) -> Row:
+    """Measure one contender once, in a new process."""
+    answer = case.folder / f"{function}.npy"
+    answer.unlink(missing_ok=True)
+    told = json.dumps({"name": case.name, "folder": str(case.folder), "size": dict(case.size)})
+    command = [sys.executable, "-m", "benchmarks.child", module, function, told, str(answer)]
+    try:
+        done = subprocess.run(
+            command, cwd=ROOT, capture_output=True, text=True, timeout=limit_s, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return {"note": f"stopped after {limit_s:.0f} s"}
+    if done.returncode == -9:
+        return {"note": "killed for memory"}
+    if done.returncode:
+        raise RuntimeError(f"{module}:{function} on {case.name}\n{done.stderr[-4000:]}")
+    row: Row = json.loads(done.stdout.splitlines()[-1])
+    return row | ({"answer": answer} if answer.exists() else {})
+
+
+def _compare(case: Case, turns: Mapping[str, list[Row]]) -> None:
+    """Raise if two contenders gave different answers."""
+    answers = {s: t[-1]["answer"] for s, t in turns.items() if t and "answer" in t[-1]}
+    first: tuple[str, Any] | None = None
+    for system, path in answers.items():
+        found = np.load(path)
+        if first is None:
+            first = system, found
+        elif wrong := disagreement(first[1], found):
+            raise RuntimeError(f"{case.name}: {system} and {first[0]} disagree: {wrong}")
+        path.unlink()
+
+
+def disagreement(ours: Any, theirs: Any) -> str | None:
+    """Return where two float64 tables differ, or None; sums may differ in their last bits.
+
+    >>> disagreement(np.array([[1.0, np.nan]]), np.array([[1.0 + 1e-12, np.nan]])) is None
+    True
+    """
+    if ours.shape != theirs.shape:
+        return f"shapes {ours.shape} and {theirs.shape}"
+    size = np.nanmax(np.abs(ours), axis=0, initial=0.0)
+    close = np.isclose(ours, theirs, rtol=1e-9, atol=1e-9 * size, equal_nan=True)
+    if close.all():
+        return None
+    row, column = np.argwhere(~close)[0]
+    return (
+        f"{np.count_nonzero(~close)} values, first at row {row}, column {column}: "
+        f"{ours[row, column]} and {theirs[row, column]}"
+    )

@@ -1,0 +1,115 @@
+"""Quantiles from logarithmic bins."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from math import nan
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from homeostat.aggregate.arrays import Floats, Ints
+from homeostat.aggregate.summaries import Rows, Slices
+
+__all__ = ["Quantiles"]
+
+_MANTISSA = 52
+_SMALLEST = 1023 - 74
+"""The exponent bits of 2^-74, as small as what the exact sums see; less than that is 0."""
+
+_OCTAVES = 126
+"""From 2^-74 to 2^52, beyond which values are quarantined."""
+
+
+@dataclass(frozen=True)
+class Quantiles:
+    """Quantiles with a relative error of at most `error`; the state is the count of each bin.
+
+    A bin is cut from the bits of a float64, so no logarithm is taken: its sign, its exponent and
+    as many bits of its mantissa as the error needs. A quantile is the middle of its bin.
+    """
+
+    q: tuple[float, ...]
+    error: float
+    reads: ClassVar[Literal["value"]] = "value"
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """One feature per quantile."""
+        return tuple(str(share) for share in self.q)
+
+    @property
+    def most(self) -> int:
+        """A bin and its count, for as many bins as there can be."""
+        return 2 * (2 * (_OCTAVES << self._bits) + 1)
+
+    @property
+    def _bits(self) -> int:
+        """The bits of the mantissa that a bin keeps: its half-width is 1 / (2^(bits + 1) + 1)."""
+        return next(bits for bits in range(16) if 1 / (2 ** (bits + 1) + 1) <= self.error)
+
+    def state(self, rows: Rows) -> Ints:
+        """Return (bin, count) of every bin that is not empty, in their order.
+
+        >>> rows = Rows(np.arange(3), np.arange(3), np.array([1.0, 5.0, 100.0]))
+        >>> half = Quantiles((0.5,), 0.01)
+        >>> half.value(half.state(rows), 0)
+        [5.031055900621118]
+        """
+        found, count = np.unique(self._bins(rows.values), return_counts=True)
+        return np.stack([found, count], axis=1).reshape(-1)
+
+    def merge(self, left: Ints, right: Ints) -> Ints:
+        """Add the counts."""
+        both = np.concatenate([left, right])
+        found, place = np.unique(both[::2], return_inverse=True)
+        count = np.zeros(len(found), np.int64)
+        np.add.at(count, place, both[1::2])
+        return np.stack([found, count], axis=1).reshape(-1)
+
+    def value(self, state: Ints, at: int) -> list[float]:
+        """Return the quantiles; the instant plays no part."""
+        if not len(state):
+            return [nan] * len(self.q)
+        total = np.cumsum(state[1::2])
+        places = np.searchsorted(total, self._ranks(total[-1:])[:, 0])
+        found: list[float] = self._middles(state[::2][places]).tolist()
+        return found
+
+    def index(self, rows: Rows) -> Ints:
+        """Return the bins."""
+        return self._bins(rows.values)
+
+    def columns(self, index: Ints, slices: Slices, at: Ints) -> Floats:
+        """Return the quantiles of each query."""
+        found = np.full((len(slices), len(self.q)), nan)
+        for low, high, owner, row in slices.chunks():
+            bins = index[row]
+            bins = bins[np.lexsort((bins, owner))]
+            count = np.bincount(owner, minlength=high - low)
+            some = np.flatnonzero(count)
+            first = (np.cumsum(count) - count)[some]
+            for part, ranks in enumerate(self._ranks(count[some])):
+                found[low + some, part] = self._middles(bins[first + ranks - 1])
+        return found
+
+    def _ranks(self, count: Ints) -> Ints:
+        """Return the rank of each quantile, shape (quantiles, counts): its share of the count,
+        rounded up, without the errors of floating point."""
+        exact = [Fraction(str(share)) for share in self.q]
+        return np.stack([-(-f.numerator * count // f.denominator) for f in exact])
+
+    def _bins(self, values: Floats) -> Ints:
+        shift = _MANTISSA - self._bits
+        size: Ints = (np.abs(values).view(np.int64) >> shift) - (_SMALLEST << self._bits) + 1
+        size = np.clip(size, 0, _OCTAVES << self._bits)
+        return np.where(values < 0, -size, size)
+
+    def _middles(self, bins: Ints) -> Floats:
+        """Return the number whose relative distance to both ends of its bin is the same."""
+        shift = _MANTISSA - self._bits
+        low = np.abs(bins) - 1 + (_SMALLEST << self._bits)
+        ends = [((low + step) << shift).view(np.float64) for step in (0, 1)]
+        middle = 2.0 * ends[0] * ends[1] / (ends[0] + ends[1])
+        return np.where(bins == 0, 0.0, np.copysign(middle, bins))

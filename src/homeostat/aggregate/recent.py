@@ -1,0 +1,70 @@
+"""The values of the latest events."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import nan
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from homeostat.aggregate.arrays import Floats, Ints
+from homeostat.aggregate.summaries import Rows, Slices
+
+__all__ = ["LastN"]
+
+
+@dataclass(frozen=True)
+class LastN:
+    """The n latest events, by time and then tie; the state is (time, tie, value) of each."""
+
+    n: int
+    reads: ClassVar[Literal["value"]] = "value"
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """One feature per event, the newest first."""
+        return tuple(str(number + 1) for number in range(self.n))
+
+    @property
+    def most(self) -> int:
+        """Three words per event."""
+        return 3 * self.n
+
+    def state(self, rows: Rows) -> Ints:
+        """Return the latest rows, the newest first.
+
+        >>> rows = Rows(np.array([5, 9]), np.array([1, 1]), np.array([0.5, 2.0]))
+        >>> LastN(1).value(LastN(1).state(rows), 10)
+        [2.0]
+        """
+        return self._latest(np.stack([rows.times, rows.ties, rows.codes], axis=1))
+
+    def merge(self, left: Ints, right: Ints) -> Ints:
+        """Return the latest of both."""
+        return self._latest(np.concatenate([left, right]).reshape(-1, 3))
+
+    def value(self, state: Ints, at: int) -> list[float]:
+        """Return the values; the instant plays no part."""
+        found: list[float] = state[2::3].copy().view(np.float64).tolist()
+        return found + [nan] * (self.n - len(found))
+
+    def index(self, rows: Rows) -> Floats:
+        """Return the values."""
+        return rows.values
+
+    def columns(self, index: Floats, slices: Slices, at: Ints) -> Floats:
+        """Return the values of the last rows, which are in the order of time."""
+        # No more than n rows of any piece can be among the latest of them all.
+        begin = np.maximum(slices.begin, slices.end - self.n)
+        found = np.full((len(slices), self.n), nan)
+        for low, high, owner, row in Slices(begin, slices.end, slices.first).chunks():
+            end = np.searchsorted(owner, np.arange(high - low), side="right")
+            age = end[owner] - 1 - np.arange(len(owner))
+            kept = age < self.n
+            found[low + owner[kept], age[kept]] = index[row[kept]]
+        return found
+
+    def _latest(self, table: Ints) -> Ints:
+        order = np.lexsort((table[:, 2], table[:, 1], table[:, 0]))[::-1]
+        return table[order[: self.n]].reshape(-1)

@@ -1,0 +1,94 @@
+"""One history, executed in every way there is: each gives one row of features per question.
+
+All of them must give the bits of `oracle_rows`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import polars as pl
+
+from homeostat.aggregate.arrays import Floats
+from homeostat.core.store import Store
+from homeostat.features.fold import ViewFold
+from homeostat.features.offline import point_in_time
+from homeostat.features.read import ViewReader
+from homeostat.testing.generators import FRAME, History
+from homeostat.testing.oracle import feature_values
+
+__all__ = [
+    "audited_rows",
+    "differences",
+    "live_rows",
+    "oracle_rows",
+    "restarted_rows",
+    "training_rows",
+]
+
+
+def oracle_rows(history: History) -> Floats:
+    """What the formula says."""
+    events = history.events.to_dicts()
+    found = [
+        feature_values(history.view, events, q.key, q.at, own=q.own) for q in history.questions
+    ]
+    return np.array(found).reshape(len(history.questions), -1)
+
+
+def training_rows(history: History) -> Floats:
+    """The rows of a training set, each with what was known strictly before its instant."""
+    return point_in_time(history.view, history.events, _spine(history))
+
+
+def audited_rows(history: History) -> Floats:
+    """The rows of an audit, each with what its read had folded, by offset."""
+    offsets = [-1, *(row["_offset"] for row in history.rows)]
+    seen = np.array([offsets[q.folded] for q in history.questions], np.int64)
+    return point_in_time(history.view, history.events, _spine(history), offsets=seen)
+
+
+def live_rows(history: History, store: Store) -> Floats:
+    """Live reads between the batches, in one transaction, of one chunk prepared at once."""
+    fold, reader = ViewFold(history.view), ViewReader(history.view)
+    prepared, done = fold.prepare(history.events), 0
+    found = []
+    with store.writer() as writer:
+        for cut in history.cuts:
+            fold.apply(writer, prepared, done, cut)
+            done = cut
+            for q in history.questions:
+                if q.folded == cut:
+                    found.append(reader.read(writer, [q.key], q.at, [q.own])[0])
+    return np.array(found)
+
+
+def restarted_rows(history: History, store: Store, reopen: Callable[[Store], Store]) -> Floats:
+    """Live reads by a process that dies after every batch, and remembers nothing but the store."""
+    found, done = [], 0
+    for cut in history.cuts:
+        fold, reader = ViewFold(history.view), ViewReader(history.view)
+        with store.writer() as writer:
+            fold.apply(writer, fold.prepare(history.events[done:cut]), 0, cut - done)
+        done, store = cut, reopen(store)
+        with store.reader() as snapshot:
+            for q in history.questions:
+                if q.folded == cut:
+                    found.append(reader.read(snapshot, [q.key], q.at, [q.own])[0])
+    return np.array(found)
+
+
+def differences(found: Floats, wanted: Floats) -> list[tuple[int, int]]:
+    """Return (question, feature) of every value whose bits differ."""
+    unlike = np.ascontiguousarray(found).view(np.int64) != wanted.view(np.int64)
+    return [(int(row), int(column)) for row, column in np.argwhere(unlike)]
+
+
+def _spine(history: History) -> pl.DataFrame:
+    keys = history.view.entity.keys
+    rows = [
+        {**dict(zip(keys, q.key, strict=True)), "at": q.at, "id": q.own} for q in history.questions
+    ]
+    schema = {**{k: FRAME[k] for k in keys}, "at": FRAME["at"], "id": pl.String}
+    return pl.DataFrame(rows, schema=schema)
