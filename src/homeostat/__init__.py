@@ -37,6 +37,16 @@ from homeostat.declare.monitors import Drift, Freshness, Quality, Retrain, Skew
 from homeostat.declare.policies import Access, Erasure, Retention
 from homeostat.declare.schema import Alias, Event, Personal, Timestamp
 from homeostat.declare.sources import Entity, EventSource
+from homeostat.declare.summaries import (
+    custom,
+    decayed_sum,
+    distinct_count,
+    last_n,
+    quantile,
+    top_share,
+    top_values,
+    trend,
+)
 from homeostat.declare.system import System
 from homeostat.declare.transforms import Bins, Clip, Impute, Log, Scale
 from homeostat.declare.views import FeatureRef, FeatureView, OnDemand, on_demand
@@ -94,17 +104,25 @@ __all__ = [
     "__version__",
     "col",
     "count",
+    "custom",
+    "decayed_sum",
+    "distinct_count",
     "first",
     "last",
+    "last_n",
     "maximum",
     "mean",
     "minimum",
     "on_demand",
     "open",
+    "quantile",
     "share",
     "standard_deviation",
     "sum_",
     "time_since_last",
+    "top_share",
+    "top_values",
+    "trend",
     "variance",
 ]
 

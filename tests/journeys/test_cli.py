@@ -238,6 +238,38 @@ def test_a_changed_view_is_refused_until_it_is_applied_and_filled(own: Commands)
     assert own("train", "fraud").status == 1
 
 
+EDITED = """\
+from dataclasses import replace
+
+from homeostat.testing.toy_home import patient_toy
+
+
+def edited(old):
+    cards, merchants = old.views
+    backwards = replace(cards, aggregations=cards.aggregations[::-1])
+    share = merchants.aggregations[0]
+    wider = replace(merchants, aggregations=(share.over("2d", "3d"),))
+    patient = replace(old.monitors[0], within="26h")
+    return replace(old, views=(backwards, wider), monitors=(patient, *old.monitors[1:]))
+
+
+system = edited(patient_toy(trees=9))
+"""
+
+
+def test_the_plan_names_what_differs(fresh: Commands) -> None:
+    fresh("apply")
+    (fresh.folder / "system.py").write_text(EDITED)
+    planned = fresh("plan", "--json").json["changes"]
+    assert {change["name"]: change["details"] for change in planned} == {
+        "cards": ["aggregations: in another order"],
+        "merchants": ["aggregations.fraud_share.windows: 2d -> 2d, 3d"],
+        "fraud": ["estimator.parameters.n_estimators: 8 -> 9"],
+        "fraud_plain": ["estimator.parameters.n_estimators: 8 -> 9"],
+        "Freshness of payments": ["within: 1d -> 1d2h"],
+    }  # fmt: skip
+
+
 def load(path: Path) -> hs.System:
     from homeostat.runtime.loading import load_system
 

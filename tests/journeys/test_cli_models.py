@@ -54,6 +54,8 @@ def test_drift_compares_with_the_champions_training(lived: Commands) -> None:
     assert psi == sorted(psi, reverse=True)
     longer = lived("drift", "fraud", "--window", "5d", "--json").json
     assert longer["rows"] > found["rows"]
+    nothing = lived("drift", "fraud", "--window", "1h")
+    assert (nothing.status, "no prediction in the last 1h" in nothing.err) == (1, True)
 
 
 def test_rebuild_proves_a_version_and_a_false_one_is_found(own: Commands) -> None:

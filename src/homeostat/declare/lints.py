@@ -9,6 +9,7 @@ from homeostat.core.durations import format_duration
 from homeostat.declare.deployments import Canary, Deployment
 from homeostat.declare.models import METRICS, Model
 from homeostat.declare.monitors import Drift, Freshness, Quality
+from homeostat.declare.policies import Access
 from homeostat.declare.sources import EventSource
 from homeostat.declare.system import System, model_inputs
 from homeostat.declare.views import FeatureView
@@ -283,6 +284,19 @@ def _silent_sources(system: System) -> Iterator[Lint]:
             )
 
 
+def _not_enforced(system: System) -> Iterator[Lint]:
+    """Policies that this release checks and does not carry out yet."""
+    for policy in system.policies:
+        kind = type(policy).__name__
+        of = policy.role if isinstance(policy, Access) else policy.source.name
+        yield Lint(
+            "not-enforced",
+            f"{kind.lower()} policy of {of!r}",
+            f"{kind} is declared, and this release does not carry it out",
+            "do it by other means until a release does",
+        )
+
+
 _RULES: tuple[Callable[[System], Iterator[Lint]], ...] = (
     _own_event_leaks,
     _personal_uses,
@@ -292,4 +306,5 @@ _RULES: tuple[Callable[[System], Iterator[Lint]], ...] = (
     _unwatched_models,
     _silent_sources,
     _unused_declarations,
+    _not_enforced,
 )

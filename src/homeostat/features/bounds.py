@@ -9,7 +9,7 @@ from homeostat.declare.views import FeatureView
 __all__ = ["exact_bounds"]
 
 SQUARED = frozenset({"variance", "std"})
-COUNTED = frozenset({"count", "share", "time_since_last"})
+COUNTED = frozenset({"count", "share", "time_since_last", "distinct_count", "top_share"})
 
 
 def exact_bounds(views: Iterable[FeatureView], source: str) -> dict[str, float]:
@@ -22,7 +22,8 @@ def exact_bounds(views: Iterable[FeatureView], source: str) -> dict[str, float]:
         if view.source.name != source:
             continue
         for spec in view.features():
-            if spec.column is not None and spec.operation not in COUNTED:
+            is_counted = spec.operation in COUNTED or getattr(spec.custom, "reads", "") == "code"
+            if spec.column is not None and not is_counted:
                 bound = 2.0**26 if spec.operation in SQUARED else 2.0**52
                 bounds[spec.column] = min(bound, bounds.get(spec.column, bound))
     return bounds

@@ -12,6 +12,7 @@ from homeostat.runtime import (
     cli_features,
     cli_letters,
     cli_models,
+    cli_profile,
     cli_receipt,
     cli_replay,
     cli_run,
@@ -53,3 +54,4 @@ for _command in (
     cli_receipt.explain, cli_data.sql, cli_receipt.report, cli_doctor.doctor, cli_watch.rollback,
 ):  # fmt: skip
     main.add_command(_command)
+cli_features.features.add_command(cli_profile.profile_command)

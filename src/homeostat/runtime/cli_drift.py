@@ -43,6 +43,8 @@ def drift(model: str, window: Micros | None) -> None:
         recent = _since(predictions_of(home, declared), present(home) - span)
         if champion is None:
             raise NoChampion(model)
+        if not recent.height:
+            raise NothingRecent(model, format_duration(span))
         package = home.registry.load(model, champion)
         reference = Sketch.from_json(package.reference)
         values, texts = logged_features(recent, package.features, tuple(package.encodings))
@@ -64,6 +66,16 @@ def drift(model: str, window: Micros | None) -> None:
         )
 
     here.answer(body, show)
+
+
+class NothingRecent(HomeostatError):
+    """A model that was not asked in the window."""
+
+    def __init__(self, model: str, window: str) -> None:
+        super().__init__(
+            f"drift of {model!r}: no prediction in the last {window}; allowed: a window in which "
+            "it answered; widen it with --window"
+        )
 
 
 class NoChampion(HomeostatError):

@@ -95,12 +95,13 @@ def _definition(view: FeatureView, place: int) -> str:
 
     spec = view.features()[place]
     over = "all time" if spec.window is None else format_duration(spec.window)
-    text = f"{spec.operation}({spec.column or ''}) over {over}"
+    given = ", ".join(str(part) for part in (spec.column, spec.where) if part is not None)
+    text = f"{spec.operation}({given}) over {over}"
     if spec.hop:
         text += f" every {format_duration(spec.hop)}"
-    if spec.where is not None or view.condition is not None:
-        text += ", some events"
-    return text + (", not the request's own" if view.exclude_own else "")
+    if view.condition is not None:
+        text += f" where {view.condition}"
+    return text + (" but for the request's own" if view.exclude_own else "")
 
 
 def _hash(view: FeatureView, feature: str) -> str:

@@ -20,7 +20,7 @@ from homeostat.core.durations import Micros
 
 __all__ = ["as_json", "cell", "console", "moment", "table"]
 
-PIPE_COLUMNS = 100
+PIPE_COLUMNS = 120
 """The width of what fills a line where there is no terminal; text is not wrapped there."""
 
 
@@ -114,7 +114,7 @@ def table(
     if not to.is_terminal:
         _plain(to, rows)
         return
-    made = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="dim")
+    made = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="dim")
     for name in rows[0]:
         made.add_column(
             name.replace("_", " "),

@@ -116,21 +116,24 @@ def _differences(old: Any, new: Any, path: str) -> Iterator[str]:
 
 def _labelled(*lists: list[Any]) -> tuple[dict[str, Any], ...]:
     """Return each list by the labels of its items, nothing if they do not tell items apart."""
-    found = tuple({_label(item): item for item in items} for items in lists)
+    found = tuple(dict(map(_label, items)) for items in lists)
     unlike = all(len(by) == len(items) for by, items in zip(found, lists, strict=True))
     return found if unlike and all(all(by) for by in found) else ()
 
 
-def _label(item: Any) -> str:
-    if not isinstance(item, dict):
-        return item if isinstance(item, str) else ""
-    if "view" in item and "feature" in item:
-        return f"{item['view']}__{item['feature']}"
-    if item.get("name"):
-        return str(item["name"])
-    if "operation" in item:
-        return "_".join(str(item[key]) for key in ("column", "operation") if item.get(key))
-    return ""
+def _label(item: Any) -> tuple[str, Any]:
+    """Return what an item of a list is called, empty if nothing, and what it holds."""
+    name = item if isinstance(item, str) else ""
+    if isinstance(item, list) and len(item) == 2 and isinstance(item[0], str):
+        return item[0], item[1]
+    if isinstance(item, dict):
+        if "view" in item and "feature" in item:
+            name = f"{item['view']}__{item['feature']}"
+        elif item.get("name"):
+            name = str(item["name"])
+        elif "operation" in item:
+            name = "_".join(str(item[key]) for key in ("column", "operation") if item.get(key))
+    return name, item
 
 
 def _short(name: str, value: Any) -> str:
