@@ -48,7 +48,6 @@ from homeostat.runtime.lock import HomeLock
 from homeostat.runtime.loop import Intervention
 from homeostat.runtime.replay import Progress, Schedule, replay
 from homeostat.runtime.summary import peak_rss_mb, summarize
-from homeostat.runtime.timeline import Timeline
 from homeostat.runtime.training import Alteration
 
 ROOT = Path(__file__).parents[2]
@@ -206,8 +205,6 @@ def _replay(console: Console, home: Home, schedule: Schedule) -> None:
         display.catch_up(home.journal.decisions(), sum(frame.height for _, frame in logged))
 
         def told(progress: Progress) -> None:
-            # Served, the home lives on from where the replay has come to.
-            Timeline(schedule.start, schedule.every, progress.at).save(home.folder)
             display.told(progress)
             if progress.step and schedule.span(progress.step).flush:
                 display.quality(_recent_auc(home, model, progress))

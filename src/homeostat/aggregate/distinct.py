@@ -42,6 +42,11 @@ class DistinctCount:
 
     def merge(self, left: Ints, right: Ints) -> Ints:
         """Return the least codes of both."""
+        if len(right) == 1:  # one event more: most often a code that changes nothing
+            place = int(np.searchsorted(left, right[0]))
+            if place > self.k or (place < len(left) and left[place] == right[0]):
+                return left
+            return np.concatenate([left[:place], right, left[place : self.k]])
         return np.union1d(left, right)[: self.k + 1]
 
     def value(self, state: Ints, at: int) -> list[float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from math import nan
 from typing import ClassVar, Literal
 
@@ -44,7 +45,11 @@ class Quantiles:
         """A bin and its count, for as many bins as there can be."""
         return 2 * (2 * (_OCTAVES << self._bits) + 1)
 
-    @property
+    @cached_property
+    def _shares(self) -> list[Fraction]:
+        return [Fraction(str(share)) for share in self.q]
+
+    @cached_property
     def _bits(self) -> int:
         """The bits of the mantissa that a bin keeps: its half-width is 1 / (2^(bits + 1) + 1)."""
         return next(bits for bits in range(16) if 1 / (2 ** (bits + 1) + 1) <= self.error)
@@ -62,6 +67,13 @@ class Quantiles:
 
     def merge(self, left: Ints, right: Ints) -> Ints:
         """Add the counts."""
+        if len(right) == 2:  # one bin: most often one that is there
+            place = 2 * int(np.searchsorted(left[::2], right[0]))
+            if place < len(left) and left[place] == right[0]:
+                found = left.copy()
+                found[place + 1] += right[1]
+                return found
+            return np.concatenate([left[:place], right, left[place:]])
         both = np.concatenate([left, right])
         found, place = np.unique(both[::2], return_inverse=True)
         count = np.zeros(len(found), np.int64)
@@ -72,9 +84,10 @@ class Quantiles:
         """Return the quantiles; the instant plays no part."""
         if not len(state):
             return [nan] * len(self.q)
-        total = np.cumsum(state[1::2])
-        places = np.searchsorted(total, self._ranks(total[-1:])[:, 0])
-        found: list[float] = self._middles(state[::2][places]).tolist()
+        total = state[1::2].cumsum()
+        count = int(total[-1])
+        ranks = [-(-f.numerator * count // f.denominator) for f in self._shares]
+        found: list[float] = self._middles(state[::2][total.searchsorted(ranks)]).tolist()
         return found
 
     def index(self, rows: Rows) -> Ints:
@@ -97,8 +110,7 @@ class Quantiles:
     def _ranks(self, count: Ints) -> Ints:
         """Return the rank of each quantile, shape (quantiles, counts): its share of the count,
         rounded up, without the errors of floating point."""
-        exact = [Fraction(str(share)) for share in self.q]
-        return np.stack([-(-f.numerator * count // f.denominator) for f in exact])
+        return np.stack([-(-f.numerator * count // f.denominator) for f in self._shares])
 
     def _bins(self, values: Floats) -> Ints:
         shift = _MANTISSA - self._bits

@@ -50,19 +50,19 @@ class Cut:
     def is_heavy(self) -> bool:
         """Whether a sum over everything the record ever held left its range."""
         heavy = len(self.shape.heavy)
-        return any(weight >= WEIGHT_LIMIT for weight in self.words[2 : 2 + heavy])
+        return max(self.words[2 : 2 + heavy], default=0) >= WEIGHT_LIMIT
 
-    def sums_before(self, row: int) -> list[int]:
+    def sums_before(self, row: int) -> tuple[int, ...]:
         """Return the lanes of everything before a row."""
         place = self.head + (row - 1) * self.shape.width + 2
-        return self.words[place : place + self.shape.layout.width].tolist()
+        return self.shape.lanes_format.unpack_from(self.record, place * 8)
 
-    def without_own(self, sums: list[int]) -> list[int]:
+    def without_own(self, sums: Sequence[int]) -> list[int]:
         """Return the sums without the request's own event."""
         after, before = self.sums_before(self.mine + 1), self.sums_before(self.mine)
         return [s - a + b for s, a, b in zip(sums, after, before, strict=True)]
 
-    def watched(self, sums: list[int]) -> list[int]:
+    def watched(self, sums: Sequence[int]) -> list[int]:
         """Check the magnitudes of very large sums row by row, and undo their wrapping."""
         for place, lane in enumerate(self.shape.heavy, 2):
             if self.begin == 0:
@@ -114,10 +114,12 @@ class Cut:
             return summary.value(state, self.at)
         table = self._table()[self.begin :]
         values = table[:, 2 + self.shape.layout.width + gather.signal].view(np.float64)
-        present = ~np.isnan(values)
+        rows = Rows(table[:, 0], table[:, 1], values)
+        missing = np.isnan(values)
         if self.mine >= self.begin:
-            present[self.mine - self.begin] = False
-        rows = Rows(table[present, 0], table[present, 1], values[present])
+            missing[self.mine - self.begin] = True
+        if missing.any():
+            rows = rows[~missing]
         return summary.value(summary.state(rows), self.at)
 
     def _table(self) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:

@@ -123,7 +123,7 @@ class ViewReader:
         cut = Cut.of(self._record, record, at, own)
         heavy, newest = cut.is_heavy(), cut.sums_before(cut.count)
         found = self._nothing.copy()
-        kept: dict[int, list[int]] = {}
+        kept: dict[int, Sequence[int]] = {}
         for window in self._windows:
             cut.begin = 0
             if window.window is not None:
@@ -132,7 +132,7 @@ class ViewReader:
                     raise StateGone(self.view.name, at)
                 cut.begin = bisect_left(cut.times, start, 1)
             if window.reversible or window.is_compared:
-                sums = newest
+                sums: Sequence[int] = newest
                 if cut.begin:
                     base = cut.sums_before(cut.begin)
                     sums = [a - b for a, b in zip(newest, base, strict=True)]
@@ -156,7 +156,7 @@ class ViewReader:
         return found
 
 
-def _trend(read: Read, now: list[int], longer: list[int]) -> float:
+def _trend(read: Read, now: Sequence[int], longer: Sequence[int]) -> float:
     """Compare a window's sums with those of the window before, the rest of the longer one."""
     one = read.operation.one
     if one is None:

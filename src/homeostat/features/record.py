@@ -72,6 +72,7 @@ class Record:
         self.width = 2 + layout.width + len(layout.signals)
         self._header_format = struct.Struct(f"<{self.header}q")
         self._row_format = struct.Struct(f"<{self.width}q")
+        self.lanes_format = struct.Struct(f"<{layout.width}q")
         self._reach = layout.view.longest_window + SLACK
         self.empty = self._empty()
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -164,25 +163,14 @@ def _schedule(
 
 def _live_through(here: Session, home: Home, schedule: Schedule) -> Replayed:
     from homeostat.console.progress import ReplayDisplay
-    from homeostat.runtime.replay import Progress
     from homeostat.runtime.replay import replay as lived_through
-    from homeostat.runtime.timeline import Timeline
 
-    timeline = Timeline.load(home.folder) or Timeline(
-        schedule.start, schedule.every, schedule.start
-    )
     earlier = home.journal.decisions()
     console = here.console(notes=True)
     console.quiet = here.json
     with ReplayDisplay(console) as display:
         display.catch_up(earlier, 0)
-
-        def told(progress: Progress) -> None:
-            if progress.phase == "replay":
-                replace(timeline, lived_until=progress.at).save(home.folder)
-            display.told(progress)
-
-        return lived_through(home.system, home, schedule, progress=told)
+        return lived_through(home.system, home, schedule, progress=display.told)
 
 
 def _answer(here: Session, home: Home, schedule: Schedule, done: Replayed) -> None:

@@ -105,9 +105,11 @@ class Engine:
             self._last_known[source] = max(known, self._last_known.get(source, known))
 
     def flush_predictions(self, step: int) -> None:
-        """Commit the predictions of the steps since the last flush to the lake."""
+        """Commit the predictions of the steps since the last flush, up to `step`, to the lake."""
         for name in self._models:
             first = self._unflushed.get(name, 0)
+            if first > step:
+                continue
             frames = [f for _, f in self.home.predictions.frames(name, first, step + 1)]
             if frames:
                 self.home.lake.append(

@@ -170,7 +170,8 @@ class Live:
             since = self.timeline.start_of(step)
             decisions = self.loop.step(self._engine.now(step, at, since))
             self._engine.worker.flush()
-            self._engine.flush_predictions(step)
+            ended = self.timeline.step_of(self.clock.now()) - 1
+            self._engine.flush_predictions(min(step, ended))  # a step under way gets more
             with self.home.store.writer() as writer:
                 self._engine.complete(writer, step)
             self._reroute()

@@ -25,6 +25,7 @@ from homeostat.declare.system import System
 from homeostat.runtime.engine import Engine
 from homeostat.runtime.home import Home
 from homeostat.runtime.loop import Intervention
+from homeostat.runtime.timeline import Timeline
 from homeostat.runtime.worker import Counts, Pending
 from homeostat.serve.predictions import Predictions, frame_of
 from homeostat.serve.predictor import Predictor
@@ -146,6 +147,8 @@ def replay(
         result = run.step(span)
         done.steps += 1
         done.predictions += result.predictions
+        # Served, the home lives on from where the replay has come to.
+        Timeline(schedule.start, schedule.every, span.end).save(home.folder)
         for source, counts in result.counts.items():
             done.counts.setdefault(source, Counts()).add(counts)
         progress(

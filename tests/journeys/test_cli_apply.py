@@ -1,0 +1,135 @@
+"""Declarations change: the plan says what, a home refuses until they are applied and filled."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+
+import homeostat as hs
+from homeostat.testing.toy_home import Commands
+
+CHANGED = """\
+from dataclasses import replace
+
+import homeostat as hs
+from homeostat import count
+from homeostat.testing.toy_home import patient_toy
+
+
+
+def changed(old: hs.System) -> hs.System:
+    cards, merchants = old.views
+    wider = replace(merchants, aggregations=(*merchants.aggregations, count().over("3h")))
+    busy = hs.FeatureView("busy", merchants.entity, cards.source, (count().over("1h", "2d"),))
+    return replace(old, views=(cards, wider, busy))
+
+
+system = changed(patient_toy())
+"""
+
+
+def test_a_new_folder_has_everything_to_apply(fresh: Commands) -> None:
+    found = fresh("plan", "--json").json
+    assert {change["kind"] for change in found["changes"]} == {"added"}
+    assert found["views_to_fill"] == []
+    assert not (fresh.folder / "state").exists()
+    assert fresh("apply", "--json").json["filled"] == {}
+    assert fresh("plan", "--exit-code").status == 0
+
+
+def test_a_changed_view_is_refused_until_it_is_applied_and_filled(own: Commands) -> None:
+    (own.folder / "changed.py").write_text(CHANGED)
+    changed = Commands(own.folder, system="changed.py")
+    planned = changed("plan", "--exit-code", "--json")
+    assert planned.status == 3
+    assert {c["name"]: c["kind"] for c in planned.json["changes"]} == {
+        "merchants": "changed", "busy": "added",
+    }  # fmt: skip
+    assert planned.json["views_to_fill"] == ["merchants", "busy"]
+    assert changed("plan").out.splitlines()[0].startswith("+ view 'busy'")
+    for words in (("train", "fraud"), ("features", "read", "busy", "merchant=bakery")):
+        refused = changed(*words)
+        assert (refused.status, "homeostat apply" in refused.err) == (1, True)
+
+    applied = changed("apply", "--json").json
+    assert applied["filled"] == {"merchants": 1800, "busy": 1820}
+    assert changed("plan", "--exit-code").status == 0
+    assert changed("apply", "--json").json["filled"] == {}
+
+    live = {
+        (view, key): changed("features", "read", view, f"merchant={key}", "--json").json
+        for view in ("merchants", "busy")
+        for key in ("bakery", "casino", "ジム", "unheard-of")
+    }
+    with hs.open(load(own.folder / "changed.py"), own.folder / "state") as app:
+        for (view, key), found in live.items():
+            spine = pl.DataFrame({"merchant": [key], "at": [found["at"]]}).with_columns(
+                pl.col("at").str.to_datetime(time_unit="us", time_zone="UTC")
+            )
+            then = app.features([view], spine).row(0, named=True)
+            for name, value in found["features"].items():
+                again = then[f"{view}__{name}"]
+                assert value == (None if again != again else again), (view, key, name)
+    assert any(found["features"]["count_2d"] for (v, _), found in live.items() if v == "busy")
+    assert own("status").status == 0  # looking is allowed beside other declarations
+    assert own("train", "fraud").status == 1
+
+
+EDITED = """\
+from dataclasses import replace
+
+from homeostat.testing.toy_home import patient_toy
+
+
+def edited(old):
+    cards, merchants = old.views
+    backwards = replace(cards, aggregations=cards.aggregations[::-1])
+    share = merchants.aggregations[0]
+    wider = replace(merchants, aggregations=(share.over("2d", "3d"),))
+    patient = replace(old.monitors[0], within="26h")
+    return replace(old, views=(backwards, wider), monitors=(patient, *old.monitors[1:]))
+
+
+system = edited(patient_toy(trees=9))
+"""
+
+
+def test_the_plan_names_what_differs(fresh: Commands) -> None:
+    fresh("apply")
+    (fresh.folder / "system.py").write_text(EDITED)
+    planned = fresh("plan", "--json").json["changes"]
+    assert {change["name"]: change["details"] for change in planned} == {
+        "cards": ["aggregations: in another order"],
+        "merchants": ["aggregations.fraud_share.windows: 2d -> 2d, 3d"],
+        "fraud": ["estimator.parameters.n_estimators: 8 -> 9"],
+        "fraud_plain": ["estimator.parameters.n_estimators: 8 -> 9"],
+        "Freshness of payments": ["within: 1d -> 1d2h"],
+    }  # fmt: skip
+
+
+def load(path: Path) -> hs.System:
+    from homeostat.runtime.loading import load_system
+
+    return load_system(path)
+
+
+def test_state_of_old_definitions_is_dropped(own: Commands) -> None:
+    from homeostat.adapters.lmdb import LmdbStore
+
+    def prefixes() -> set[bytes]:
+        store = LmdbStore(own.folder / "state" / "online")
+        with store.writer() as writer:
+            found = {key.split(b"/")[1] for key, _ in writer.scan(b"view/")}
+        store.close()
+        return found
+
+    before = prefixes()
+    (own.folder / "changed.py").write_text(CHANGED)
+    Commands(own.folder, system="changed.py")("apply")
+    after = prefixes()
+    assert {name.split(b"@")[0] for name in after} == {b"cards", b"merchants", b"busy"}
+    assert len(after) == 3
+    assert len(before & after) == 1
+    assert own("apply").status == 0
+    assert prefixes() == before

@@ -1,0 +1,44 @@
+"""Steps of a live home: what is predicted in a step reaches the lake when the step has ended."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from homeostat.core.clock import ManualClock
+from homeostat.core.durations import parse_duration
+from homeostat.runtime.app import App
+from homeostat.testing.toy import TOY_START, toy_system
+from homeostat.testing.toy_replay import replay_toy, toy_schedule
+
+REQUEST = {"card": "card-3", "merchant": "kiosk", "amount": 20.0, "asked_at": str(TOY_START)}
+
+
+def in_the_lake(app: App) -> set[str]:
+    return set(app.sql("select request_id from predictions_fraud")["request_id"].to_list())
+
+
+def test_predictions_before_and_after_a_step_by_hand_reach_the_lake(tmp_path: Path) -> None:
+    replay_toy(tmp_path)
+    clock = ManualClock(toy_schedule().end)
+    with App(toy_system(), tmp_path, clock) as app:
+        app.predict("fraud", {**REQUEST, "payment_id": "before"})
+        app.step()
+        app.predict("fraud", {**REQUEST, "payment_id": "after"})
+        clock.advance_to(clock.now() + parse_duration("12h"))
+        app.step()
+        clock.advance_to(clock.now() + parse_duration("12h"))
+        app.step()
+        assert {"before", "after"} <= in_the_lake(app)
+        audited = app.audit("fraud")
+    assert audited.different == 0
+
+
+def test_requests_become_events_of_their_source(tmp_path: Path) -> None:
+    replay_toy(tmp_path)
+    clock = ManualClock(toy_schedule().end)
+    with App(toy_system(), tmp_path, clock) as app:
+        app.predict("fraud", {**REQUEST, "payment_id": "asked", "asked_at": None})
+        clock.advance_to(clock.now() + parse_duration("1h"))
+        app.step()
+        found = app.sql("select payment_id from payments where payment_id = 'asked'")
+    assert found.height == 1
