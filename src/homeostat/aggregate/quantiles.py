@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
 from math import nan
+from struct import Struct
 from typing import ClassVar, Literal
 
 import numpy as np
 
 from homeostat.aggregate.arrays import Floats, Ints
-from homeostat.aggregate.summaries import Rows, Slices
+from homeostat.aggregate.summaries import Rows, Slices, counted, woven
+from homeostat.aggregate.wavelet import Wavelet
 
 __all__ = ["Quantiles"]
 
@@ -21,6 +23,16 @@ _SMALLEST = 1023 - 74
 
 _OCTAVES = 126
 """From 2^-74 to 2^52, beyond which values are quarantined."""
+
+_BITS, _ENDS = Struct("<2q"), Struct("<2d")
+
+
+@dataclass(frozen=True, slots=True)
+class _Ranked:
+    """The middles of all bins, in their order, and the ranks of the rows' bins among them."""
+
+    middles: Floats
+    places: Wavelet
 
 
 @dataclass(frozen=True)
@@ -54,6 +66,10 @@ class Quantiles:
         """The bits of the mantissa that a bin keeps: its half-width is 1 / (2^(bits + 1) + 1)."""
         return next(bits for bits in range(16) if 1 / (2 ** (bits + 1) + 1) <= self.error)
 
+    @cached_property
+    def _shift(self) -> int:
+        return _MANTISSA - self._bits
+
     def state(self, rows: Rows) -> Ints:
         """Return (bin, count) of every bin that is not empty, in their order.
 
@@ -62,23 +78,22 @@ class Quantiles:
         >>> half.value(half.state(rows), 0)
         [5.031055900621118]
         """
-        found, count = np.unique(self._bins(rows.values), return_counts=True)
-        return np.stack([found, count], axis=1).reshape(-1)
+        return woven(*counted(self._bins(rows.values)))
 
     def merge(self, left: Ints, right: Ints) -> Ints:
         """Add the counts."""
         if len(right) == 2:  # one bin: most often one that is there
-            place = 2 * int(np.searchsorted(left[::2], right[0]))
-            if place < len(left) and left[place] == right[0]:
+            at = 2 * int(np.searchsorted(left[::2], right[0]))
+            if at < len(left) and left[at] == right[0]:
                 found = left.copy()
-                found[place + 1] += right[1]
+                found[at + 1] += right[1]
                 return found
-            return np.concatenate([left[:place], right, left[place:]])
+            return np.concatenate([left[:at], right, left[at:]])
         both = np.concatenate([left, right])
         found, place = np.unique(both[::2], return_inverse=True)
         count = np.zeros(len(found), np.int64)
         np.add.at(count, place, both[1::2])
-        return np.stack([found, count], axis=1).reshape(-1)
+        return woven(found, count)
 
     def value(self, state: Ints, at: int) -> list[float]:
         """Return the quantiles; the instant plays no part."""
@@ -87,24 +102,21 @@ class Quantiles:
         total = state[1::2].cumsum()
         count = int(total[-1])
         ranks = [-(-f.numerator * count // f.denominator) for f in self._shares]
-        found: list[float] = self._middles(state[::2][total.searchsorted(ranks)]).tolist()
-        return found
+        return [self._middle(int(state[2 * place])) for place in total.searchsorted(ranks)]
 
-    def index(self, rows: Rows) -> Ints:
-        """Return the bins."""
-        return self._bins(rows.values)
+    def index(self, rows: Rows) -> _Ranked:
+        """Return the bins that occur, and for each row which of them it is in."""
+        bins, place = np.unique(self._bins(rows.values), return_inverse=True)
+        return _Ranked(self._middles(bins), Wavelet(place))
 
-    def columns(self, index: Ints, slices: Slices, at: Ints) -> Floats:
+    def columns(self, index: _Ranked, slices: Slices, at: Ints) -> Floats:
         """Return the quantiles of each query."""
         found = np.full((len(slices), len(self.q)), nan)
-        for low, high, owner, row in slices.chunks():
-            bins = index[row]
-            bins = bins[np.lexsort((bins, owner))]
-            count = np.bincount(owner, minlength=high - low)
-            some = np.flatnonzero(count)
-            first = (np.cumsum(count) - count)[some]
-            for part, ranks in enumerate(self._ranks(count[some])):
-                found[low + some, part] = self._middles(bins[first + ranks - 1])
+        count = slices.rows
+        some = count > 0
+        for part, ranks in enumerate(self._ranks(np.maximum(count, 1)) if some.any() else ()):
+            places = index.places.ranked(slices, ranks - 1)
+            found[some, part] = index.middles[places[some]]
         return found
 
     def _ranks(self, count: Ints) -> Ints:
@@ -113,15 +125,22 @@ class Quantiles:
         return np.stack([-(-f.numerator * count // f.denominator) for f in self._shares])
 
     def _bins(self, values: Floats) -> Ints:
-        shift = _MANTISSA - self._bits
-        size: Ints = (np.abs(values).view(np.int64) >> shift) - (_SMALLEST << self._bits) + 1
-        size = np.clip(size, 0, _OCTAVES << self._bits)
+        size: Ints = (np.abs(values).view(np.int64) >> self._shift) - (_SMALLEST << self._bits) + 1
+        size = np.minimum(np.maximum(size, 0), _OCTAVES << self._bits)
         return np.where(values < 0, -size, size)
 
-    def _middles(self, bins: Ints) -> Floats:
+    def _middle(self, found: int) -> float:
         """Return the number whose relative distance to both ends of its bin is the same."""
-        shift = _MANTISSA - self._bits
+        if found == 0:
+            return 0.0
+        first = abs(found) - 1 + (_SMALLEST << self._bits)
+        low, high = _ENDS.unpack(_BITS.pack(*((first + n) << self._shift for n in (0, 1))))
+        middle = 2.0 * low * high / (low + high)
+        return float(middle if found > 0 else -middle)
+
+    def _middles(self, bins: Ints) -> Floats:
+        """Return `_middle` of each bin."""
         low = np.abs(bins) - 1 + (_SMALLEST << self._bits)
-        ends = [((low + step) << shift).view(np.float64) for step in (0, 1)]
+        ends = [((low + step) << self._shift).view(np.float64) for step in (0, 1)]
         middle = 2.0 * ends[0] * ends[1] / (ends[0] + ends[1])
         return np.where(bins == 0, 0.0, np.copysign(middle, bins))

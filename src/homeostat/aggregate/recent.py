@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from homeostat.aggregate.arrays import Floats, Ints
-from homeostat.aggregate.summaries import Rows, Slices
+from homeostat.aggregate.summaries import Rows, Slices, woven
 
 __all__ = ["LastN"]
 
@@ -41,11 +41,12 @@ class LastN:
         if len(rows.times) > 4 * self.n:
             last = np.partition(rows.times, -self.n)[-self.n]
             rows = rows[rows.times >= last]
-        return self._latest(np.stack([rows.times, rows.ties, rows.codes], axis=1))
+        return self._latest(rows.times, rows.ties, rows.codes)
 
     def merge(self, left: Ints, right: Ints) -> Ints:
         """Return the latest of both."""
-        return self._latest(np.concatenate([left, right]).reshape(-1, 3))
+        both = np.concatenate([left, right])
+        return self._latest(both[::3], both[1::3], both[2::3])
 
     def value(self, state: Ints, at: int) -> list[float]:
         """Return the values; the instant plays no part."""
@@ -61,13 +62,14 @@ class LastN:
         # No more than n rows of any piece can be among the latest of them all.
         begin = np.maximum(slices.begin, slices.end - self.n)
         found = np.full((len(slices), self.n), nan)
-        for low, high, owner, row in Slices(begin, slices.end, slices.first).chunks():
-            end = np.searchsorted(owner, np.arange(high - low), side="right")
-            age = end[owner] - 1 - np.arange(len(owner))
+        for chunk in Slices(begin, slices.end, slices.first).chunks():
+            end = np.searchsorted(chunk.owner, np.arange(len(chunk)), side="right")
+            age = end[chunk.owner] - 1 - np.arange(len(chunk.owner))
             kept = age < self.n
-            found[low + owner[kept], age[kept]] = index[row[kept]]
+            query = chunk.low + chunk.owner[kept]
+            found[query, age[kept]] = index[chunk.row[kept]]
         return found
 
-    def _latest(self, table: Ints) -> Ints:
-        order = np.lexsort((table[:, 2], table[:, 1], table[:, 0]))[::-1]
-        return table[order[: self.n]].reshape(-1)
+    def _latest(self, times: Ints, ties: Ints, bits: Ints) -> Ints:
+        order = np.lexsort((bits, ties, times))[: -self.n - 1 : -1]
+        return woven(times[order], ties[order], bits[order])

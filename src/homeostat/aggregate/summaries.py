@@ -16,7 +16,7 @@ import numpy as np
 from homeostat.aggregate.arrays import Floats, Ints
 from homeostat.aggregate.slices import expand
 
-__all__ = ["CHUNK", "Columnar", "Rows", "Slices", "Summary", "looped"]
+__all__ = ["CHUNK", "Chunk", "Columnar", "Rows", "Slices", "Summary", "counted", "looped", "woven"]
 
 X = TypeVar("X")
 
@@ -84,6 +84,20 @@ class Summary(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Chunk:
+    """Every row of the queries `[low, high)`, its query counted from `low`, and its slice."""
+
+    low: int
+    high: int
+    owner: Ints
+    row: Ints
+    piece: Ints
+
+    def __len__(self) -> int:
+        return self.high - self.low
+
+
+@dataclass(frozen=True, slots=True)
 class Slices:
     """Which rows each query looks at: query i has the slices from `first[i]` to `first[i + 1]`.
 
@@ -108,18 +122,25 @@ class Slices:
         length = np.maximum(self.end - self.begin, 0)
         return np.bincount(self.owner, length, len(self)).astype(np.int64)
 
-    def chunks(self) -> Iterator[tuple[int, int, Ints, Ints]]:
-        """Yield (low, high, owner, row): every row of the queries `[low, high)` and its query,
-        counted from `low`, in order; a chunk holds about `CHUNK` rows."""
+    def only(self, queries: Ints) -> Slices:
+        """Return the slices of some queries, in their order."""
+        sizes = np.diff(np.append(self.first, len(self.begin)))[queries]
+        first = np.cumsum(sizes) - sizes
+        _, piece = expand(self.first[queries], self.first[queries] + sizes)
+        return Slices(self.begin[piece], self.end[piece], first)
+
+    def chunks(self) -> Iterator[Chunk]:
+        """Yield every row of every query, in order; a chunk holds about `CHUNK` rows."""
         owner, total = self.owner, np.cumsum(self.rows)
         bounds = np.append(self.first, len(self.begin))
         low = 0
         while low < len(self):
             before = total[low - 1] if low else 0
             high = max(int(np.searchsorted(total, before + CHUNK, side="right")), low + 1)
-            part = slice(bounds[low], bounds[high])
+            first = int(bounds[low])
+            part = slice(first, bounds[high])
             piece, row = expand(self.begin[part], self.end[part])
-            yield low, high, owner[part][piece] - low, row
+            yield Chunk(low, high, owner[part][piece] - low, row, piece + first)
             low = high
 
 
@@ -136,12 +157,39 @@ class Columnar(Protocol[X]):
         ...
 
 
+def counted(values: Ints) -> tuple[Ints, Ints]:
+    """Return the different values, in their order, and how often each occurs.
+
+    >>> [part.tolist() for part in counted(np.array([7, 5, 7]))]
+    [[5, 7], [1, 2]]
+    """
+    ordered = np.sort(values)
+    last = np.flatnonzero(ordered[1:] != ordered[:-1])
+    ends = np.append(last, len(ordered) - 1) if len(ordered) else last
+    count = ends.copy()
+    count[1:] -= ends[:-1]
+    count[:1] += 1
+    return ordered[ends], count
+
+
+def woven(*columns: Ints) -> Ints:
+    """Return columns of one length as a flat array of their rows.
+
+    >>> woven(np.array([1, 2]), np.array([8, 9])).tolist()
+    [1, 8, 2, 9]
+    """
+    found = np.empty((len(columns[0]), len(columns)), np.int64)
+    for place, column in enumerate(columns):
+        found[:, place] = column
+    return found.reshape(-1)
+
+
 def looped(summary: Summary, rows: Rows, slices: Slices, at: Ints) -> Floats:
     """Read any summary query by query, as a live read does."""
     found = np.empty((len(slices), len(summary.parts)))
-    for low, high, owner, row in slices.chunks():
-        bounds = np.searchsorted(owner, np.arange(high - low + 1))
-        for query in range(high - low):
-            taken = rows[row[bounds[query] : bounds[query + 1]]]
-            found[low + query] = summary.value(summary.state(taken), int(at[low + query]))
+    for chunk in slices.chunks():
+        bounds = np.searchsorted(chunk.owner, np.arange(len(chunk) + 1))
+        for place, query in enumerate(range(chunk.low, chunk.high)):
+            taken = rows[chunk.row[bounds[place] : bounds[place + 1]]]
+            found[query] = summary.value(summary.state(taken), int(at[query]))
     return found

@@ -10,7 +10,7 @@ import numpy as np
 
 from homeostat.aggregate.arrays import Floats, Ints
 from homeostat.aggregate.codes import mixed
-from homeostat.aggregate.summaries import Rows, Slices
+from homeostat.aggregate.summaries import Rows, Slices, counted, woven
 
 __all__ = ["TopShare", "TopValues"]
 
@@ -37,31 +37,39 @@ class _Top:
     def state(self, rows: Rows) -> Ints:
         """Return the counted words and the sample."""
         words = rows.codes
-        counted = np.stack([words, np.ones(len(words), np.int64)], axis=1)
-        return self._packed(counted, np.stack([rows.ties, words], axis=1))
+        if len(words) == 1:
+            return np.array([1, words[0], 1, rows.ties[0], words[0]], np.int64)
+        return self._packed(*counted(words), rows.ties, words)
 
     def merge(self, left: Ints, right: Ints) -> Ints:
         """Add the counts, and sample the samples."""
-        pairs = [_unpacked(left), _unpacked(right)]
-        counted, sampled = (np.concatenate(both) for both in zip(*pairs, strict=True))
-        return self._packed(counted, sampled)
+        (words, count), (ties, sampled) = _unpacked(left)
+        (new, more), (new_ties, new_sampled) = _unpacked(right)
+        if len(new) == 1:  # one word: most often one that is there
+            place = np.flatnonzero(words == new[0])
+            if len(place):
+                both, count = words, count.copy()
+                count[place] += more
+            else:
+                both, count = np.append(words, new), np.append(count, more)
+        else:
+            both, place = np.unique(np.append(words, new), return_inverse=True)
+            total = np.zeros(len(both), np.int64)
+            np.add.at(total, place, np.append(count, more))
+            count = total
+        return self._packed(both, count, np.append(ties, new_ties), np.append(sampled, new_sampled))
 
-    def _packed(self, counted: Ints, sampled: Ints) -> Ints:
-        words, place = np.unique(counted[:, 0], return_inverse=True)
-        count = np.zeros(len(words), np.int64)
-        np.add.at(count, place, counted[:, 1])
+    def _packed(self, words: Ints, count: Ints, ties: Ints, sampled: Ints) -> Ints:
         kept = np.argsort(mixed(words), kind="stable")[: self.capacity + 1]
-        pairs = np.stack([words[kept], count[kept]], axis=1)
-        sampled = sampled[np.lexsort((sampled[:, 1], sampled[:, 0]))[: self.capacity]]
-        return np.concatenate([[len(pairs)], pairs.reshape(-1), sampled.reshape(-1)])
+        taken = np.lexsort((sampled, ties))[: self.capacity]
+        pairs = woven(words[kept], count[kept]), woven(ties[taken], sampled[taken])
+        return np.concatenate([[len(kept)], *pairs])
 
     def _ranked(self, state: Ints) -> tuple[Ints, Ints, int]:
         """Return the k most frequent words, their counts, and the count of all."""
-        counted, sampled = _unpacked(state)
-        if len(counted) > self.capacity:
-            words, count = np.unique(sampled[:, 1], return_counts=True)
-        else:
-            words, count = counted[:, 0], counted[:, 1]
+        (words, count), (_, sampled) = _unpacked(state)
+        if len(words) > self.capacity:
+            words, count = counted(sampled)
         order = np.lexsort((words.view(np.float64), -count))[: self.k]
         return words[order], count[order], int(count.sum())
 
@@ -75,19 +83,21 @@ class _Top:
         values = np.full((len(slices), self.k), nan)
         counts = np.zeros((len(slices), self.k), np.int64)
         totals = np.zeros(len(slices), np.int64)
-        for low, high, owner, row in slices.chunks():
-            owner, row = self._sampled(index, owner, row, high - low)
+        for chunk in slices.chunks():
+            owner, row = self._sampled(index, chunk.owner, chunk.row, len(chunk))
             words = index.codes[row]
             first, owner, words = _runs(owner, words)
             count = np.diff(np.append(first, len(row)))
             numbers = words.view(np.float64)
             order = np.lexsort((numbers, -count, owner))
             owner, numbers, count = owner[order], numbers[order], count[order]
-            totals[low:high] = np.bincount(owner, count, high - low).astype(np.int64)
+            summed = np.bincount(owner, count, len(chunk))
+            totals[chunk.low : chunk.high] = summed.astype(np.int64)
             place = np.arange(len(owner)) - np.searchsorted(owner, owner)
             best = place < self.k
-            values[low + owner[best], place[best]] = numbers[best]
-            counts[low + owner[best], place[best]] = count[best]
+            query = chunk.low + owner[best]
+            values[query, place[best]] = numbers[best]
+            counts[query, place[best]] = count[best]
         return counts, values, totals
 
     def _sampled(self, index: Rows, owner: Ints, row: Ints, queries: int) -> tuple[Ints, Ints]:
@@ -158,10 +168,10 @@ class TopValues(_Top):
         return values
 
 
-def _unpacked(state: Ints) -> tuple[Ints, Ints]:
-    """Return the counted words and the sampled events of a state, each of two columns."""
+def _unpacked(state: Ints) -> tuple[tuple[Ints, Ints], tuple[Ints, Ints]]:
+    """Return the counted words with their counts, and the sampled ties with their words."""
     end = 1 + 2 * int(state[0])
-    return state[1:end].reshape(-1, 2), state[end:].reshape(-1, 2)
+    return (state[1:end:2], state[2:end:2]), (state[end::2], state[end + 1 :: 2])
 
 
 def _runs(owner: Ints, words: Ints) -> tuple[Ints, Ints, Ints]:
