@@ -8,8 +8,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parents[1]
 
 HEAVY = frozenset(
@@ -54,9 +52,6 @@ def test_declaring_a_system_loads_no_library() -> None:
         assert loaded_by(body, system.parent) & HEAVY == frozenset(), system
 
 
-@pytest.mark.skipif(
-    not (ROOT / "src/homeostat/runtime/cli.py").exists(), reason="there is no command line yet"
-)
 def test_help_loads_no_engine() -> None:
     body = (
         "sys.argv = ['homeostat', '--help']\n"

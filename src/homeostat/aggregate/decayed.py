@@ -24,6 +24,8 @@ _AGES = STEPS * STEPS
 _MOST = 2**63 - 1
 _WORDS = 5
 _FEW = 64
+"""Up to this many steps are added faster one by one than as columns."""
+
 _ROOM = 2.0**-11
 """The sum of all steps of one query is taken at this scale, where it cannot leave its range."""
 

@@ -1,6 +1,6 @@
 """Ranks among slices of whole numbers, in time that does not depend on how long the slices are.
 
-A wavelet matrix (Claude, Navarro and Ordóñez 2015): the numbers are sorted bit by bit, from the
+A wavelet matrix (Navarro and others 2015): the numbers are sorted bit by bit, from the
 highest, and every level remembers in packed bits which way each number went. A question about a
 slice walks down the levels; all questions walk together.
 """

@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any, Literal
 
 from homeostat.core.durations import format_duration
-from homeostat.core.hashing import source_hash
+from homeostat.core.hashing import content_hash, source_hash
 from homeostat.declare.aggregations import Aggregation
 from homeostat.declare.expressions import Expr, as_expression
 from homeostat.declare.mistakes import duration, require
@@ -27,6 +27,8 @@ __all__ = [
 
 SUMMARY = ("parts", "reads", "most", "state", "merge", "value")
 """What a summary of your own has: `homeostat.aggregate.summaries.Summary`."""
+
+_CONSTANT = (bool, int, float, str, tuple)
 
 REVERSIBLE = ("count", "sum", "mean", "share", "variance", "std")
 
@@ -176,7 +178,7 @@ def custom(summary: Any, column: str | None = None, where: Expr | None = None) -
     """Declare a summary of your own: a frozen dataclass that keeps the protocol `Summary`.
 
     Its name is that of its class in lower case. The definition hash covers its fields and the
-    source text of its class. Run `homeostat.testing.summary_laws` on it.
+    code of its class. Run `homeostat.testing.summary_laws` on it.
     """
     kind = type(summary)
     lacking = [name for name in SUMMARY if not hasattr(summary, name)]
@@ -188,10 +190,24 @@ def custom(summary: Any, column: str | None = None, where: Expr | None = None) -
         "implement homeostat.aggregate.summaries.Summary",
     )
     name = "_".join(filter(None, (column, kind.__name__.lower())))
-    options = (("code", source_hash(kind)),)
+    options = (("code", _code(kind)),)
     parts = tuple(getattr(summary, "parts", ()))
     made = _made("custom", name, column, where, options, parts if len(parts) > 1 else ())
     return replace(made, custom=summary)
+
+
+def _code(kind: type) -> str:
+    """Return a hash of what the methods and constants of a class do, inherited ones too."""
+    found: dict[str, str] = {}
+    for base in (b for b in kind.__mro__ if b.__module__ not in ("builtins", "typing")):
+        for name, member in vars(base).items():
+            made = member.fget if isinstance(member, property) else member
+            made = getattr(made, "__func__", getattr(made, "func", made))
+            if name.startswith("__") or name in ("_is_protocol", "_is_runtime_protocol"):
+                continue
+            if callable(made) or isinstance(made, _CONSTANT):
+                found.setdefault(name, source_hash(made) if callable(made) else repr(made))
+    return content_hash(found)
 
 
 def _made(

@@ -69,6 +69,7 @@ class Record:
                 at += 3
         self.whole = Whole(layout, at)
         self.header = self.whole.end
+        self._is_plain = not self.whole.places
         self.width = 2 + layout.width + len(layout.signals)
         self._header_format = struct.Struct(f"<{self.header}q")
         self._row_format = struct.Struct(f"<{self.width}q")
@@ -86,7 +87,7 @@ class Record:
 
     def begin(self, header: Sequence[int]) -> int:
         """Return where the rows begin, in words, in a record with that header."""
-        return self.header if not self.whole.places else self.whole.begin(header)
+        return self.header if self._is_plain else self.whole.begin(header)
 
     def appended(self, record: bytes, known: int, row: tuple[int, ...]) -> bytes | None:
         """Return the record with one more event, or None if the event is not the newest.
@@ -97,7 +98,7 @@ class Record:
         if row[:2] < newest[:2]:
             return None
         header = list(self._header_format.unpack_from(record))
-        begin = self.begin(header)
+        begin = self.header if self._is_plain else self.whole.begin(header)
         if known > header[1]:
             header[1] = known
         lanes = self.layout.width
@@ -112,7 +113,7 @@ class Record:
             wrapped = [(word - BEFORE) % 2**64 + BEFORE for word in words]
             packed = self._row_format.pack(row[0], row[1], *wrapped, *row[2 + lanes :])
         body = self._evicted(memoryview(record)[begin * 8 :], header)
-        if self.whole.places:
+        if not self._is_plain:
             body = [*self.whole.absorbed(record, header, np.array([row], np.int64)), *body]
         return b"".join((self._header_format.pack(*header), *body, packed))
 
@@ -137,7 +138,7 @@ class Record:
         table = table[np.lexsort((table[:, 1], table[:, 0]))]
         table[:, lanes] = np.cumsum(table[:, lanes], axis=0)
         body = self._evicted(memoryview(table.tobytes()), header)
-        if self.whole.places:
+        if not self._is_plain:
             body = [*self.whole.absorbed(record, header, rows), *body]
         return b"".join((self._header_format.pack(*header), *body))
 

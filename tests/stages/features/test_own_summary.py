@@ -143,8 +143,22 @@ def test_its_features_are_named_after_its_class_and_parts() -> None:
 def test_its_definition_is_part_of_the_hash() -> None:
     hashes = {content_hash(view_of(custom(BusiestHour(n)))) for n in (0, 0, 1)}
     assert len(hashes) == 2
-    code = dict(custom(Spread(), "amount").options)["code"]
-    assert code != dict(custom(BusiestHour(), "amount").options)["code"]
+    made = [custom(kind(), "amount") for kind in (Spread, Inherited, Wider, Growing, BusiestHour)]
+    codes = [dict(one.options)["code"] for one in made]
+    assert codes[0] == codes[1]
+    assert len(set(codes)) == 4
+
+
+@dataclass(frozen=True)
+class Inherited(Spread):
+    """The same under another name."""
+
+
+@dataclass(frozen=True)
+class Wider(Spread):
+    """One word more is allowed."""
+
+    most: ClassVar[int] = 3
 
 
 class NotOne:
