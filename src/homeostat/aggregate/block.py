@@ -5,16 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import polars as pl
 
 from homeostat.aggregate.arrays import Floats, Ints
-from homeostat.aggregate.columns import prepare
+from homeostat.aggregate.columns import Arrays, states
 from homeostat.aggregate.exact import WEIGHT_LIMIT
 from homeostat.aggregate.layout import Layout
-from homeostat.aggregate.slices import prefix
+from homeostat.aggregate.slices import Scale, Searchable, prefix
 from homeostat.core.errors import HomeostatError
 
-__all__ = ["Block", "LogDisordered"]
+__all__ = ["Block", "LogDisordered", "Rows"]
 
 
 class LogDisordered(HomeostatError, ValueError):
@@ -28,54 +27,107 @@ class LogDisordered(HomeostatError, ValueError):
 
 
 @dataclass(frozen=True, slots=True)
+class Rows:
+    """Events of some entities: by `group`, and within each in the order of the log.
+
+    `clock` says when each became known: its known time, or its offset. `ties` are the digests of
+    the event ids, None where nothing depends on them; `rows` their numbers, where features are
+    row numbers. `given` is what `columns.inputs` found.
+    """
+
+    group: Ints
+    times: Ints
+    clock: Ints
+    ties: Ints | None
+    rows: Floats | None
+    given: Arrays
+
+
+@dataclass(frozen=True, slots=True)
 class Block:
     """Events sorted by (group, event time, tie), with their states.
 
-    `place` is each row's place in the order in which events became known; `latest` and `soonest`
-    are its running maximum and its minimum from the end, within a group.
+    `first` is where each group begins. `latest` and `soonest` search the running maximum of the
+    clock within a group, and its minimum from the end.
     """
 
+    group: Ints
+    first: Ints
+    clock: Ints
     times: Ints
     ties: Ints
-    place: Ints
-    latest: Ints
-    soonest: Ints
-    first: Ints
+    rows: Floats
+    by_time: Searchable
+    latest: Searchable
+    soonest: Searchable
     running: Ints
     weights: list[Ints]
     values: list[Floats]
-    known: Ints
-    offsets: Ints
 
     @classmethod
-    def of(cls, layout: Layout, events: pl.DataFrame, group: Ints) -> Block:
+    def of(cls, layout: Layout, rows: Rows, groups: int) -> Block:
         """Sort the events and accumulate their states."""
-        known = events["_known_time"].dt.epoch("us").to_numpy()
-        offsets = events["_offset"].to_numpy()
-        times = events["_event_time"].dt.epoch("us").to_numpy()
-        ties = events["_tie"].to_numpy()
-        columns = prepare(layout, events)
-        if (np.diff(known) < 0).any() or (np.diff(offsets) < 0).any():
-            raise LogDisordered(f"view {layout.view.name!r}")
-        n = len(times)
-        order = np.lexsort((ties, times, group))
-        group, place = group[order], order.astype(np.int64)
-        lanes = columns.lanes[order]
-        shifted = place + group * n
-        latest = np.maximum.accumulate(shifted) - group * n
-        soonest = np.minimum.accumulate(shifted[::-1])[::-1] - group * n
-        groups = int(group[-1]) + 1 if n else 0
-        first = np.searchsorted(group, np.arange(groups + 1))
+        scale = Scale.of(rows.times, groups)
+        keys = scale.keys(rows.group, rows.times)
+        order = _order(keys, rows.ties)
+        times, clock, given = rows.times, rows.clock, rows.given
+        ties = np.empty(0, np.int64) if rows.ties is None else rows.ties
+        numbers = np.empty(0) if rows.rows is None else rows.rows
+        if order is not None:
+            keys, times, clock = keys[order], times[order], clock[order]
+            ties = ties[order] if len(ties) else ties
+            numbers = numbers[order] if len(numbers) else numbers
+            given = [found[order] for found in given]
+        by_time = Searchable(scale, keys)
+        columns = states(layout, given, len(times))
         return cls(
-            times[order], ties[order], place, latest, soonest, first, prefix(lanes),
-            _weights(layout, lanes), [v[order] for v in columns.values], known, offsets,
+            rows.group, np.searchsorted(rows.group, np.arange(groups + 1)), clock, times, ties,
+            numbers, by_time, *_known(clock, times, rows.group, by_time), prefix(columns.lanes),
+            _weights(layout, columns.lanes), columns.values,
         )  # fmt: skip
 
     def limit(self, at: Ints, offsets: Ints | None) -> Ints:
-        """Return how many events, in the order of the log, each query sees."""
-        if offsets is None:
-            return np.searchsorted(self.known, at, side="left")
-        return np.searchsorted(self.offsets, offsets, side="right")
+        """Return the clock at which each query looks: it sees the events of before."""
+        return at if offsets is None else offsets + 1
+
+
+def _order(keys: Ints, ties: Ints | None) -> Ints | None:
+    """Return the order of (key, tie, log), or None if the rows are in it."""
+    order: Ints | None = None
+    if (keys[1:] < keys[:-1]).any():
+        order = np.argsort(keys, kind="stable")
+        keys = keys[order]
+    if ties is None:
+        return order
+    same = keys[1:] == keys[:-1]
+    if not same.any():
+        return order
+    tied = np.zeros(len(keys), np.bool_)
+    tied[1:] |= same
+    tied[:-1] |= same
+    places = np.flatnonzero(tied)
+    if order is None:
+        order = np.arange(len(keys))
+    rows = order[places]
+    order[places] = rows[np.lexsort((ties[rows], keys[places]))]
+    return order
+
+
+def _known(
+    clock: Ints, times: Ints, group: Ints, by_time: Searchable
+) -> tuple[Searchable, Searchable]:
+    """Return the running maximum of the clock within each group, and its minimum from the end."""
+    if clock is times or np.array_equal(clock, times):
+        return by_time, by_time
+    scale = Scale.of(clock, int(group[-1]) + 1)
+    keys = scale.keys(group, clock)
+    if (keys[1:] >= keys[:-1]).all():
+        ordered = Searchable(scale, keys)
+        return ordered, ordered
+    return (
+        Searchable(scale, np.maximum.accumulate(keys)),
+        Searchable(scale, np.minimum.accumulate(keys[::-1])[::-1]),
+    )
 
 
 def _weights(layout: Layout, lanes: Ints) -> list[Ints]:

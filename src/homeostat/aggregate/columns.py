@@ -1,8 +1,15 @@
-"""From the columns of events to the states of single events: `prepare`, once for all executions."""
+"""From the columns of events to the states of single events, once for all executions.
+
+`inputs` looks at a frame in the order of the log and gives one flat array per thing that some
+aggregation looks at; `states` turns such arrays, in whatever order they are by then, into lanes and
+values. `prepare` does both.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -11,9 +18,12 @@ from homeostat.aggregate.arrays import Bools, Floats, Ints
 from homeostat.aggregate.codes import codes_of
 from homeostat.aggregate.exact import ValueRefused, split, whole
 from homeostat.aggregate.expressions import to_polars
-from homeostat.aggregate.layout import Input, Layout, State
+from homeostat.aggregate.layout import Input, Layout, Source, State
 
-__all__ = ["Columns", "prepare"]
+__all__ = ["Arrays", "Columns", "inputs", "numbers", "prepare", "states"]
+
+Arrays = Sequence[Any]
+"""Per source of the layout: float64 with NaN for no value, or booleans."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,108 +35,118 @@ class Columns:
     values: list[Floats]
 
 
-class _Inputs:
-    """Evaluates every condition once over one frame."""
-
-    def __init__(self, layout: Layout, events: pl.DataFrame) -> None:
-        self._layout, self._events = layout, events
-        inputs = [state.input for state in layout.lanes] + layout.signals
-        conditions = list(dict.fromkeys(i.where for i in inputs if i.where is not None))
-        answers = events.select(
-            to_polars(condition).cast(pl.Boolean).alias(str(number))
-            for number, condition in enumerate(conditions)
-        )
-        self._answers = dict(zip(conditions, answers.get_columns(), strict=True))
-
-    def known(self, needed: Input) -> Bools:
-        """Whether the condition has an answer."""
-        if needed.where is None:
-            return np.ones(self._events.height, np.bool_)
-        return self._spread(self._answers[needed.where].is_not_null())
-
-    def present(self, needed: Input) -> Bools:
-        """Whether the event meets the condition and has a value."""
-        found = np.ones(self._events.height, np.bool_)
-        if needed.where is not None:
-            found = self._spread(self._answers[needed.where].fill_null(False))
-        if needed.column is not None:
-            column = self._events[needed.column]
-            if column.null_count():
-                found = found & column.is_not_null().to_numpy()
-        return found
-
-    def values(self, needed: Input, present: Bools) -> Floats:
-        """The values as float64, 0 where there is none; negative zero becomes zero."""
-        if needed.column is None:
-            return np.ones(self._events.height)
-        column = self._events[needed.column].cast(pl.Float64).fill_null(0.0).to_numpy()
-        return np.where(present, column, 0.0) + 0.0
-
-    def integers(self, needed: Input, present: Bools) -> Ints | None:
-        """The values as int64, or None if the column holds floats."""
-        if needed.column is None or self._events.schema[needed.column].is_float():
-            return None
-        column = self._events[needed.column].cast(pl.Int64).fill_null(0).to_numpy()
-        return np.where(present, column, 0)
-
-    def codes(self, needed: Input, present: Bools) -> Floats:
-        """The codes of the values, as the bits of floats."""
-        if needed.column is None:
-            return np.zeros(self._events.height)
-        column = self._events[needed.column]
-        if column.dtype.is_float():
-            self.check(needed, column.cast(pl.Float64).fill_null(0.0).to_numpy()[present])
-        return codes_of(column)
-
-    def check(self, needed: Input, values: Floats) -> None:
-        """Refuse values that are no numbers."""
-        if np.isnan(values).any():
-            raise ValueRefused(self.where(needed), float("nan"))
-
-    def where(self, needed: Input) -> str:
-        return f"view {self._layout.view.name!r}, column {needed.column!r}"
-
-    def _spread(self, answers: pl.Series) -> Bools:
-        found: Bools = answers.to_numpy()
-        return found if len(found) == self._events.height else np.repeat(found, self._events.height)
-
-
 def prepare(layout: Layout, events: pl.DataFrame) -> Columns:
     """Return the state of each event; raise `ValueRefused` for one that has no exact state."""
-    inputs = _Inputs(layout, events)
-    lanes = np.empty((events.height, layout.width), np.int64)
-    for state, at in layout.lanes.items():
-        lanes[:, at[0] : at[-1] + 1] = _lane(state, inputs)
-    values = [_signal(needed, inputs) for needed in layout.signals]
+    return states(layout, inputs(layout, events), events.height)
+
+
+def inputs(layout: Layout, events: pl.DataFrame) -> list[Any]:
+    """Return what the aggregations look at, one array of the frame's height per source."""
+    conditions = list(dict.fromkeys(s.input.where for s in layout.sources if s.input.where))
+    answers = events.select(
+        to_polars(condition).cast(pl.Boolean).alias(str(number))
+        for number, condition in enumerate(conditions)
+    )
+    answered: dict[Any, pl.Series] = dict(zip(conditions, answers.get_columns(), strict=True))
+    return [
+        _looked_at(layout, source, events, answered.get(source.input.where))
+        for source in layout.sources
+    ]
+
+
+def _looked_at(
+    layout: Layout, source: Source, events: pl.DataFrame, where: pl.Series | None
+) -> Any:
+    needed = source.input
+    if source.kind == "known":
+        return _spread(where is None or where.is_not_null(), events.height)
+    met = _spread(True if where is None else where.fill_null(False), events.height)
+    if source.kind == "present":
+        return met & _has_value(events, needed)
+    column = events[str(needed.column)]
+    present = None if where is None else met
+    if column.null_count():
+        present = met & column.is_not_null().to_numpy()
+    return _read(column, present, needed, _place(layout, needed))
+
+
+def _place(layout: Layout, needed: Input) -> str:
+    return f"view {layout.view.name!r}, column {needed.column!r}"
+
+
+def _spread(answers: pl.Series | bool, n: int) -> Bools:
+    if isinstance(answers, bool):
+        return np.full(n, answers)
+    found: Bools = answers.to_numpy()
+    return found if len(found) == n else np.repeat(found, n)
+
+
+def _has_value(events: pl.DataFrame, needed: Input) -> Bools | np.bool_:
+    if needed.column is None or not events[needed.column].null_count():
+        return np.True_
+    return events[needed.column].is_not_null().to_numpy()
+
+
+def _read(column: pl.Series, present: Bools | None, needed: Input, place: str) -> Floats:
+    """Return the values of a column, or their codes as the bits of floats; NaN for none."""
+    if not needed.coded:
+        return numbers(column, present, place)
+    if column.dtype.is_float():
+        numbers(column, present, place)
+    codes = codes_of(column)
+    return codes if present is None else np.where(present, codes, np.nan)
+
+
+def numbers(column: pl.Series, present: Bools | None, place: str) -> Floats:
+    """Return a column as float64, NaN where it is not `present` (None: every value is).
+
+    Refuse what has no exact state: numbers that are none, and whole numbers of 2^52 and beyond.
+    """
+    if not column.dtype.is_float():
+        integers = column.cast(pl.Int64).fill_null(0).to_numpy()
+        whole(integers if present is None else np.where(present, integers, 0), place)
+        values = integers.astype(np.float64)
+    else:
+        values = column.cast(pl.Float64).fill_null(0.0).to_numpy()
+        unknown = np.isnan(values)
+        if unknown.any() and (present is None or (unknown & present).any()):
+            raise ValueRefused(place, float("nan"))
+    return values if present is None else np.where(present, values, np.nan)
+
+
+def states(layout: Layout, given: Arrays, n: int) -> Columns:
+    """Return the states of n events from what `inputs` found of them, in the same order."""
+    lanes = np.empty((layout.width, n), np.int64).T
+    for (state, at), place in zip(layout.lanes.items(), layout.lane_sources, strict=True):
+        found = 1 if place is None else _lane(layout, state, given[place])
+        lanes[:, at[0] : at[-1] + 1] = found
+    values = [
+        _signal(needed, None if place is None else given[place], n)
+        for needed, place in zip(layout.signals, layout.signal_sources, strict=True)
+    ]
     return Columns(lanes, values)
 
 
-def _lane(state: State, inputs: _Inputs) -> Ints:
-    needed = state.input
-    if state.kind == "known":
-        return inputs.known(needed).astype(np.int64).reshape(-1, 1)
-    present = inputs.present(needed)
-    if state.kind == "count":
+def _lane(layout: Layout, state: State, found: Any) -> Ints:
+    if state.kind in ("count", "known"):
+        present: Bools = found if found.dtype == np.bool_ else ~np.isnan(found)
         return present.astype(np.int64).reshape(-1, 1)
-    where = inputs.where(needed)
-    if state.kind == "sum":
-        integers = inputs.integers(needed, present)
-        if integers is not None:
-            return whole(integers, where)
-    values = inputs.values(needed, present)
+    values = np.where(np.isnan(found), 0.0, found)
+    place = _place(layout, state.input)
     if state.kind == "square":
-        with np.errstate(over="ignore"):  # an infinite square is refused by name below
-            values = values * values
-    return split(values, where)
+        with np.errstate(over="ignore"):  # an infinite square is refused by name
+            return split(values * values, place)
+    if len(layout.lanes[state]) == 1:
+        return values.astype(np.int64).reshape(-1, 1)
+    return split(values, place)
 
 
-def _signal(needed: Input, inputs: _Inputs) -> Floats:
-    present = inputs.present(needed)
-    if needed.coded:
-        return np.where(present, inputs.codes(needed, present), np.nan)
-    values = inputs.values(needed, present)
-    inputs.check(needed, values)
-    integers = inputs.integers(needed, present)
-    if integers is not None:
-        whole(integers, inputs.where(needed))
-    return np.where(present, values, np.nan)
+def _signal(needed: Input, found: Any, n: int) -> Floats:
+    """Return the values of a signal (None: of every event); negative zero becomes zero."""
+    event = 0.0 if needed.coded else 1.0
+    if found is None:
+        return np.full(n, event)
+    if found.dtype == np.bool_:
+        return np.where(found, event, np.nan)
+    values: Floats = found
+    return values if needed.coded else values + 0.0

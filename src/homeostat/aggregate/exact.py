@@ -72,7 +72,7 @@ def split(values: Floats, where: str = "split") -> Ints:
     [[1536, 0, 0], [0, -1, 0]]
     """
     _refuse(values, np.abs(values) < LARGEST, where)
-    limbs = np.empty((len(values), LIMBS), np.int64)
+    limbs = np.empty((LIMBS, len(values)), np.int64).T  # each limb in one piece
     high = np.trunc(values * 2.0**10)
     rest = values - high * 2.0**-10
     middle = np.trunc(rest * 2.0**42)

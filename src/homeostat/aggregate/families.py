@@ -12,7 +12,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 
 from homeostat.aggregate.arrays import Floats, Ints
-from homeostat.aggregate.operations import Lane, Operation, Selection
+from homeostat.aggregate.operations import Lane, Operation, Selection, Totals
 from homeostat.aggregate.slices import extremes, nearest, prefix, sums
 
 __all__ = ["Aggregation", "Extreme", "Nearest", "Sums"]
@@ -72,9 +72,7 @@ class Sums:
 
     def finalize(self, states: Ints, at: Ints) -> Floats:
         """Return the operation's values; the instants play no part."""
-        if self.operation.columns is None:
-            return np.full(len(at), np.nan)
-        return self.operation.columns(states, self.lanes)
+        return self.operation.values(Totals(states), self.lanes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from homeostat.aggregate.catalogue import summary_of
 from homeostat.aggregate.exact import LIMBS
@@ -13,7 +14,7 @@ from homeostat.declare.aggregations import FeatureSpec
 from homeostat.declare.expressions import Expression
 from homeostat.declare.views import FeatureView
 
-__all__ = ["Gather", "Input", "Layout", "Read", "State"]
+__all__ = ["Gather", "Input", "Layout", "Read", "Source", "State"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,14 @@ class Input:
     column: str | None
     where: Expression | None
     coded: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What of an input is looked at: its values, whether it has one, or whether that is known."""
+
+    kind: Literal["value", "present", "known"]
+    input: Input
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +72,10 @@ class Gather:
     parts: list[int] = field(default_factory=list)
 
 
+Look = LaneKind | Literal["signal"]
+"""What looks at an input: a lane, or a signal."""
+
+
 @dataclass(slots=True)
 class Layout:
     """The states of one view, each kept once.
@@ -71,19 +84,68 @@ class Layout:
     whose values are kept as they are; `windows` are the different (window, hop) pairs; `reads` has
     one entry per feature, in the order of the view; `gathers` are the summaries, each once per
     window. `heavy` are the lanes whose magnitudes are watched: the top limb of every sum.
+    `sources` are what all of these are made of: `lane_sources[i]` is the place of what the i-th
+    state looks at, None where every event counts alike; `signal_sources` are those of the signals.
+
+    `plain` names columns with a value in every event: the first and last of them are read as row
+    numbers, and looked up by whoever asked for that.
     """
 
     view: FeatureView
+    plain: frozenset[str] = frozenset()
     lanes: dict[State, Lane] = field(default_factory=dict)
     signals: list[Input] = field(default_factory=list)
     windows: list[tuple[Micros | None, Micros]] = field(default_factory=list)
     reads: list[Read] = field(default_factory=list)
     gathers: list[Gather] = field(default_factory=list)
+    sources: list[Source] = field(default_factory=list)
+    lane_sources: list[int | None] = field(default_factory=list)
+    signal_sources: list[int | None] = field(default_factory=list)
     width: int = 0
 
     def __post_init__(self) -> None:
         for spec in self.view.features():
             self.reads.append(self._read(spec))
+        looks: list[tuple[Look, Input]] = [(state.kind, state.input) for state in self.lanes]
+        looks += [("signal", needed) for needed in self.signals]
+        wanted = list(dict.fromkeys(_source(*look) for look in looks))
+        # Where values are at hand, who only counts them needs nothing else.
+        self.sources = [
+            source
+            for source in wanted
+            if source is not None
+            and (source.kind != "present" or Source("value", source.input) not in wanted)
+        ]
+        places = [self._place(look, needed) for look, needed in looks]
+        self.lane_sources, self.signal_sources = (
+            places[: len(self.lanes)],
+            places[len(self.lanes) :],
+        )
+
+    def _place(self, look: Look, needed: Input) -> int | None:
+        source = _source(look, needed)
+        if source is not None and source not in self.sources:
+            source = Source("value", needed)
+        return None if source is None else self.sources.index(source)
+
+    @property
+    def columns(self) -> list[str]:
+        """The names of the event fields that the states are made of, sorted."""
+        found: set[str] = set()
+        for source in self.sources:
+            if source.input.column is not None:
+                found.add(source.input.column)
+            if source.input.where is not None:
+                found |= source.input.where.columns()
+        return sorted(found)
+
+    @property
+    def ordered(self) -> bool:
+        """Whether some feature depends on the order of events at the same instant."""
+        return bool(self.gathers) or any(
+            r.operation.select in ("earliest", "latest") and not r.operation.of_time
+            for r in self.reads
+        )
 
     @property
     def heavy(self) -> tuple[int, ...]:
@@ -100,8 +162,15 @@ class Layout:
             return Read(spec.name, window, SUMMARIZED, signal=signal)
         operation = OPERATIONS[spec.operation]
         if operation.select is not None:
-            signal = self._signal(Input(spec.column, spec.where))
-            return Read(spec.name, window, operation, signal=signal)
+            needed = Input(spec.column, spec.where)
+            if (
+                operation.select in ("earliest", "latest")
+                and not operation.of_time
+                and spec.where is None
+                and spec.column in self.plain
+            ):
+                operation, needed = replace(operation, of_row=True), Input(None, None)
+            return Read(spec.name, window, operation, signal=self._signal(needed))
         lanes = tuple(self._lane(kind, spec) for kind in operation.lanes)
         trend = spec.option.get("trend")
         if trend is None:
@@ -150,3 +219,12 @@ class Layout:
 
 def _asked(gather: Gather) -> tuple[int, Summary, int]:
     return gather.window, gather.summary, gather.signal
+
+
+def _source(look: Look, needed: Input) -> Source | None:
+    """Return what a state or signal looks at; None: every event counts alike."""
+    if needed.column is None and needed.where is None:
+        return None
+    if look == "known":
+        return Source("known", needed)
+    return Source("present" if look == "count" or needed.column is None else "value", needed)

@@ -26,6 +26,7 @@ __all__ = [
     "LaneKind",
     "Operation",
     "Selection",
+    "Totals",
     "compared",
     "compared_one",
 ]
@@ -39,21 +40,48 @@ Lane = tuple[int, ...]
 """The positions of one state among all lanes of a view: one, or three for a float64 sum."""
 
 
+class Totals:
+    """The sums of n windows, int64 of shape (n, lanes); each is rounded once for all readers."""
+
+    def __init__(self, sums: Ints) -> None:
+        self.sums = sums
+        self._rounded: dict[Lane, Floats] = {}
+
+    def __len__(self) -> int:
+        return len(self.sums)
+
+    def count(self, lane: Lane) -> Ints:
+        """Return a sum of whole numbers."""
+        return self.sums[:, lane[0]]
+
+    def rounded(self, lane: Lane) -> Floats:
+        """Return the float64 nearest to each sum."""
+        if lane not in self._rounded:
+            self._rounded[lane] = rounded(self.sums[:, lane[0] : lane[-1] + 1])
+        return self._rounded[lane]
+
+
 @dataclass(frozen=True, slots=True)
 class Operation:
     """How one aggregation is computed.
 
-    `lanes` are the kinds of its reversible states; `columns` turns sums of shape (n, lanes) into
+    `lanes` are the kinds of its reversible states; `columns` turns the sums of n windows into
     n values, and `one` a single list of sums into one. A selective operation has `select`
-    instead, and `of_time` says that it reads the selected event's age, not its value. An operation
-    with none of them is read from a summary.
+    instead, and `of_time` says that it reads the selected event's age, not its value, and
+    `of_row` that it reads which event it is, to be looked up elsewhere. An operation with none of
+    them is read from a summary.
     """
 
     lanes: tuple[LaneKind, ...] = ()
-    columns: Callable[[Ints, Sequence[Lane]], Floats] | None = None
+    columns: Callable[[Totals, Sequence[Lane]], Floats] | None = None
     one: Callable[[Sequence[int], Sequence[Lane]], float] | None = None
     select: Selection | None = None
     of_time: bool = False
+    of_row: bool = False
+
+    def values(self, totals: Totals, lanes: Sequence[Lane]) -> Floats:
+        """Return the values of windows from their sums."""
+        return np.full(len(totals), nan) if self.columns is None else self.columns(totals, lanes)
 
 
 def _pick(sums: Sequence[int], lane: Lane) -> int:
@@ -64,17 +92,17 @@ def _scale(lane: Lane) -> int:
     return SCALE if len(lane) > 1 else 1
 
 
-def _count_columns(sums: Ints, lanes: Sequence[Lane]) -> Floats:
-    return sums[:, lanes[0][0]].astype(np.float64)
+def _count_columns(totals: Totals, lanes: Sequence[Lane]) -> Floats:
+    return totals.count(lanes[0]).astype(np.float64)
 
 
 def _count_one(sums: Sequence[int], lanes: Sequence[Lane]) -> float:
     return float(sums[lanes[0][0]])
 
 
-def _sum_columns(sums: Ints, lanes: Sequence[Lane]) -> Floats:
+def _sum_columns(totals: Totals, lanes: Sequence[Lane]) -> Floats:
     count, total = lanes
-    return np.where(sums[:, count[0]] > 0, rounded(sums[:, list(total)]), nan)
+    return np.where(totals.count(count) > 0, totals.rounded(total), nan)
 
 
 def _sum_one(sums: Sequence[int], lanes: Sequence[Lane]) -> float:
@@ -88,9 +116,9 @@ def _ratio_columns(above: Floats, below: Floats) -> Floats:
     return found
 
 
-def _mean_columns(sums: Ints, lanes: Sequence[Lane]) -> Floats:
+def _mean_columns(totals: Totals, lanes: Sequence[Lane]) -> Floats:
     count, total = lanes
-    return _ratio_columns(rounded(sums[:, list(total)]), sums[:, count[0]].astype(np.float64))
+    return _ratio_columns(totals.rounded(total), totals.count(count).astype(np.float64))
 
 
 def _mean_one(sums: Sequence[int], lanes: Sequence[Lane]) -> float:
@@ -99,8 +127,8 @@ def _mean_one(sums: Sequence[int], lanes: Sequence[Lane]) -> float:
     return _pick(sums, total) / _scale(total) / n if n else nan
 
 
-def _share_columns(sums: Ints, lanes: Sequence[Lane]) -> Floats:
-    hits, known = (sums[:, lane[0]].astype(np.float64) for lane in lanes)
+def _share_columns(totals: Totals, lanes: Sequence[Lane]) -> Floats:
+    hits, known = (totals.count(lane).astype(np.float64) for lane in lanes)
     return _ratio_columns(hits, known)
 
 
@@ -124,12 +152,12 @@ def _deviation_one(sums: Sequence[int], lanes: Sequence[Lane]) -> float:
     return sqrt(_variance_one(sums, lanes))
 
 
-def _variance_columns(sums: Ints, lanes: Sequence[Lane]) -> Floats:
-    return np.array([_variance_one(row, lanes) for row in sums.tolist()], np.float64)
+def _variance_columns(totals: Totals, lanes: Sequence[Lane]) -> Floats:
+    return np.array([_variance_one(row, lanes) for row in totals.sums.tolist()], np.float64)
 
 
-def _deviation_columns(sums: Ints, lanes: Sequence[Lane]) -> Floats:
-    return np.sqrt(_variance_columns(sums, lanes))
+def _deviation_columns(totals: Totals, lanes: Sequence[Lane]) -> Floats:
+    return np.sqrt(_variance_columns(totals, lanes))
 
 
 OPERATIONS: dict[str, Operation] = {

@@ -7,19 +7,80 @@ segmented reductions. Nothing here knows of time but `search`.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from homeostat.aggregate.arrays import Floats, Ints
 from homeostat.aggregate.operations import Selection
 
-__all__ = ["expand", "extremes", "nearest", "prefix", "search", "sums"]
+__all__ = ["Scale", "Searchable", "expand", "extremes", "nearest", "prefix", "search", "sums"]
+
+_ROOM = 1 << 62
+"""Keys stay below this, so that they never wrap."""
 
 
 def prefix(lanes: Ints) -> Ints:
-    """Return the running sums of `lanes` (n, width), shape (n + 1, width), in wrapping int64."""
-    found = np.zeros((lanes.shape[0] + 1, lanes.shape[1]), np.int64)
+    """Return the running sums of `lanes` (n, width), shape (n + 1, width), in wrapping int64.
+
+    Each lane lies in one piece, here as in the lanes themselves: lanes are read one by one.
+    """
+    found = np.zeros((lanes.shape[1], lanes.shape[0] + 1), np.int64).T
     np.cumsum(lanes, axis=0, out=found[1:])
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """Maps pairs of a group and a value to one integer each, in the order of the pairs.
+
+    `levels` are the values that occur, where their range is too wide to be counted in units.
+    """
+
+    low: int
+    span: int
+    levels: Ints | None
+
+    @classmethod
+    def of(cls, values: Ints, groups: int) -> Scale:
+        """Return the scale of `values` (n) in that many groups."""
+        low, high = (int(values.min()), int(values.max())) if len(values) else (0, 0)
+        if (high - low + 2) * groups < _ROOM and low > -_ROOM and high < _ROOM:
+            return cls(low, high - low + 2, None)
+        levels = np.unique(values)
+        return cls(0, len(levels) + 1, levels)
+
+    def keys(self, group: Ints, values: Ints) -> Ints:
+        """Return the integers of pairs; a value counts as the least one that is not below it.
+
+        >>> Scale.of(np.array([5, 9]), 2).keys(np.array([0, 0, 1, 1]), np.array([5, 9, 2, 99]))
+        array([ 0,  4,  6, 11])
+        """
+        if self.levels is not None:
+            return group * self.span + np.searchsorted(self.levels, values)
+        within = np.clip(values, self.low, self.low + self.span - 1)
+        within -= self.low
+        within += group * self.span
+        return within
+
+
+@dataclass(frozen=True, slots=True)
+class Searchable:
+    """Rows sorted by (group, value), to be searched by such pairs."""
+
+    scale: Scale
+    keys: Ints
+
+    def at_least(self, group: Ints, value: Ints) -> Ints:
+        """Return, per query, the first row of its group with at least that value.
+
+        The end of the group says there is none.
+
+        >>> rows = Searchable(Scale(0, 10, None), np.array([1, 3, 5, 10]))
+        >>> rows.at_least(np.array([0, 0, 1]), np.array([3, 9, 1])).tolist()
+        [1, 3, 4]
+        """
+        return np.searchsorted(self.keys, self.scale.keys(group, value))
 
 
 def search(values: Ints, low: Ints, high: Ints, needle: Ints) -> Ints:
@@ -44,7 +105,11 @@ def search(values: Ints, low: Ints, high: Ints, needle: Ints) -> Ints:
 
 def sums(running: Ints, begin: Ints, end: Ints) -> Ints:
     """Return the lanes of each slice, shape (slices, width)."""
-    return running[end] - running[begin]
+    found = np.empty((running.shape[1], len(begin)), np.int64).T
+    for lane in range(running.shape[1]):
+        sums = running[:, lane]
+        np.subtract(sums[end], sums[begin], out=found[:, lane])
+    return found
 
 
 def extremes(select: Selection, values: Floats, begin: Ints, end: Ints) -> Floats:

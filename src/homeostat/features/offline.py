@@ -1,68 +1,132 @@
-"""Point-in-time features: one row per spine row, from what was known at its instant."""
+"""Point-in-time features: one row per spine row, from what was known at its instant.
+
+Events and questions are dealt to buckets of entities, and the kernel answers the buckets, several
+at once where there are cores.
+"""
 
 from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 
+from homeostat.aggregate.answers import Answers
 from homeostat.aggregate.arrays import Floats, Ints
-from homeostat.aggregate.block import Block
+from homeostat.aggregate.block import Block, Rows
 from homeostat.aggregate.layout import Layout
+from homeostat.aggregate.slices import Scale
 from homeostat.aggregate.window import window_start
-from homeostat.aggregate.windows import Answers, Queries
+from homeostat.aggregate.windows import Queries
 from homeostat.core.ids import id_digests
 from homeostat.declare.views import FeatureView
-from homeostat.features.events import usable
+from homeostat.features.buckets import Buckets, Plan
+from homeostat.features.entities import Codes, Entities
+from homeostat.features.event_tables import EventTable, as_table
+from homeostat.features.log import Log
 
 __all__ = ["point_in_time"]
 
 
 def point_in_time(
     view: FeatureView,
-    events: pl.DataFrame,
+    events: pl.DataFrame | EventTable,
     spine: pl.DataFrame,
     *,
     offsets: Ints | None = None,
 ) -> Floats:
     """Return the view's features for each row of `spine`, float64 of shape (rows, features).
 
-    `events` is the events frame of the view's source. `spine` has the entity's key columns, `at`
-    (UTC microseconds) and, if the view excludes the request's own event, the event id. A row sees
-    the events known strictly before its `at`; with `offsets` (one per row), those up to that
-    place in the log. A row with a missing key has no history.
+    `events` are those of the view's source in the order of the log, at least its `event_columns`:
+    a frame, or a table that is read in parts. `spine` has the entity's key columns, `at` (UTC
+    microseconds) and, if the view excludes the request's own event, the event id. A row sees the
+    events known strictly before its `at`; with `offsets` (one per row), those up to that place in
+    the log. A row with a missing key has no history.
     """
-    layout = Layout(view)
+    found = np.empty((spine.height, len(view.features())))
     if not spine.height:
-        return np.empty((0, len(layout.reads)))
-    kept, group, codes = _grouped(view, events, spine)
-    block = Block.of(layout, kept, group)
-    at = spine["at"].cast(pl.Datetime("us", "UTC")).dt.epoch("us").to_numpy()
-    limit = block.limit(at, offsets)
+        return found
+    table = as_table(events)
+    entities = Entities(view, table.schema, spine)
+    keys = list(view.entity.keys)
+    codes = [entities.of(table.read(part, keys)) for part in table.parts]
+    log = Log(view, table, codes, at_offsets=offsets is not None)
+    plan = Plan(_weights(entities, codes))
+    buckets = Buckets(plan, sum(map(len, codes)))
+    for number in range(len(codes)):
+        for used, arrays in log.chunks(number):
+            buckets.add(used, arrays)
     own = _own_digests(view, spine) if view.exclude_own else None
-    queries = Queries.of(block, codes, limit, own)
-    found = np.empty((spine.height, len(layout.reads)))
-    answers = Answers(layout, block, at)
-    for number, (window, hop) in enumerate(layout.windows):
-        pieces = queries.pieces(block, None if window is None else window_start(at, window, hop))
-        answers.fill(number, pieces, found)
+    asked = _Questions(np.arange(spine.height), entities.asked, _instants(spine), offsets, own)
+    order, cuts = plan.deal(entities.asked)
+
+    def answer(number: int) -> None:
+        rows = order[cuts[number] : cuts[number + 1]]
+        if not len(rows):
+            return
+        first, end = plan.first[number : number + 2].tolist()
+        mine = asked.of(rows, first, end - first)
+        given = buckets.bucket(number)
+        events_of = Rows(
+            given["entity"], given["_event_time"], given[log.clock], given.get("_tie"),
+            given.get("row"), [given[place] for place in range(len(log.layout.sources))],
+        )  # fmt: skip
+        block = Block.of(log.layout, events_of, end - first)
+        found[mine.rows] = _answered(log.layout, block, mine)
+
+    with ThreadPoolExecutor(min(plan.count, os.cpu_count() or 1)) as pool:
+        list(pool.map(answer, range(plan.count)))
+    log.look_up(found)
     return found
 
 
-def _grouped(
-    view: FeatureView, events: pl.DataFrame, spine: pl.DataFrame
-) -> tuple[pl.DataFrame, Ints, Ints]:
-    """Return the usable events of the spine's entities, their groups, and the spine's groups.
+def _weights(entities: Entities, codes: Sequence[Codes]) -> Ints:
+    """Return how many events and questions each entity has; nobody, number 0, has no events."""
+    weights = np.zeros(entities.count + 1, np.int64)
+    for part in codes:
+        weights += np.bincount(part, minlength=len(weights))
+    weights[0] = 0
+    return weights + np.bincount(entities.asked, minlength=len(weights))
 
-    Groups are numbered from 0; a spine row with a missing key is in group -1.
-    """
-    keys = list(view.entity.keys)
-    types = {key: events.schema[key] for key in keys}
-    asked = spine.select(pl.col(key).cast(types[key]) for key in keys)
-    groups = asked.unique(maintain_order=True).drop_nulls().with_row_index("_group")
-    joined = asked.join(groups, on=keys, how="left", maintain_order="left")
-    codes = joined["_group"].cast(pl.Int64).fill_null(-1).to_numpy()
-    found = events.filter(usable(view)).join(groups, on=keys, how="inner", maintain_order="left")
-    return found, found["_group"].cast(pl.Int64).to_numpy(), codes
+
+@dataclass(frozen=True, slots=True)
+class _Questions:
+    """Rows of a spine: who is asked about, when, up to where in the log, without which event."""
+
+    rows: Ints
+    entity: Codes | Ints
+    at: Ints
+    offsets: Ints | None
+    own: Ints | None
+
+    def of(self, rows: Ints, first: int, groups: int) -> _Questions:
+        """Return some of the questions, sorted by entity, counted from `first`, and instant."""
+        entity, at = self.entity[rows].astype(np.int64) - first, self.at[rows]
+        order = np.argsort(Scale.of(at, groups).keys(entity, at))
+        rows = rows[order]
+        return _Questions(
+            rows, entity[order], at[order],
+            None if self.offsets is None else self.offsets[rows],
+            None if self.own is None else self.own[rows],
+        )  # fmt: skip
+
+
+def _answered(layout: Layout, block: Block, asked: _Questions) -> Floats:
+    limit = block.limit(asked.at, asked.offsets)
+    queries = Queries.of(block, asked.entity.astype(np.int64, copy=False), limit, asked.own)
+    windows = [
+        queries.pieces(block, None if window is None else window_start(asked.at, window, hop))
+        for window, hop in layout.windows
+    ]
+    return Answers(layout, block, asked.at, windows).table()
+
+
+def _instants(spine: pl.DataFrame) -> Ints:
+    found: Ints = spine["at"].cast(pl.Datetime("us", "UTC")).to_physical().to_numpy()
+    return found
 
 
 def _own_digests(view: FeatureView, spine: pl.DataFrame) -> Ints:

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from homeostat.aggregate.slices import expand, extremes, nearest, search
+from homeostat.aggregate.slices import Scale, Searchable, expand, extremes, nearest, search
 
 FLOATS = st.lists(st.sampled_from((float("nan"), 0.0, 1.0, -2.5, float("inf"))), max_size=40)
 
@@ -28,6 +28,23 @@ def test_search_finds_the_first_row_not_below(values: list[int], data: st.DataOb
         found = search(ordered, np.array([low]), np.array([high]), np.array([needle]))
         wanted = next((row for row in range(low, high) if ordered[row] >= needle), high)
         assert found.tolist() == [wanted]
+
+
+NARROW, WIDE = st.integers(-5, 5), st.integers(-(2**63), 2**63 - 1)
+
+
+@given(st.one_of(*(st.lists(st.tuples(st.integers(0, 3), v), max_size=30) for v in (NARROW, WIDE))))
+def test_pairs_are_searched_like_tuples(rows: list[tuple[int, int]]) -> None:
+    rows.sort()
+    group, values = (np.array([row[side] for row in rows], np.int64) for side in (0, 1))
+    scale = Scale.of(values, 4)
+    index = Searchable(scale, scale.keys(group, values))
+    needles = [w for v in {0, *values.tolist()} for w in (v - 1, v, v + 1) if abs(w) < 2**63]
+    for needle in needles:
+        for asked in range(4):
+            found = index.at_least(np.array([asked]), np.array([needle]))
+            wanted = sum((g, v) < (asked, needle) for g, v in rows)
+            assert found.tolist() == [wanted]
 
 
 @given(FLOATS, st.data())

@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from homeostat.aggregate.block import Block
 from homeostat.aggregate.catalogue import SUMMARIES, summary_of
 from homeostat.aggregate.codes import mixed
+from homeostat.aggregate.columns import prepare
 from homeostat.aggregate.decayed import _weights
 from homeostat.aggregate.exact import SumRefused
 from homeostat.aggregate.gathered import Gathered
@@ -76,8 +76,9 @@ def subject(made: Aggregation) -> SummarySubject:
     """The summary of a declaration with the rows that have a value, judged by the oracle."""
     view = view_of(made)
     layout, frame = Layout(view), events_frame(rows())
-    block = Block.of(layout, frame, np.zeros(len(frame), np.int64))
-    values = block.values[0]
+    values = prepare(layout, frame).values[0]
+    times = frame["_event_time"].dt.epoch("us").to_numpy()
+    ties = frame["_tie"].to_numpy()
     kept = ~np.isnan(values)
     events = {event["_tie"]: event for event in frame.to_dicts()}
     summary = summary_of(view.features()[0])
@@ -87,9 +88,7 @@ def subject(made: Aggregation) -> SummarySubject:
         chosen = [events[tie] for tie in given.ties.tolist()]
         return [feature_value(view, spec, chosen, (1,), at) for spec in view.features()]
 
-    return SummarySubject(
-        summary, Rows(block.times[kept], block.ties[kept], values[kept]), oracle, AT
-    )
+    return SummarySubject(summary, Rows(times[kept], ties[kept], values[kept]), oracle, AT)
 
 
 @pytest.mark.parametrize("name", MADE)

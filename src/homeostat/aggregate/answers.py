@@ -1,0 +1,129 @@
+"""The features of queries, from the pieces of their windows: every state is reduced once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+
+from homeostat.aggregate.arrays import Floats, Ints
+from homeostat.aggregate.block import Block
+from homeostat.aggregate.exact import WEIGHT_LIMIT, SumRefused
+from homeostat.aggregate.families import Aggregation, Extreme, Nearest, Sums
+from homeostat.aggregate.gathered import Gathered
+from homeostat.aggregate.layout import Gather, Layout, Read
+from homeostat.aggregate.operations import OPERATIONS, SUMMARIZED, Totals, compared
+from homeostat.aggregate.windows import Pieces
+
+__all__ = ["Answers"]
+
+V = TypeVar("V")
+X = TypeVar("X")
+S = TypeVar("S")
+
+
+class Answers:
+    """Reduces the windows of a block's queries at the instants `at`, and finalizes features.
+
+    `windows` are the pieces of the queries per window of the layout. Windows that are read alike
+    are stacked: one long array of pieces instead of several short ones.
+    """
+
+    def __init__(self, layout: Layout, block: Block, at: Ints, windows: Sequence[Pieces]) -> None:
+        self._layout, self._block, self._at, self._windows = layout, block, at, windows
+
+    def table(self) -> Floats:
+        """Return the features, float64 of shape (queries, features)."""
+        found = np.empty((len(self._at), len(self._layout.reads)))
+        self._sum(found)
+        alike: dict[Any, list[tuple[int, Read]]] = {}
+        for column, read in enumerate(self._layout.reads):
+            if read.operation.select is not None:
+                alike.setdefault((read.operation, read.signal), []).append((column, read))
+        for reads in alike.values():
+            self._select(reads, found)
+        for gather in self._layout.gathers:
+            found[:, gather.columns] = self._gathered(gather)[:, gather.parts]
+        return found
+
+    def _sum(self, found: Floats) -> None:
+        """Write what is read from sums."""
+        reads = [
+            (column, read)
+            for column, read in enumerate(self._layout.reads)
+            if read.operation.select is None and read.operation is not SUMMARIZED
+        ]
+        if not reads:
+            return
+        spans = sorted({w for _, r in reads for w in (r.window, r.longer) if w >= 0})
+        pieces = self._stacked(spans)
+        self._watch(pieces)
+        adding = Sums(OPERATIONS["count"], ())
+        totals = Totals(_states(adding, self._block.running, pieces))
+        place = {window: self._place(spans, window) for window in spans}
+        made: dict[Any, Floats] = {}
+        for column, read in reads:
+            if read.trend:
+                now = totals.sums[place[read.window]]
+                before = totals.sums[place[read.longer]] - now
+                family = Sums(read.operation, read.lanes)
+                value, past = (family.finalize(sums, self._at) for sums in (now, before))
+                found[:, column] = compared(value, past, read.trend)
+                continue
+            key = (read.operation.columns, read.lanes)
+            if key not in made:
+                made[key] = read.operation.values(totals, read.lanes)
+            found[:, column] = made[key][place[read.window]]
+
+    def _watch(self, pieces: Pieces) -> None:
+        """Refuse sums whose magnitudes leave the range in which they are exact."""
+        adding = Sums(OPERATIONS["count"], ())
+        for weight in self._block.weights:
+            upper, lower = _states(adding, weight, pieces).T
+            if (upper + (lower >> 31) >= WEIGHT_LIMIT >> 31).any():
+                raise SumRefused(f"view {self._layout.view.name!r}")
+
+    def _select(self, reads: Sequence[tuple[int, Read]], found: Floats) -> None:
+        """Write what is read from selected events of one signal."""
+        operation, values = reads[0][1].operation, self._block.values[reads[0][1].signal]
+        spans = sorted({read.window for _, read in reads})
+        pieces, at = self._stacked(spans), np.tile(self._at, len(spans))
+        if operation.select in ("least", "greatest"):
+            extreme = Extreme(operation.select)
+            made = extreme.finalize(_states(extreme, values, pieces), at)
+        elif operation.select is not None:
+            picked = self._block.rows if operation.of_row else values
+            nearest = Nearest(operation.select, self._block.times, picked, operation.of_time)
+            made = nearest.finalize(_states(nearest, nearest.prepare(values), pieces), at)
+        for column, read in reads:
+            found[:, column] = made[self._place(spans, read.window)]
+
+    def _gathered(self, gather: Gather) -> Floats:
+        block = self._block
+        family = Gathered(gather.summary, block.times, block.ties)
+        index = family.prepare(block.values[gather.signal])
+        return family.finalize(_states(family, index, self._windows[gather.window]), self._at)
+
+    def _place(self, spans: Sequence[int], window: int) -> slice:
+        n, number = len(self._at), spans.index(window)
+        return slice(number * n, number * n + n)
+
+    def _stacked(self, spans: Sequence[int]) -> Pieces:
+        """Return the pieces of several windows, one window after the other."""
+        windows = [self._windows[span] for span in spans]
+        if len(windows) == 1:
+            return windows[0]
+        before = np.cumsum([0, *(len(w.begin) for w in windows[:-1])]).tolist()
+        return Pieces(
+            np.concatenate([w.begin for w in windows]),
+            np.concatenate([w.end for w in windows]),
+            np.concatenate([w.first + n for w, n in zip(windows, before, strict=True)]),
+            all(w.single for w in windows),
+        )
+
+
+def _states(family: Aggregation[V, X, S], index: X, pieces: Pieces) -> S:
+    """Return the state of each query from those of its pieces."""
+    found = family.reduce(index, pieces.begin, pieces.end)
+    return found if pieces.single else family.merge(found, pieces.first)

@@ -1,0 +1,107 @@
+"""Where the events of a source are read from: a frame, or Parquet files that need not fit."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import polars as pl
+
+__all__ = ["EventTable", "FrameEvents", "ParquetEvents", "as_table"]
+
+PART = 1 << 20
+"""Events that are read at once."""
+
+
+class EventTable(Protocol):
+    """Events of one source in the order of their log."""
+
+    @property
+    def schema(self) -> pl.Schema:
+        """The columns and their types."""
+        ...
+
+    @property
+    def parts(self) -> Sequence[slice]:
+        """The runs of rows that are read at once, in order; at least one."""
+        ...
+
+    def gaps(self, column: str) -> bool:
+        """Whether a value may be missing."""
+        ...
+
+    def read(self, part: slice, columns: Sequence[str]) -> pl.DataFrame:
+        """Return some columns of one of the parts."""
+        ...
+
+
+def as_table(events: pl.DataFrame | EventTable) -> EventTable:
+    """Return events as a table, in whatever form they were given."""
+    return FrameEvents(events) if isinstance(events, pl.DataFrame) else events
+
+
+def _parts(n: int) -> list[slice]:
+    return [slice(at, min(at + PART, n)) for at in range(0, max(n, 1), PART)]
+
+
+class FrameEvents:
+    """The events of a frame."""
+
+    def __init__(self, frame: pl.DataFrame) -> None:
+        self._frame = frame
+        self.schema, self.parts = frame.schema, _parts(frame.height)
+
+    def gaps(self, column: str) -> bool:
+        """Whether a value is missing."""
+        return self._frame[column].null_count() > 0
+
+    def read(self, part: slice, columns: Sequence[str]) -> pl.DataFrame:
+        """Return some columns of one of the parts; nothing is copied."""
+        return self._frame.select(columns)[part]
+
+
+class ParquetEvents:
+    """The events of Parquet files, given in the order of the log; parts are read when needed.
+
+    No more than a part of one file is in memory at a time.
+    """
+
+    def __init__(self, files: Sequence[str | Path]) -> None:
+        import pyarrow.parquet as parquet
+
+        self._files = [str(file) for file in files]
+        self._first: list[int] = []
+        self._gaps: dict[str, bool] = {}
+        self.parts: list[slice] = []
+        rows = 0
+        for file in self._files:
+            footer = parquet.read_metadata(file)
+            self._first.append(rows)
+            for number in range(footer.num_row_groups):
+                self._note_gaps(footer.row_group(number))
+            parts = _parts(footer.num_rows) if footer.num_rows else []
+            self.parts += [slice(rows + p.start, rows + p.stop) for p in parts]
+            rows += footer.num_rows
+        self.parts = self.parts or _parts(0)
+        self.schema = pl.scan_parquet(self._files[0]).collect_schema()
+
+    def _note_gaps(self, group: object) -> None:
+        columns = (group.column(n) for n in range(group.num_columns))  # type: ignore[attr-defined]
+        for column in columns:
+            known = column.statistics
+            missing = known is None or not known.has_null_count or known.null_count > 0
+            name = column.path_in_schema
+            self._gaps[name] = self._gaps.get(name, False) or missing
+
+    def gaps(self, column: str) -> bool:
+        """Whether a value is missing, or the files do not say."""
+        return self._gaps.get(column, True)
+
+    def read(self, part: slice, columns: Sequence[str]) -> pl.DataFrame:
+        """Read some columns of one of the parts."""
+        number = bisect_right(self._first, part.start) - 1
+        near = part.start - self._first[number]
+        file = pl.scan_parquet(self._files[number]).select(columns)
+        return file.slice(near, part.stop - part.start).collect()

@@ -1,0 +1,145 @@
+"""The events of a view's source in the order of their log, and how they are looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from homeostat.aggregate.arrays import Bools, Floats, Ints
+from homeostat.aggregate.block import LogDisordered
+from homeostat.aggregate.columns import inputs, numbers
+from homeostat.aggregate.layout import Layout
+from homeostat.declare.views import FeatureView
+from homeostat.features.entities import Codes
+from homeostat.features.event_tables import EventTable
+from homeostat.features.events import usable
+
+__all__ = ["Log", "event_columns"]
+
+CHUNK = 1 << 18
+"""Events that are dealt at once: their columns fit into the processor's cache."""
+
+
+def event_columns(view: FeatureView, *, at_offsets: bool = False) -> list[str]:
+    """Return the columns of the events frame that `point_in_time` looks at, sorted.
+
+    `at_offsets` says whether it will be asked at offsets. Reading no other columns saves time.
+    """
+    layout = Layout(view)
+    wanted = {*view.entity.keys, *layout.columns, "_known_time", "_event_time", "_too_late"}
+    if view.condition is not None:
+        wanted |= view.condition.columns()
+    if layout.ordered or view.exclude_own:
+        wanted.add("_tie")
+    return sorted(wanted | ({"_offset"} if at_offsets else set()))
+
+
+class Log:
+    """The events of a view's source.
+
+    `codes` are the numbers of the entities of each part's events, 0 for those of no interest.
+    First and last values of columns without gaps are found as row numbers, so that values are
+    fetched only for the rows that are somebody's answer: `look_up` does that in the end.
+    """
+
+    def __init__(
+        self, view: FeatureView, table: EventTable, codes: Sequence[Codes], *, at_offsets: bool
+    ) -> None:
+        self._view, self._table, self._codes = view, table, codes
+        plain = frozenset(name for name in Layout(view).columns if not table.gaps(name))
+        self.layout = Layout(view, plain)
+        # One row may be where several features fetch their values.
+        self._fetched: dict[tuple[object, int], list[tuple[int, str]]] = {}
+        for place, (spec, read) in enumerate(zip(view.features(), self.layout.reads, strict=True)):
+            if read.operation.of_row and spec.column is not None:
+                window = (read.operation.select, read.window)
+                self._fetched.setdefault(window, []).append((place, spec.column))
+        used = {*view.entity.keys}
+        if view.condition is not None:
+            used |= view.condition.columns()
+        self._used = sorted(used | {"_too_late"})
+        self._clocks = ["_known_time", *(["_offset"] if at_offsets else [])]
+        self.clock = self._clocks[-1]
+        self._system = [*self._clocks, "_event_time"]
+        if "_tie" in event_columns(view):
+            self._system.append("_tie")
+        self._last = [-(2**63)] * len(self._clocks)
+
+    def chunks(self, number: int) -> Iterator[tuple[Codes, dict[Any, Any]]]:
+        """Yield pieces of a part: the entities of its used events, and what is looked at of them.
+
+        What is looked at has the number of its source in the layout, or a name.
+        """
+        columns = {*self._used, *self._system, *self.layout.columns}
+        part, codes = self._table.parts[number], self._codes[number]
+        events = self._table.read(part, sorted(columns))
+        for begin in range(0, max(len(codes), 1), CHUNK):
+            piece = slice(begin, begin + CHUNK)
+            yield self._chunk(part.start + begin, events[piece], codes[piece])
+
+    def _chunk(
+        self, first: int, events: pl.DataFrame, codes: Codes
+    ) -> tuple[Codes, dict[Any, Any]]:
+        n = events.height
+        used = self._is_used(events, codes)
+        every = bool(used.all())
+        if not every:
+            events, codes = events.filter(used), codes[used]
+        arrays: dict[Any, Any] = dict(enumerate(inputs(self.layout, events)))
+        arrays |= {name: _physical(events, name) for name in self._system}
+        self._check_order(arrays)
+        if np.array_equal(arrays[self.clock], arrays["_event_time"]):
+            arrays[self.clock] = arrays["_event_time"]
+        if self._fetched:
+            rows = np.arange(first, first + n, dtype=np.float64)
+            arrays["row"] = rows if every else rows[used]
+        dealt = {name: values for name, values in arrays.items() if name not in self._clocks[:-1]}
+        return codes, dealt
+
+    def _is_used(self, events: pl.DataFrame, codes: Codes) -> Bools:
+        found: Bools = events.select(usable(self._view).alias("used"))["used"].to_numpy()
+        return found & (codes > 0)
+
+    def _check_order(self, arrays: dict[Any, Any]) -> None:
+        """Refuse a log whose clocks decrease."""
+        for place, name in enumerate(self._clocks):
+            clock = arrays[name]
+            if not len(clock):
+                return
+            if clock[0] < self._last[place] or (clock[1:] < clock[:-1]).any():
+                raise LogDisordered(f"view {self._view.name!r}")
+            self._last[place] = int(clock[-1])
+
+    def look_up(self, found: Floats) -> None:
+        """Put the values of events in place of their row numbers."""
+        answers = []
+        for fetches in self._fetched.values():
+            rows = found[:, fetches[0][0]].copy()
+            order = np.argsort(rows)  # missing ones come last
+            answers.append((rows[order[: np.count_nonzero(~np.isnan(rows))]], order, fetches))
+        names = sorted({name for _, _, fetches in answers for _, name in fetches})
+        for number, part in enumerate(self._table.parts if names else ()):
+            events = self._table.read(part, names)
+            values = {name: self._values(number, events[name]) for name in names}
+            for rows, order, fetches in answers:
+                low, high = np.searchsorted(rows, (part.start, part.stop)).tolist()
+                here, near = order[low:high], rows[low:high].astype(np.int64) - part.start
+                for place, name in fetches:
+                    found[here, place] = values[name][near] + 0.0  # negative zero becomes zero
+
+    def _values(self, number: int, column: pl.Series) -> Floats:
+        """Return a column of a part; refuse it if a used event has no exact number there."""
+        where = f"view {self._view.name!r}, column {column.name!r}"
+        found = column.cast(pl.Float64).to_numpy()
+        if not (np.abs(found) < 2.0**52).all():  # rare, so what is used is found out again
+            events = self._table.read(self._table.parts[number], self._used)
+            numbers(column, self._is_used(events, self._codes[number]), where)
+        return found
+
+
+def _physical(events: pl.DataFrame, name: str) -> Ints:
+    found: Ints = events[name].to_physical().to_numpy()
+    return found
