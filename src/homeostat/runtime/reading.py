@@ -28,8 +28,8 @@ class _Scratch:
     def get(self, key: bytes) -> bytes | None:
         return self._written[key] if key in self._written else self._reader.get(key)
 
-    def put(self, key: bytes, value: bytes) -> None:
-        self._written[key] = value
+    def put(self, key: bytes, value: bytes | memoryview) -> None:
+        self._written[key] = bytes(value)
 
     def delete(self, key: bytes) -> None:
         self._written[key] = None
