@@ -20,6 +20,7 @@ __all__ = [
     "SumRefused",
     "ValueRefused",
     "rounded",
+    "running_sums",
     "split",
     "units",
     "whole",
@@ -69,16 +70,31 @@ def split(values: Floats, where: str = "split") -> Ints:
     >>> split(np.array([1.5, -2.0**-42])).tolist()
     [[1536, 0, 0], [0, -1, 0]]
     """
-    _refuse(values, np.abs(values) < LARGEST, where)
-    limbs = np.empty((LIMBS, len(values)), np.int64).T  # each limb in one piece
-    high = np.trunc(values * 2.0**10)
-    rest = values - high * 2.0**-10
-    middle = np.trunc(rest * 2.0**42)
-    rest -= middle * 2.0**-42
-    limbs[:, 0] = high
-    limbs[:, 1] = middle
-    limbs[:, 2] = np.rint(rest * 2.0**74)
-    return limbs
+    from homeostat.aggregate.kernel import split_values
+
+    limbs = np.empty((LIMBS, len(values)), np.int64)  # each limb in one piece
+    refused = split_values(np.ascontiguousarray(values), limbs)
+    if refused >= 0:
+        raise ValueRefused(where, float(values[refused]))
+    return limbs.T
+
+
+def running_sums(values: Floats, found: Ints, where: str = "running_sums") -> None:
+    """Write the running sums of the limbs of `values` into `found` (3, n + 1), from 0 on.
+
+    NaN is no value. Raises `ValueRefused` beyond the range.
+
+    >>> found = np.empty((3, 3), np.int64)
+    >>> running_sums(np.array([1.5, 0.5]), found)
+    >>> found[0].tolist()
+    [0, 1536, 2048]
+    """
+    from homeostat.aggregate.kernel import add_limbs
+
+    found[:, 0] = 0
+    refused = add_limbs(np.ascontiguousarray(values), found)
+    if refused >= 0:
+        raise ValueRefused(where, float(values[refused]))
 
 
 def whole(values: Ints, where: str = "whole") -> Ints:

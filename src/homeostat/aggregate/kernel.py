@@ -13,9 +13,31 @@ import numpy as np
 from numba import types
 
 from homeostat.aggregate.arrays import Floats, Ints
-from homeostat.aggregate.compiled import compiled, compiled_for, given, written
+from homeostat.aggregate.compiled import (
+    INT_OUT,
+    INTS,
+    compiled,
+    compiled_for,
+    given,
+    pair,
+    written,
+)
 
-__all__ = ["COUNT", "ELSEWHERE", "MEAN", "SHARE", "SUM", "finalized", "rounded_sums"]
+__all__ = [
+    "AGE",
+    "COUNT",
+    "ELSEWHERE",
+    "MEAN",
+    "PICK",
+    "SHARE",
+    "SUM",
+    "add_limbs",
+    "finalized",
+    "first_at_least",
+    "grouped",
+    "rounded_sums",
+    "split_values",
+]
 
 COUNT, SUM, MEAN, SHARE, AGE, PICK, ELSEWHERE = range(7)
 """How a feature is read: see `finalized`."""
@@ -43,6 +65,94 @@ def _nearest(high: int, middle: int, low: int) -> float:
             kept |= np.uint64(1)
         found = ldexp(float(kept), bits - 74)
     return -found if negative else found
+
+
+@compiled_for(pair(INT_OUT, INT_OUT), INTS, types.int64)
+def grouped(codes: Ints, groups: int) -> tuple[Ints, Ints]:
+    """Return the order of `codes` (below `groups`), stable, and where each group begins in it."""
+    cuts = np.zeros(groups + 1, np.int64)
+    for row in range(len(codes)):
+        cuts[codes[row] + 1] += 1
+    for group in range(groups):
+        cuts[group + 1] += cuts[group]
+    place = cuts[:-1].copy()
+    order = np.empty(len(codes), np.int64)
+    for row in range(len(codes)):
+        code = codes[row]
+        order[place[code]] = row
+        place[code] += 1
+    return order, cuts
+
+
+@compiled_for(INT_OUT, INTS, INTS)
+def first_at_least(keys: Ints, wanted: Ints) -> Ints:
+    """Return, for each key wanted, the first of the sorted `keys` that is not below it.
+
+    Quick where the wanted ones are in order and not far apart: each search begins at the last.
+    """
+    found = np.empty(len(wanted), np.int64)
+    n, place = len(keys), 0
+    for number in range(len(wanted)):
+        key = wanted[number]
+        if place > 0 and keys[place - 1] >= key:
+            low, high = 0, place - 1
+        else:
+            low, step = place, 1
+            while low + step <= n and keys[low + step - 1] < key:
+                low += step
+                step *= 2
+            high = min(low + step - 1, n)
+        while low < high:
+            middle = (low + high) // 2
+            if keys[middle] < key:
+                low = middle + 1
+            else:
+                high = middle
+        found[number] = place = low
+    return found
+
+
+@compiled_for(types.int64, given("float64", 1), written("int64", 2))
+def add_limbs(values: Floats, running: Ints) -> int:
+    """Write the running sums of the limbs of values into `running` (3, n + 1), from column 1 on.
+
+    A value that is not a number adds nothing. Returns the first row that `split_values` refuses,
+    or -1.
+    """
+    first, second, third = np.int64(0), np.int64(0), np.int64(0)
+    for row in range(len(values)):
+        value = values[row]
+        if not np.isnan(value):
+            if not abs(value) < 2.0**52:
+                return row
+            high = np.trunc(value * 2.0**10)
+            rest = value - high * 2.0**-10
+            middle = np.trunc(rest * 2.0**42)
+            rest -= middle * 2.0**-42
+            first += np.int64(high)
+            second += np.int64(middle)
+            third += np.int64(np.rint(rest * 2.0**74))
+        running[0, row + 1], running[1, row + 1], running[2, row + 1] = first, second, third
+    return -1
+
+
+@compiled_for(types.int64, given("float64", 1), written("int64", 2))
+def split_values(values: Floats, limbs: Ints) -> int:
+    """Write the limbs of each value, in units of 2^-10, 2^-42 and 2^-74, into `limbs` (3, n).
+
+    Returns the first row whose value has none (not a number, 2^52 and beyond), or -1.
+    """
+    for row in range(len(values)):
+        value = values[row]
+        if not abs(value) < 2.0**52:
+            return row
+        high = np.trunc(value * 2.0**10)
+        rest = value - high * 2.0**-10
+        middle = np.trunc(rest * 2.0**42)
+        rest -= middle * 2.0**-42
+        limbs[0, row], limbs[1, row] = np.int64(high), np.int64(middle)
+        limbs[2, row] = np.int64(np.rint(rest * 2.0**74))
+    return -1
 
 
 @compiled_for(written("float64", 1), types.Array(types.int64, 2, "A", readonly=True))

@@ -76,7 +76,7 @@ class ViewFold:
             self._several(writer, prepared, low, high)
 
     def _several(self, writer: Writer, prepared: Prepared, low: int, high: int) -> None:
-        from homeostat.features.state_rows import grouped
+        from homeostat.aggregate.kernel import grouped
 
         codes, keys = prepared.codes[low:high], prepared.keys
         if len(keys) > high - low:

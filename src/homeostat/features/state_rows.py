@@ -16,7 +16,6 @@ from homeostat.aggregate.compiled import (
     compiled,
     compiled_for,
     given,
-    pair,
     written,
 )
 
@@ -29,7 +28,6 @@ __all__ = [
     "LOADED",
     "described",
     "folded",
-    "grouped",
     "looked_up",
     "pages_wanted",
 ]
@@ -46,22 +44,6 @@ _MOST = 2**63 - 1
 _WEIGHT_LIMIT = 2**62
 _LEAST_OF, _GREATEST_OF, _EARLIEST_OF, _LATEST_OF = 0, 1, 2, 3
 _TABLE = given("int64", 2)
-
-
-@compiled_for(pair(INT_OUT, INT_OUT), INTS, types.int64)
-def grouped(codes: Ints, groups: int) -> tuple[Ints, Ints]:
-    """Return the order of `codes` (below `groups`), stable, and where each group begins in it."""
-    cuts = np.zeros(groups + 1, np.int64)
-    for code in codes:
-        cuts[code + 1] += 1
-    for group in range(groups):
-        cuts[group + 1] += cuts[group]
-    place = cuts[:-1].copy()
-    order = np.empty(len(codes), np.int64)
-    for row in range(len(codes)):
-        order[place[codes[row]]] = row
-        place[codes[row]] += 1
-    return order, cuts
 
 
 @compiled

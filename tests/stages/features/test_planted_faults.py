@@ -31,7 +31,6 @@ from homeostat.aggregate import (
 from homeostat.aggregate.block import Block
 from homeostat.aggregate.exact import rounded
 from homeostat.aggregate.expressions import to_polars
-from homeostat.aggregate.slices import prefix
 from homeostat.core.errors import HomeostatError
 from homeostat.core.ids import id_digest
 from homeostat.declare.aggregations import (
@@ -211,13 +210,18 @@ def known_at_once(self: Any, at: Any, offsets: Any) -> Any:
     return at + 1
 
 
-def nothing_is_too_late(view: Any) -> pl.Expr:
-    in_time = pl.lit(True)
-    for key in view.entity.keys:
-        in_time &= pl.col(key).is_not_null()
+def never_too_late(view: Any) -> pl.Expr:
+    found = pl.col("_too_late").is_not_null()
     if view.condition is not None:
-        in_time &= to_polars(view.condition).cast(pl.Boolean).fill_null(False)
-    return in_time
+        found &= to_polars(view.condition).cast(pl.Boolean).fill_null(False)
+    return found
+
+
+def nothing_is_too_late(view: Any) -> pl.Expr:
+    found = never_too_late(view)
+    for key in view.entity.keys:
+        found &= pl.col(key).is_not_null()
+    return found
 
 
 _block = Block.of
@@ -264,8 +268,8 @@ def evicted_early(self: Any, writer: Any, key: bytes, words: Any) -> Any:
         return _evict(self, writer, key, words)
 
 
-def running_floats(lanes: Any) -> Any:
-    sums = prefix(lanes)
+def running_floats(layout: Any, given: Any, n: int) -> Any:
+    sums = columns.running(layout, given, n)
     return np.where(np.abs(sums) > 2**53, sums & -1024, sums)
 
 
@@ -418,7 +422,7 @@ FAULTS: dict[str, tuple[Execution, Any, str, Any]] = {
     "live: the latest value is that of the oldest page": loop(
         state_rows, "looked_up", "if np.isnan(picks[signal, _LATEST_OF]):", "if True:",
     ),
-    "offline: too late events count": (T, log, "usable", nothing_is_too_late),
+    "offline: too late events count": (T, log, "wanted", never_too_late),
     "live: too late events count": (L, fold, "usable", nothing_is_too_late),
     "offline: the own event counts": (
         T, offline, "id_digests", lambda ids: np.zeros(len(ids), np.int64),
@@ -437,7 +441,7 @@ FAULTS: dict[str, tuple[Execution, Any, str, Any]] = {
         "rows[place, 2 + lane] = rows[there, 2 + lane] + total[lane]",
         "rows[place, 2 + lane] = min(int(rows[there, 2 + lane]) + int(total[lane]), _MOST)",
     ),
-    "offline: running sums are floats": (T, block, "prefix", running_floats),
+    "offline: running sums are floats": (T, block, "running", running_floats),
     "offline: the last limb is lost": (T, operations, "rounded", rounded_short),
     "live: the last limb is lost": loop(
         kernel, "finalized", "_nearest(lanes[b], lanes[b + 1], lanes[b + 2])",
