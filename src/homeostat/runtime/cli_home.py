@@ -10,7 +10,9 @@ import polars as pl
 from rich.console import Console
 
 from homeostat.console.terminal import COLOURS
+from homeostat.core.clock import from_micros
 from homeostat.core.decisions import Decision
+from homeostat.core.durations import Micros
 from homeostat.core.errors import HomeostatError
 from homeostat.declare.models import Model
 from homeostat.deploy.state import RolloutState, replayed
@@ -79,12 +81,13 @@ def standing(home: Home, model: str) -> RolloutState:
     return replayed(home.journal.decisions()).get(model, RolloutState())
 
 
-def predictions_of(home: Home, model: Model) -> pl.DataFrame:
-    """Return every logged prediction of a model, oldest first."""
+def predictions_of(home: Home, model: Model, since: Micros | None = None) -> pl.DataFrame:
+    """Return the logged predictions of a model asked at an instant or later, oldest first."""
     frames = [frame for _, frame in home.predictions.frames(model.name, 0, 2**62)]
     if not frames:
         raise NoPredictions(model.name)
-    return pl.concat(frames)
+    every = pl.concat(frames)
+    return every if since is None else every.filter(pl.col("at") >= from_micros(since))
 
 
 def decision_row(decision: Decision) -> Mapping[str, Any]:

@@ -111,6 +111,7 @@ def _show_receipt(
         to.print(f"in service: {chosen.action} at {when}: {chosen.reason}")
     for d in checked.differing:
         to.print(Text(f"  {d.feature}: {d.logged!r} logged, {d.recomputed!r} now", "bold red"))
+        to.print(Text(f"    {d.cause.replace('_', ' ')}: {d.evidence}", "red"))
     to.print()
     why = {reason["feature"]: reason["contribution"] for reason in reasons}
     table(

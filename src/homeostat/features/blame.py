@@ -1,0 +1,264 @@
+"""Why logged features are not what the lake gives: each difference is blamed on one cause.
+
+A cause is tried only where all before it have failed, strongest evidence first:
+
+1. definition_changed, code_changed: the prediction carries the digest of the definitions it was
+   made under, and this feature's meaning or code is another today. What the old ones would have
+   given cannot be computed any more, so whether events were touched as well is not seen.
+2. event_erased, event_altered, late_event: the lake is computed with again, with one thing put
+   right by what the log holds (missing rows, changed rows, marks of lateness), or with events
+   counted that are beyond the allowance, or by the allowance of then. A cause is named only if that
+   gives the logged bits, so it is sufficient; that nothing else happened is not shown. Somebody who
+   changes log and lake alike leaves no trace here, except that the log has checksums.
+3. code_changed: none of it explains the value, and homeostat or a library is of another version.
+4. event_erased: a record is gone from log and lake, and no dead letter says that it was refused.
+   Its value is gone too, so this is where the difference can come from, not where it must.
+5. store_fault: by elimination. Log and lake agree about the entity, definitions, code and versions
+   are those of then, the model's score shows that it was given the logged value, and that value
+   comes from the live store. How the store stands now is said, and proves nothing about then.
+6. unexplained: some of that is not known, or speaks against a fault of the store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property, partial
+
+import numpy as np
+import polars as pl
+
+from homeostat.aggregate.arrays import Bools, Floats, Ints
+from homeostat.declare.views import FeatureRef
+from homeostat.features.causes import CAUSES, Cause
+from homeostat.features.definitions import Definition, Definitions, views_behind
+from homeostat.features.evidence import Evidence
+from homeostat.features.logged import EventsOf, LoggedFeatures, differ
+from homeostat.features.witness import Witness
+
+__all__ = ["Blame"]
+
+Tell = Callable[[int, int], str]
+"""Says what proves the cause of the difference at a row and a column."""
+
+SINGLE = 32
+"""At most this many events beyond the allowance are tried one by one."""
+
+
+class Blame:
+    """Finds the causes of the differences between logged and recomputed features.
+
+    Args:
+        logged: the predictions with their features.
+        again: the features from the lake, float64 of the shape of the logged ones.
+        events_of: returns the lake's events of a source.
+        evidence: what else may be asked.
+    """
+
+    def __init__(
+        self, logged: LoggedFeatures, again: Floats, events_of: EventsOf, evidence: Evidence
+    ) -> None:
+        self._logged, self._again, self._evidence = logged, again, evidence
+        self._events_of = events_of
+        self._now = Definitions.of(logged.system, logged.model)
+        self._behind = [views_behind(feature) for feature in logged.model.features]
+        self._open: Bools = np.zeros(again.shape, np.bool_)
+        self._verdicts: list[tuple[Cause, Tell]] = []
+        self._verdict = np.full(again.shape, -1, np.int64)
+
+    def causes(self, unlike: Bools) -> dict[Cause, Ints]:
+        """Return by cause the places (row, column) of the differences, in their order."""
+        self._open = unlike.copy()
+        self._by_definition()
+        if self._open.any():
+            self._by_events()
+        if self._open.any():
+            self._by_elimination()
+        found: dict[Cause, Ints] = {}
+        for cause in CAUSES:
+            mine = [number for number, (told, _) in enumerate(self._verdicts) if told == cause]
+            if mine:
+                found[cause] = np.argwhere(np.isin(self._verdict, mine))
+        return found
+
+    def evidence(self, row: int, column: int) -> str:
+        """Return what proves the cause of one difference."""
+        _, tell = self._verdicts[int(self._verdict[row, column])]
+        return tell(row, column)
+
+    def _settle(self, where: Bools, cause: Cause, tell: Tell) -> None:
+        """Blame the differences that are still open there."""
+        settled = where & self._open
+        if settled.any():
+            self._open &= ~settled
+            self._verdict[settled] = len(self._verdicts)
+            self._verdicts.append((cause, tell))
+
+    def _by_definition(self) -> None:
+        for known, rows in self._made_under():
+            if known is None:
+                continue
+            for column, name in enumerate(self._logged.names):
+                then, now = known.features.get(name), self._now.features[name]
+                where = self._at(rows, column)
+                if then is None:  # so it was not logged, and is not compared
+                    continue
+                if then.meaning != now.meaning:
+                    self._settle(where, "definition_changed", _other_definition(then, now))
+                elif then.code != now.code:
+                    self._settle(where, "code_changed", _other_code(then, now))
+
+    def _made_under(self) -> Iterator[tuple[Definitions | None, list[int]]]:
+        """Yield the definitions of then, with the predictions that were made under them."""
+        groups: dict[str | None, tuple[Definitions | None, list[int]]] = {}
+        for row, known in enumerate(self._logged.recorded):
+            key = None if known is None else known.digest
+            groups.setdefault(key, (known, []))[1].append(row)
+        yield from groups.values()
+
+    def _at(self, rows: list[int], column: int) -> Bools:
+        where: Bools = np.zeros(self._again.shape, np.bool_)
+        where[rows, column] = True
+        return where
+
+    def _by_events(self) -> None:
+        witness = self._witness
+        for repair in witness.repairs():
+            self._try(repair.cause, repair.world, partial(witness.touched, repair.kinds))
+        self._try("late_event", witness.all_counted(), _counted_late)
+        for known, rows in self._made_under():
+            if known is not None and known.lateness != self._now.lateness:
+                world = witness.with_lateness(known.lateness)
+                self._try("late_event", world, _other_lateness(known, self._now), rows)
+        for source, offset, world in witness.counted_singly(SINGLE):
+            told = f"with offset {offset} of {source!r} counted, which is too late, it is"
+            self._try("late_event", world, _says(f"{told} the logged value"))
+
+    def _try(
+        self, cause: Cause, world: Mapping[str, pl.DataFrame], tell: Tell,
+        rows: list[int] | None = None,
+    ) -> None:  # fmt: skip
+        """Blame a cause for the differences that are gone when the lake holds other events."""
+        if world and self._open.any():
+            same = ~differ(self._computed(world), self._logged.values)
+            if rows is not None:
+                same &= np.isin(np.arange(len(same)), rows)[:, None]
+            self._settle(same, cause, tell)
+
+    def _computed(self, world: Mapping[str, pl.DataFrame]) -> Floats:
+        """Return the features with some sources' events replaced; the lake's where none is open."""
+        rows = np.flatnonzero(self._open.any(axis=1))
+        found = self._again.copy()
+        found[rows] = self._logged.again(lambda s: world.get(s, self._witness.lake[s]), rows)
+        return found
+
+    @cached_property
+    def _witness(self) -> Witness:
+        rows = np.flatnonzero(self._open.any(axis=1))
+        return Witness(self._logged, rows, self._events_of, self._evidence)
+
+    def _by_elimination(self) -> None:
+        logged, witness = self._logged, self._witness
+        for known, rows in self._made_under():
+            where: Bools = np.zeros(self._open.shape, np.bool_)
+            where[rows] = True
+            if known is None:
+                self._settle(where, "unexplained", _says("it does not carry its definitions"))
+            elif known.libraries != self._now.libraries:
+                self._settle(where, "code_changed", _other_libraries(known, self._now))
+        for source, offsets in witness.gone.items():
+            reads = np.array([source in map(self._source, refs) for refs in self._behind])
+            after = logged.offsets(source) >= min(offsets)
+            told = f"{_numbers(offsets)} of {source!r} can be read neither in the log nor the lake"
+            self._settle(after[:, None] & reads, "event_erased", _says(told))
+        for column, refs in enumerate(self._behind):
+            where = self._at(list(range(len(self._open))), column)
+            if not refs:
+                told = "it is made of request fields alone, by the same code"
+                self._settle(where, "unexplained", _says(told))
+            elif refs != (logged.model.features[column],):
+                alike = self._inputs_alike(refs)
+                told = "its logged inputs are the same bits, and its function gives another value"
+                self._settle(where & alike[:, None], "unexplained", _says(told))
+        if witness.unread:
+            told = f"the log of {', '.join(map(repr, witness.unread))} cannot be read"
+            self._settle(self._open, "unexplained", _says(told))
+        if witness.disagrees:
+            apart = differ(self._computed(witness.as_logged()), self._again)
+            told = "log and lake disagree about its events, and neither gives the logged value"
+            self._settle(apart, "unexplained", _says(told))
+        self._by_the_score()
+
+    def _by_the_score(self) -> None:
+        rows = np.flatnonzero(self._open.any(axis=1))
+        if not len(rows):
+            return
+        again = self._evidence.scores_again(self._logged.rows[rows])
+        where: Bools = np.zeros(self._open.shape, np.bool_)
+        where[rows] = np.array([same is False for same in again])[:, None]
+        told = "the logged features do not give the logged score: they, or the model, were changed"
+        self._settle(where, "unexplained", _says(told))
+        self._settle(self._open.copy(), "store_fault", self._store_now)
+
+    def _inputs_alike(self, refs: tuple[FeatureRef, ...]) -> Bools:
+        """Return in which rows all inputs from views were logged as they are computed now."""
+        names = self._logged.names
+        columns = [names.index(ref.name) for ref in refs if ref.name in names]
+        if len(columns) < len(refs):
+            return np.zeros(len(self._again), np.bool_)
+        unlike = differ(self._logged.values[:, columns], self._again[:, columns])
+        return np.array([not any(row) for row in unlike.tolist()], np.bool_)
+
+    def _source(self, ref: FeatureRef) -> str:
+        return self._logged.system.view(ref.view).source.name
+
+    def _store_now(self, row: int, column: int) -> str:
+        views = {ref.view: self._logged.system.view(ref.view) for ref in self._behind[column]}
+        told = "log, lake, definitions and code give another value than the live store gave"
+        for name, view in views.items():
+            key = tuple(self._logged.spine[part][row] for part in view.entity.keys)
+            agrees = self._evidence.live_agrees(view, key)
+            words = "cannot be compared now"
+            if agrees is not None:
+                words = "agrees with the lake now" if agrees else "disagrees with the lake still"
+            told += f"; the record in {name!r} {words}"
+        return told
+
+
+def _says(words: str) -> Tell:
+    return lambda row, column: words
+
+
+def _other_definition(then: Definition, now: Definition) -> Tell:
+    return _says(f"computed as defined by {then.meaning[:12]}, declared now is {now.meaning[:12]}")
+
+
+def _other_code(then: Definition, now: Definition) -> Tell:
+    return _says(f"computed by code {then.code[:12] or 'of ours'}, declared now is {now.code[:12]}")
+
+
+def _other_libraries(then: Definitions, now: Definitions) -> Tell:
+    changed = [
+        f"{name} {then.libraries.get(name, 'absent')} -> {now.libraries[name]}"
+        for name in now.libraries
+        if then.libraries.get(name) != now.libraries[name]
+    ]
+    return _says(f"log, lake and definitions do not explain it; {', '.join(changed)} since then")
+
+
+def _other_lateness(then: Definitions, now: Definitions) -> Tell:
+    changed = [
+        f"{source} {micros / 1e6:g} s -> {now.lateness[source] / 1e6:g} s"
+        for source, micros in then.lateness.items()
+        if now.lateness.get(source, micros) != micros
+    ]
+    return _says(f"by the lateness of then it is the logged value: {', '.join(changed)}")
+
+
+def _counted_late(row: int, column: int) -> str:
+    return "with the events counted that are beyond the lateness, it is the logged value"
+
+
+def _numbers(offsets: frozenset[int]) -> str:
+    listed = sorted(offsets)
+    more = f" and {len(listed) - 3} more" if len(listed) > 3 else ""
+    return f"offset{'s' if len(listed) > 1 else ''} {', '.join(map(str, listed[:3]))}{more}"
