@@ -14,8 +14,9 @@ A cause is tried only where all before it have failed, strongest evidence first:
 4. event_erased: a record is gone from log and lake, and no dead letter says that it was refused.
    Its value is gone too, so this is where the difference can come from, not where it must.
 5. store_fault: by elimination. Log and lake agree about the entity, definitions, code and versions
-   are those of then, the model's score shows that it was given the logged value, and that value
-   comes from the live store. How the store stands now is said, and proves nothing about then.
+   are those of then, nothing speaks against the model having been given the logged value (the
+   lake's copy of the prediction, and the score again), and that value comes from the live store.
+   How the store stands now is said, and proves nothing about then.
 6. unexplained: some of that is not known, or speaks against a fault of the store.
 """
 
@@ -186,16 +187,16 @@ class Blame:
             apart = differ(self._computed(witness.as_logged()), self._again)
             told = "log and lake disagree about its events, and neither gives the logged value"
             self._settle(apart, "unexplained", _says(told))
-        self._by_the_score()
+        self._by_what_was_given()
 
-    def _by_the_score(self) -> None:
+    def _by_what_was_given(self) -> None:
         rows = np.flatnonzero(self._open.any(axis=1))
         if not len(rows):
             return
-        again = self._evidence.scores_again(self._logged.rows[rows])
+        given = self._evidence.was_given(self._logged.rows[rows])
         where: Bools = np.zeros(self._open.shape, np.bool_)
-        where[rows] = np.array([same is False for same in again])[:, None]
-        told = "the logged features do not give the logged score: they, or the model, were changed"
+        where[rows] = np.array([one is False for one in given])[:, None]
+        told = "the prediction log does not hold what the model was given: it was changed since"
         self._settle(where, "unexplained", _says(told))
         self._settle(self._open.copy(), "store_fault", self._store_now)
 

@@ -22,7 +22,7 @@ def drawn(
 
     >>> rows = pl.DataFrame({"prediction_id": [f"p{n}" for n in range(1000)]})
     >>> drawn(rows, at_most=3)["prediction_id"].to_list()
-    ['p15', 'p363', 'p830']
+    ['p104', 'p268', 'p906']
     """
     if share == 1 and (at_most is None or predictions.height <= at_most):
         return predictions

@@ -48,10 +48,11 @@ class Evidence(Protocol):
         """
         ...
 
-    def scores_again(self, predictions: pl.DataFrame) -> list[bool | None]:
-        """Return per prediction whether its logged features have its logged score.
+    def was_given(self, predictions: pl.DataFrame) -> list[bool | None]:
+        """Return per prediction whether the model was given its logged features.
 
-        None where no model gave the score, or it cannot be loaded.
+        False where another copy of the prediction holds others, or where they do not give the
+        logged score; None where nothing can tell.
         """
         ...
 
@@ -71,6 +72,6 @@ class NoEvidence:
         """Return None."""
         return None
 
-    def scores_again(self, predictions: pl.DataFrame) -> list[bool | None]:
+    def was_given(self, predictions: pl.DataFrame) -> list[bool | None]:
         """Return None for each."""
         return [None] * predictions.height
