@@ -8,8 +8,9 @@ A cause is tried only where all before it have failed, strongest evidence first:
 2. event_erased, event_altered, late_event: the lake is computed with again, with one thing put
    right by what the log holds (missing rows, changed rows, marks of lateness), or with events
    counted that are beyond the allowance, or by the allowance of then. A cause is named only if that
-   gives the logged bits, so it is sufficient; that nothing else happened is not shown. Somebody who
-   changes log and lake alike leaves no trace here, except that the log has checksums.
+   gives the logged bits, first of everything that differs in a prediction, else of a part. So it
+   is sufficient; that nothing else happened is not shown, and small counts may meet by chance.
+   Somebody who changes log and lake alike leaves no trace, except that the log has checksums.
 3. code_changed: none of it explains the value, and homeostat or a library is of another version.
 4. event_erased: a record is gone from log and lake, and no dead letter says that it was refused.
    Its value is gone too, so this is where the difference can come from, not where it must.
@@ -22,27 +23,21 @@ A cause is tried only where all before it have failed, strongest evidence first:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from functools import cached_property, partial
+from collections.abc import Mapping
+from functools import cached_property
 
 import numpy as np
 import polars as pl
 
 from homeostat.aggregate.arrays import Bools, Floats, Ints
 from homeostat.declare.views import FeatureRef
-from homeostat.features.causes import CAUSES, Cause
+from homeostat.features.causes import CAUSES, Cause, Tell, saying
 from homeostat.features.definitions import Definition, Definitions, views_behind
 from homeostat.features.evidence import Evidence
 from homeostat.features.logged import EventsOf, LoggedFeatures, differ
-from homeostat.features.witness import Witness
+from homeostat.features.witness import Trial, Witness
 
 __all__ = ["Blame"]
-
-Tell = Callable[[int, int], str]
-"""Says what proves the cause of the difference at a row and a column."""
-
-SINGLE = 32
-"""At most this many events beyond the allowance are tried one by one."""
 
 
 class Blame:
@@ -95,7 +90,7 @@ class Blame:
             self._verdicts.append((cause, tell))
 
     def _by_definition(self) -> None:
-        for known, rows in self._made_under():
+        for known, rows in self._logged.made_under():
             if known is None:
                 continue
             for column, name in enumerate(self._logged.names):
@@ -108,42 +103,27 @@ class Blame:
                 elif then.code != now.code:
                     self._settle(where, "code_changed", _other_code(then, now))
 
-    def _made_under(self) -> Iterator[tuple[Definitions | None, list[int]]]:
-        """Yield the definitions of then, with the predictions that were made under them."""
-        groups: dict[str | None, tuple[Definitions | None, list[int]]] = {}
-        for row, known in enumerate(self._logged.recorded):
-            key = None if known is None else known.digest
-            groups.setdefault(key, (known, []))[1].append(row)
-        yield from groups.values()
-
     def _at(self, rows: list[int], column: int) -> Bools:
         where: Bools = np.zeros(self._again.shape, np.bool_)
         where[rows, column] = True
         return where
 
     def _by_events(self) -> None:
-        witness = self._witness
-        for repair in witness.repairs():
-            self._try(repair.cause, repair.world, partial(witness.touched, repair.kinds))
-        self._try("late_event", witness.all_counted(), _counted_late)
-        for known, rows in self._made_under():
-            if known is not None and known.lateness != self._now.lateness:
-                world = witness.with_lateness(known.lateness)
-                self._try("late_event", world, _other_lateness(known, self._now), rows)
-        for source, offset, world in witness.counted_singly(SINGLE):
-            told = f"with offset {offset} of {source!r} counted, which is too late, it is"
-            self._try("late_event", world, _says(f"{told} the logged value"))
+        """Try what explains everything that differs in a prediction, then what explains a part."""
+        for whole in (True, False):
+            for trial in self._witness.trials():
+                if self._open.any():
+                    self._try(trial, whole)
 
-    def _try(
-        self, cause: Cause, world: Mapping[str, pl.DataFrame], tell: Tell,
-        rows: list[int] | None = None,
-    ) -> None:  # fmt: skip
+    def _try(self, trial: Trial, whole: bool) -> None:
         """Blame a cause for the differences that are gone when the lake holds other events."""
-        if world and self._open.any():
-            same = ~differ(self._computed(world), self._logged.values)
-            if rows is not None:
-                same &= np.isin(np.arange(len(same)), rows)[:, None]
-            self._settle(same, cause, tell)
+        same = ~differ(self._computed(trial.world), self._logged.values)
+        if trial.rows is not None:
+            same &= np.isin(np.arange(len(same)), trial.rows)[:, None]
+        if whole:
+            left: Bools = np.any(self._open & ~same, axis=1, keepdims=True)
+            same &= ~left
+        self._settle(same, trial.cause, trial.tell)
 
     def _computed(self, world: Mapping[str, pl.DataFrame]) -> Floats:
         """Return the features with some sources' events replaced; the lake's where none is open."""
@@ -159,34 +139,34 @@ class Blame:
 
     def _by_elimination(self) -> None:
         logged, witness = self._logged, self._witness
-        for known, rows in self._made_under():
+        for known, rows in self._logged.made_under():
             where: Bools = np.zeros(self._open.shape, np.bool_)
             where[rows] = True
             if known is None:
-                self._settle(where, "unexplained", _says("it does not carry its definitions"))
+                self._settle(where, "unexplained", saying("it does not carry its definitions"))
             elif known.libraries != self._now.libraries:
                 self._settle(where, "code_changed", _other_libraries(known, self._now))
         for source, offsets in witness.gone.items():
             reads = np.array([source in map(self._source, refs) for refs in self._behind])
             after = logged.offsets(source) >= min(offsets)
             told = f"{_numbers(offsets)} of {source!r} can be read neither in the log nor the lake"
-            self._settle(after[:, None] & reads, "event_erased", _says(told))
+            self._settle(after[:, None] & reads, "event_erased", saying(told))
         for column, refs in enumerate(self._behind):
             where = self._at(list(range(len(self._open))), column)
             if not refs:
                 told = "it is made of request fields alone, by the same code"
-                self._settle(where, "unexplained", _says(told))
+                self._settle(where, "unexplained", saying(told))
             elif refs != (logged.model.features[column],):
                 alike = self._inputs_alike(refs)
                 told = "its logged inputs are the same bits, and its function gives another value"
-                self._settle(where & alike[:, None], "unexplained", _says(told))
+                self._settle(where & alike[:, None], "unexplained", saying(told))
         if witness.unread:
             told = f"the log of {', '.join(map(repr, witness.unread))} cannot be read"
-            self._settle(self._open, "unexplained", _says(told))
+            self._settle(self._open, "unexplained", saying(told))
         if witness.disagrees:
             apart = differ(self._computed(witness.as_logged()), self._again)
             told = "log and lake disagree about its events, and neither gives the logged value"
-            self._settle(apart, "unexplained", _says(told))
+            self._settle(apart, "unexplained", saying(told))
         self._by_what_was_given()
 
     def _by_what_was_given(self) -> None:
@@ -197,7 +177,7 @@ class Blame:
         where: Bools = np.zeros(self._open.shape, np.bool_)
         where[rows] = np.array([one is False for one in given])[:, None]
         told = "the prediction log does not hold what the model was given: it was changed since"
-        self._settle(where, "unexplained", _says(told))
+        self._settle(where, "unexplained", saying(told))
         self._settle(self._open.copy(), "store_fault", self._store_now)
 
     def _inputs_alike(self, refs: tuple[FeatureRef, ...]) -> Bools:
@@ -225,16 +205,14 @@ class Blame:
         return told
 
 
-def _says(words: str) -> Tell:
-    return lambda row, column: words
-
-
 def _other_definition(then: Definition, now: Definition) -> Tell:
-    return _says(f"computed as defined by {then.meaning[:12]}, declared now is {now.meaning[:12]}")
+    return saying(f"computed as defined by {then.meaning[:12]}, declared now is {now.meaning[:12]}")
 
 
 def _other_code(then: Definition, now: Definition) -> Tell:
-    return _says(f"computed by code {then.code[:12] or 'of ours'}, declared now is {now.code[:12]}")
+    return saying(
+        f"computed by code {then.code[:12] or 'of ours'}, declared now is {now.code[:12]}"
+    )
 
 
 def _other_libraries(then: Definitions, now: Definitions) -> Tell:
@@ -243,20 +221,7 @@ def _other_libraries(then: Definitions, now: Definitions) -> Tell:
         for name in now.libraries
         if then.libraries.get(name) != now.libraries[name]
     ]
-    return _says(f"log, lake and definitions do not explain it; {', '.join(changed)} since then")
-
-
-def _other_lateness(then: Definitions, now: Definitions) -> Tell:
-    changed = [
-        f"{source} {micros / 1e6:g} s -> {now.lateness[source] / 1e6:g} s"
-        for source, micros in then.lateness.items()
-        if now.lateness.get(source, micros) != micros
-    ]
-    return _says(f"by the lateness of then it is the logged value: {', '.join(changed)}")
-
-
-def _counted_late(row: int, column: int) -> str:
-    return "with the events counted that are beyond the lateness, it is the logged value"
+    return saying(f"log, lake and definitions do not explain it; {', '.join(changed)} since then")
 
 
 def _numbers(offsets: frozenset[int]) -> str:

@@ -74,6 +74,14 @@ class LoggedFeatures:
         """The model's features, in its order."""
         return self.model.feature_names()
 
+    def made_under(self) -> list[tuple[Definitions | None, list[int]]]:
+        """Return the different definitions, each with the rows that were made under it."""
+        groups: dict[str | None, tuple[Definitions | None, list[int]]] = {}
+        for row, known in enumerate(self.recorded):
+            key = None if known is None else known.digest
+            groups.setdefault(key, (known, []))[1].append(row)
+        return list(groups.values())
+
     def again(self, events_of: EventsOf, rows: Ints | None = None) -> Floats:
         """Return the features of some rows (None: all) at their offsets, made of these events."""
         spine = self.spine if rows is None else self.spine[rows]

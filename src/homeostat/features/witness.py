@@ -1,24 +1,30 @@
-"""What the log says about the events behind some predictions: the lake, with things put right."""
+"""What the log says about the events behind some predictions: the lake, with things put right.
+
+Each trial is the lake with one thing put right. A cause that gives the logged bits for everything
+that differs in a prediction is more credible than one that does so for some of it: counts meet by
+chance.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 
 import polars as pl
 
 from homeostat.aggregate.arrays import Ints
 from homeostat.core.durations import Micros
 from homeostat.declare.views import FeatureRef, FeatureView
-from homeostat.features.causes import Cause
+from homeostat.features.causes import Cause, Tell, saying
 from homeostat.features.definitions import views_behind
 from homeostat.features.event_changes import EventChanges
 from homeostat.features.evidence import Evidence
 from homeostat.features.log import event_columns
 from homeostat.features.logged import EventsOf, LoggedFeatures
 
-__all__ = ["Repair", "Witness", "World"]
+__all__ = ["Trial", "Witness"]
 
 World = Mapping[str, pl.DataFrame]
 """Events by source, in place of the lake's; empty if there is nothing to replace."""
@@ -26,14 +32,21 @@ World = Mapping[str, pl.DataFrame]
 NAMED = 3
 """At most this many events are named."""
 
+SINGLE = 32
+"""At most this many events beyond the allowance are tried one by one."""
+
 
 @dataclass(frozen=True, slots=True)
-class Repair:
-    """The lake with one kind of change undone, and the kinds of `EventChanges` that were."""
+class Trial:
+    """The lake with one thing put right, and its cause if that gives the logged values.
+
+    It may be tried on the predictions in `rows` (None: on all).
+    """
 
     cause: Cause
     world: World
-    kinds: tuple[str, ...]
+    tell: Tell
+    rows: list[int] | None = None
 
 
 KINDS: Mapping[str, str] = {
@@ -96,46 +109,56 @@ class Witness:
         """Offsets by source that neither lake nor log can tell of, though they were no refusals."""
         return {source: found.gone for source, found in self._changes.items() if found.gone}
 
-    def repairs(self) -> Iterator[Repair]:
+    def trials(self) -> Iterator[Trial]:
+        """Yield the trials, the most specific first."""
+        yield from self._undone()
+        yield from self._by_the_lateness_of_then()
+        every = {
+            source: events.with_columns(_too_late=pl.lit(False))
+            for source, events in self.lake.items()
+            if events["_too_late"].any()
+        }
+        if every:
+            told = "with the events counted that are beyond the lateness, it is the logged value"
+            yield Trial("late_event", every, saying(told))
+        yield from self._counted_singly()
+
+    def _undone(self) -> Iterator[Trial]:
         """Yield the lake with one kind of change undone after the other, then with all undone."""
         erased, altered = self._sources("erased"), self._sources("altered", "foreign")
         marked = self._sources("remarked")
         if erased:
             world = {s: self._changes[s].with_erased() for s in erased}
-            yield Repair("event_erased", world, ("erased",))
+            yield Trial("event_erased", world, partial(self._touched, ("erased",)))
         if altered:
             world = {s: self._changes[s].with_altered() for s in altered}
-            yield Repair("event_altered", world, ("altered", "foreign"))
+            yield Trial("event_altered", world, partial(self._touched, ("altered", "foreign")))
         if marked:
             world = {s: self._changes[s].with_marks() for s in marked}
-            yield Repair("late_event", world, ("remarked",))
+            yield Trial("late_event", world, partial(self._touched, ("remarked",)))
         if bool(erased) + bool(altered) + bool(marked) > 1:
             cause: Cause = "event_altered" if altered else "event_erased"
-            yield Repair(cause, self.as_logged(), tuple(KINDS))
+            yield Trial(cause, self.as_logged(), partial(self._touched, tuple(KINDS)))
 
-    def as_logged(self) -> World:
-        """Return the events as the log has them, for the sources where the lake's are others."""
-        return {source: self._changes[source].as_logged() for source in self._sources(*KINDS)}
-
-    def all_counted(self) -> World:
-        """Return the lake with every event counted, however late."""
-        return {
-            source: events.with_columns(_too_late=pl.lit(False))
-            for source, events in self.lake.items()
-            if events["_too_late"].any()
-        }
-
-    def with_lateness(self, lateness: Mapping[str, Micros]) -> World:
-        """Return the lake with events counted by another allowance."""
+    def _by_the_lateness_of_then(self) -> Iterator[Trial]:
+        views = self._logged.system.views_of(self._logged.model)
+        now = {view.source.name: view.source.lateness_us for view in views}
         late = pl.col("_known_time") - pl.col("_event_time")
-        return {
-            source: events.with_columns(_too_late=late > timedelta(microseconds=lateness[source]))
-            for source, events in self.lake.items()
-            if source in lateness
-        }
+        for known, rows in self._logged.made_under():
+            if known is None:
+                continue
+            changed = {s: t for s, t in known.lateness.items() if now.get(s, t) != t}
+            world = {
+                source: self.lake[source].with_columns(_too_late=late > timedelta(microseconds=t))
+                for source, t in changed.items()
+            }
+            spans = (f"{s!r} {t / 1e6:g} s -> {now[s] / 1e6:g} s" for s, t in changed.items())
+            told = f"by the lateness of then it is the logged value: {', '.join(spans)}"
+            if world:
+                yield Trial("late_event", world, saying(told), rows)
 
-    def counted_singly(self, limit: int) -> Iterator[tuple[str, int, World]]:
-        """Yield the lake with one of the entities' late events counted, for up to `limit`."""
+    def _counted_singly(self) -> Iterator[Trial]:
+        """Yield the lake with one of the entities' late events counted."""
         for source, events in self.lake.items():
             late = events.filter("_too_late")
             asked = [
@@ -143,11 +166,20 @@ class Witness:
                 for view in self._views[source]
             ]
             offsets = sorted({int(o) for found in asked for o in found["_offset"]}, reverse=True)
-            for offset in offsets[:limit]:
+            for offset in offsets[:SINGLE]:
                 counted = pl.col("_too_late") & (pl.col("_offset") != offset)
-                yield source, offset, {source: events.with_columns(_too_late=counted)}
+                told = f"with offset {offset} of {source!r} counted, which is too late, it is"
+                yield Trial(
+                    "late_event",
+                    {source: events.with_columns(_too_late=counted)},
+                    saying(f"{told} the logged value"),
+                )
 
-    def touched(self, kinds: tuple[str, ...], row: int, column: int) -> str:
+    def as_logged(self) -> World:
+        """Return the events as the log has them, for the sources where the lake's are others."""
+        return {source: self._changes[source].as_logged() for source in self._sources(*KINDS)}
+
+    def _touched(self, kinds: tuple[str, ...], row: int, column: int) -> str:
         """Name the changes of some kinds among the events that one value is made of."""
         told: list[str] = []
         for ref in views_behind(self._logged.model.features[column]):
