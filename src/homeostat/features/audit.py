@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
+from homeostat.aggregate.arrays import Ints
 from homeostat.declare.models import Model
 from homeostat.declare.system import System
 from homeostat.features.blame import Blame
@@ -123,14 +124,12 @@ def audit(
         return SkewAudit(skipped=skipped)
     again = logged.again(events_of)
     unlike = logged.present & differ(logged.values, again)
-    blame = Blame(logged, again, events_of, asked)
-    causes = blame.causes(unlike) if unlike.any() else {}
-    return SkewAudit(
-        logged.rows.height,
-        int(logged.present.sum()),
-        int(unlike.sum()),
-        int(unlike.any(axis=1).sum()),
-        tuple(
+    differing: tuple[Difference, ...] = ()
+    causes: dict[Cause, Ints] = {}
+    if unlike.any():
+        blame = Blame(logged, again, events_of, asked)
+        causes = blame.causes(unlike)
+        differing = tuple(
             Difference(
                 str(logged.rows["prediction_id"][row]),
                 logged.names[column],
@@ -141,7 +140,13 @@ def audit(
             )
             for cause, places in causes.items()
             for row, column in places[:LISTED].tolist()
-        ),
+        )
+    return SkewAudit(
+        logged.rows.height,
+        int(logged.present.sum()),
+        int(unlike.sum()),
+        int(unlike.any(axis=1).sum()),
+        differing,
         {cause: len(places) for cause, places in causes.items()},
         int(differ(again, logged.timely(events_of)).sum()),
         skipped,

@@ -210,9 +210,8 @@ def _other_definition(then: Definition, now: Definition) -> Tell:
 
 
 def _other_code(then: Definition, now: Definition) -> Tell:
-    return saying(
-        f"computed by code {then.code[:12] or 'of ours'}, declared now is {now.code[:12]}"
-    )
+    before, after = (found.code[:12] or "none of the user's" for found in (then, now))
+    return saying(f"computed by code {before}, declared now is {after}")
 
 
 def _other_libraries(then: Definitions, now: Definitions) -> Tell:
