@@ -98,9 +98,10 @@ def _show(to: Console, found: SkewAudit, asked: int) -> None:
     table(to, [{"cause": _words(cause), "values": n} for cause, n in found.causes.items()])
     rows: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for d in found.differing:
+        logged, recomputed = _apart(d.logged, d.recomputed)
         row = {
-            "prediction": d.prediction_id, "feature": d.feature, "logged": d.logged,
-            "recomputed": d.recomputed,
+            "prediction": d.prediction_id, "feature": d.feature, "logged": logged,
+            "recomputed": recomputed,
         }  # fmt: skip
         rows.setdefault((d.cause, d.evidence), []).append(row)
     for (cause, evidence), listed in rows.items():
@@ -109,6 +110,13 @@ def _show(to: Console, found: SkewAudit, asked: int) -> None:
         table(to, listed)
     if found.different > len(found.differing):
         to.print(f"\n{len(found.differing):,} of {found.different:,} are listed", style="dim")
+
+
+def _apart(logged: float, recomputed: float) -> tuple[float | str, float | str]:
+    """Return two values as a table shows them: with all digits if they would look the same."""
+    if f"{logged:.4g}" == f"{recomputed:.4g}":
+        return repr(logged), repr(recomputed)
+    return logged, recomputed
 
 
 def _words(cause: str) -> str:

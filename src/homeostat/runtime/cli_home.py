@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from time import monotonic, sleep
 from typing import Any, Literal
 
@@ -36,9 +37,15 @@ PATIENCE_S, LOOK_S = 900.0, 0.1
 
 
 class NoPredictions(HomeostatError):
-    """A model that has not answered yet."""
+    """A model that has not answered yet, or not since an instant; `last` is its last answer."""
 
-    def __init__(self, model: str) -> None:
+    def __init__(self, model: str, last: datetime | None = None) -> None:
+        if last is not None:
+            super().__init__(
+                f"model {model!r}: no prediction is that new; allowed: an instant up to its last "
+                f"one, {last:%Y-%m-%dT%H:%M:%S} UTC; choose an earlier one"
+            )
+            return
         super().__init__(
             f"model {model!r}: no prediction is logged; allowed: a deployed model that has "
             "answered; ask it through `homeostat run`, or let it live through a `homeostat replay`"
@@ -87,7 +94,12 @@ def predictions_of(home: Home, model: Model, since: Micros | None = None) -> pl.
     if not frames:
         raise NoPredictions(model.name)
     every = pl.concat(frames)
-    return every if since is None else every.filter(pl.col("at") >= from_micros(since))
+    if since is None:
+        return every
+    recent = every.filter(pl.col("at") >= from_micros(since))
+    if not recent.height:
+        raise NoPredictions(model.name, every["at"][-1])
+    return recent
 
 
 def decision_row(decision: Decision) -> Mapping[str, Any]:
