@@ -78,6 +78,7 @@ def reading(number: int) -> dict[str, Any]:
 
 EVENTS = events_frame([reading(n) for n in range(40)])
 OFFSETS = [10, 20, 30]
+LAG = 3 * TICK
 AMOUNTS_ALTERED = pl.when(pl.col("_offset") == 20).then(7.5).otherwise("amount")
 
 
@@ -86,12 +87,13 @@ class Told:
     """Evidence made to order; by default the log holds what the lake holds, and all is well."""
 
     made_under: Definitions | None = field(default_factory=lambda: Definitions.of(system, model))
+    others: dict[str, Definitions] = field(default_factory=dict)
     log: pl.DataFrame | None = field(default_factory=lambda: EVENTS)
     unread: frozenset[int] = frozenset()
     given: bool | None = True
 
     def definitions(self, digest: str) -> Definitions | None:
-        return self.made_under
+        return self.others.get(digest, self.made_under)
 
     def events(self, source: str, known_from: int | None, until: int) -> LogEvents | None:
         return None if self.log is None else LogEvents(self.log, self.unread)
@@ -128,6 +130,16 @@ def answers(*wrong: tuple[int, int, float]) -> pl.DataFrame:
             "request": texts,
         }
     )
+
+
+def made_of(events: pl.DataFrame, *rows: int) -> tuple[tuple[int, int, float], ...]:
+    """The values of some predictions, as a store that had folded such events would give them."""
+    asked = answers()
+    spine = requests_of(asks.schema, asked["request"]).with_columns(at=asked["at"])
+    made = features_of(
+        system, model, spine, lambda name: events, offsets=lambda name: np.array(OFFSETS)
+    ).matrix
+    return tuple((row, c, float(made[row, c])) for row in rows for c in (COUNT, MEAN, RATIO))
 
 
 def causes(
@@ -174,9 +186,7 @@ def test_another_version_of_a_library_comes_before_the_store() -> None:
 def test_an_altered_event_is_blamed_though_a_library_is_of_another_version() -> None:
     now = Definitions.of(system, model)
     told = Told(made_under=replace(now, libraries={**now.libraries, "numpy": "1.0"}))
-    lake = EVENTS.with_columns(
-        amount=pl.when(pl.col("_offset") == 20).then(7.5).otherwise("amount")
-    )
+    lake = EVENTS.with_columns(amount=AMOUNTS_ALTERED)
     found = causes(told, lake=lake)
     assert set(found.values()) == {"event_altered"}
     assert ("p1", "recent__amount_mean_5m") in found
@@ -190,6 +200,34 @@ def test_a_record_that_is_gone_from_log_and_lake_may_be_the_cause_of_what_saw_it
     assert {name for name, _ in found} == {"p1", "p2"}
 
 
+def test_a_record_that_is_gone_is_not_blamed_for_what_was_asked_before_it() -> None:
+    without = EVENTS.filter(pl.col("_offset") != 20)
+    found = causes(Told(log=without, unread=frozenset({20})), (0, COUNT, 99.0), lake=without)
+    assert found.pop(("p0", "recent__count_5m")) == "store_fault"
+    assert set(found.values()) == {"event_erased"}
+
+
+def test_an_erased_and_an_altered_event_of_one_value_are_both_named() -> None:
+    lake = EVENTS.with_columns(amount=AMOUNTS_ALTERED).filter(pl.col("_offset") != 18)
+    found = audit(system, model, answers()[1:2], lambda name: lake, Told())
+    (mean_of_p1,) = [d for d in found.differing if d.feature == "recent__amount_mean_5m"]
+    assert mean_of_p1.cause == "event_altered"
+    assert "offset 18 of 'readings' is in the log and not in the lake" in mean_of_p1.evidence
+    assert "offset 20 of 'readings' is not what the log holds (amount)" in mean_of_p1.evidence
+
+
+def test_only_events_that_the_value_is_made_of_are_named() -> None:
+    """Offset 19 is another place's, and 30 came later."""
+    touched = pl.col("_offset").is_in([19, 20, 30])
+    lake = EVENTS.with_columns(amount=pl.when(touched).then(7.5).otherwise("amount"))
+    found = audit(system, model, answers()[:2], lambda name: lake, Told())
+    (difference,) = [d for d in found.differing if d.feature == "recent__amount_mean_5m"]
+    assert difference.evidence == (
+        "offset 20 of 'readings' is not what the log holds (amount); with that undone it is the "
+        "logged value"
+    )
+
+
 def test_what_the_log_cannot_read_it_does_not_deny() -> None:
     """A record that today's schema refuses is in the lake: that is no forged event."""
     without = EVENTS.filter(pl.col("_offset") != 20)
@@ -199,22 +237,12 @@ def test_what_the_log_cannot_read_it_does_not_deny() -> None:
 
 def test_a_forged_event_is_an_altered_one() -> None:
     without = EVENTS.filter(pl.col("_offset") != 20)
-    rows = answers()
-    made = features_of(
-        system, model,
-        requests_of(asks.schema, rows["request"]).with_columns(at=rows["at"]),
-        lambda name: without, offsets=lambda name: np.array(OFFSETS),
-    ).matrix  # fmt: skip
-    wrong = tuple((1, column, float(made[1, column])) for column in (COUNT, MEAN, RATIO))
-    wrong += tuple((2, column, float(made[2, column])) for column in (COUNT, MEAN, RATIO))
-    found = causes(Told(log=without), *wrong)
+    found = causes(Told(log=without), *made_of(without, 1, 2))
     assert set(found.values()) == {"event_altered"}
 
 
 def test_a_disagreement_that_does_not_give_the_logged_value_explains_nothing() -> None:
-    lake = EVENTS.with_columns(
-        amount=pl.when(pl.col("_offset") == 20).then(7.5).otherwise("amount")
-    )
+    lake = EVENTS.with_columns(amount=AMOUNTS_ALTERED)
     found = causes(Told(), (1, MEAN, 0.25), lake=lake)
     assert found["p1", "recent__amount_mean_5m"] == "unexplained"
     assert found["p1", "ratio"] == "event_altered"  # it was computed from what the log holds
@@ -223,17 +251,37 @@ def test_a_disagreement_that_does_not_give_the_logged_value_explains_nothing() -
 def test_a_late_event_is_found_among_others_by_counting_it_alone() -> None:
     late = EVENTS.with_columns(_too_late=pl.col("_offset").is_in([4, 8]))
     counted = EVENTS.with_columns(_too_late=pl.col("_offset") == 4)
-    rows = answers()
-    made = features_of(
-        system, model,
-        requests_of(asks.schema, rows["request"]).with_columns(at=rows["at"]),
-        lambda name: counted, offsets=lambda name: np.array(OFFSETS),
-    ).matrix  # fmt: skip
-    wrong = tuple((0, column, float(made[0, column])) for column in (COUNT, MEAN, RATIO))
-    told = Told(log=late)
-    found = audit(system, model, answers(*wrong)[:1], lambda name: late, told)
+    rows = answers(*made_of(counted, 0))[:1]
+    found = audit(system, model, rows, lambda name: late, Told(log=late))
     assert found.causes == {"late_event": 3}
     assert all("offset 8 of 'readings' counted" in d.evidence for d in found.differing)
+
+
+def test_several_late_events_that_were_counted_together() -> None:
+    late = EVENTS.with_columns(_too_late=pl.col("_offset").is_in([4, 8]))
+    counted = EVENTS.with_columns(_too_late=pl.lit(False))
+    rows = answers(*made_of(counted, 0))[:1]
+    found = audit(system, model, rows, lambda name: late, Told(log=late))
+    assert found.causes == {"late_event": 3}
+    assert "with the events counted that are beyond the lateness" in found.differing[0].evidence
+
+
+def test_a_lateness_is_tried_only_on_what_was_made_under_it() -> None:
+    """Of two predictions with the value of a shorter lateness, one was made under it."""
+    lagging = pl.col("_event_time") - pl.duration(microseconds=LAG)
+    slow = EVENTS.with_columns(
+        _event_time=pl.when(pl.col("_offset") == 8).then(lagging).otherwise("_event_time")
+    )
+    short_of_it = slow.with_columns(_too_late=pl.col("_offset").is_in([7, 8]))
+    now = Definitions.of(system, model)
+    then = replace(now, lateness={"readings": LAG - 1})
+    rows = answers(*made_of(short_of_it, 0, 1)).with_columns(
+        definitions=pl.Series(["then", "now", "now"])
+    )
+    told = Told(log=slow, others={"then": then})
+    found = audit(system, model, rows[:2], lambda name: slow, told)
+    assert found.causes == {"late_event": 3, "store_fault": 3}
+    assert {d.prediction_id for d in found.differing if d.cause == "late_event"} == {"p0"}
 
 
 def test_a_function_whose_inputs_are_the_same_is_not_the_stores_fault() -> None:
@@ -242,6 +290,10 @@ def test_a_function_whose_inputs_are_the_same_is_not_the_stores_fault() -> None:
 
 def test_request_fields_do_not_come_from_the_store() -> None:
     assert causes(Told(), (2, WEIGHT, 9.0)) == {("p2", "weight"): "unexplained"}
+    (found,) = audit(
+        system, model, answers((2, WEIGHT, 9.0)), lambda name: EVENTS, Told()
+    ).differing
+    assert "request fields alone" in found.evidence
 
 
 def test_a_definition_is_blamed_before_everything_else() -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from homeostat.features.fold import ViewFold
 from homeostat.features.keys import KeyCodec
 from homeostat.runtime.app import App
 from homeostat.runtime.applying import apply_changes
+from homeostat.runtime.auditing import Auditor
 from homeostat.runtime.home import Home
 from homeostat.testing.toy import toy_system
 from homeostat.testing.toy_replay import replay_toy, toy_schedule
@@ -293,6 +295,22 @@ def test_a_wrong_record_in_the_store_is_a_fault_of_the_store(folder: Path, mende
     words = "agrees with the lake now" if mended else "disagrees with the lake still"
     assert all(words in d.evidence for d in found.differing)
     assert {d.feature for d in found.differing} <= FROM_CARDS
+
+
+def test_without_a_readable_log_nothing_is_blamed_on_the_store(folder: Path) -> None:
+    table(folder, "payments").delete(f"_offset = {a_used_payment(folder)['_offset']}")
+    with closing(sqlite3.connect(folder / "log.db")) as log, log:
+        log.execute("UPDATE segments SET checksum = checksum + 1 WHERE source = 'payments'")
+    home = Home(folder, toy_system())
+    try:
+        asked = pl.concat([f for _, f in home.predictions.frames("fraud", 0, 2**31)])
+        model = home.system.model("fraud")
+        found = Auditor(home.system, home).audit(model, asked, home.lake.read)
+    finally:
+        home.close()
+    assert found.causes == {"unexplained": found.different}
+    assert found.different > 0
+    assert "the log of 'payments' cannot be read" in found.differing[0].evidence
 
 
 def test_the_monitor_alerts_with_the_cause_and_what_it_compared(folder: Path) -> None:
