@@ -140,19 +140,20 @@ class Blame:
     def _by_elimination(self) -> None:
         logged, witness = self._logged, self._witness
         for known, rows in self._logged.made_under():
-            where: Bools = np.zeros(self._open.shape, np.bool_)
-            where[rows] = True
+            here: Bools = np.zeros(self._open.shape, np.bool_)
+            here[rows] = True
             if known is None:
-                self._settle(where, "unexplained", saying("it does not carry its definitions"))
+                self._settle(here, "unexplained", saying("it does not carry its definitions"))
             elif known.libraries != self._now.libraries:
-                self._settle(where, "code_changed", _other_libraries(known, self._now))
+                self._settle(here, "code_changed", _other_libraries(known, self._now))
         for source, offsets in witness.gone.items():
             reads = np.array([source in map(self._source, refs) for refs in self._behind])
             after = logged.offsets(source) >= min(offsets)
             told = f"{_numbers(offsets)} of {source!r} can be read neither in the log nor the lake"
             self._settle(after[:, None] & reads, "event_erased", saying(told))
         for column, refs in enumerate(self._behind):
-            where = self._at(list(range(len(self._open))), column)
+            where: Bools = np.zeros(self._open.shape, np.bool_)
+            where[:, column] = True
             if not refs:
                 told = "it is made of request fields alone, by the same code"
                 self._settle(where, "unexplained", saying(told))

@@ -313,6 +313,36 @@ def test_without_a_readable_log_nothing_is_blamed_on_the_store(folder: Path) -> 
     assert "the log of 'payments' cannot be read" in found.differing[0].evidence
 
 
+def forget_definitions(folder: Path) -> None:
+    """Make a home as it was before predictions carried their definitions."""
+    name = "predictions_fraud"
+    home = Home(folder, toy_system())
+    held = home.lake.read(name).drop("definitions")
+    version = home.lake.application_version(name, "log/fraud")
+    for step, frame in list(home.predictions.frames("fraud", 0, 2**31)):
+        home.predictions.put("fraud", step, 0, frame.drop("definitions"))
+    home.close()
+    shutil.rmtree(folder / "lake" / name)
+    home = Home(folder, toy_system())
+    home.lake.append(name, held, "log/fraud", version, day="at")
+    home.close()
+
+
+def test_predictions_of_before_they_carried_definitions_are_audited(folder: Path) -> None:
+    forget_definitions(folder)
+    rewrite(folder, a_used_payment(folder)["_offset"], amount="amount + 1000")
+    with opened(folder) as app:
+        name = ask(app, "now")
+        found = app.audit("fraud")
+        carried = dict(logged(app).select("prediction_id", "definitions").iter_rows())
+        app.clock.advance_to(app.clock.now() + parse_duration("1d"))  # type: ignore[attr-defined]
+        app.step()
+        held = app.sql("select prediction_id, definitions from predictions_fraud")
+    assert {key for key, digest in carried.items() if digest is not None} == {name}
+    assert found.causes == {"event_altered": found.different}
+    assert dict(held.iter_rows()) == carried
+
+
 def test_the_monitor_alerts_with_the_cause_and_what_it_compared(folder: Path) -> None:
     with opened(folder) as app:
         view = app.system.view("cards")
