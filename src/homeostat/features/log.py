@@ -135,7 +135,7 @@ class Log:
                 here = slice(*cuts[number : number + 2].tolist())
                 near = numbers[here] - part.start
                 # Row by row, so that what belongs to one answer lies together.
-                values = self._values(events.select(name for _, name in fetches), near)
+                values = self._values([events[name] for _, name in fetches], near)
                 places = [place for place, _ in fetches]
                 together = places == list(range(places[0], places[-1] + 1))
                 if together:
@@ -143,15 +143,15 @@ class Log:
                 else:
                     found[known[here][:, None], places] = values
 
-    def _values(self, events: pl.DataFrame, rows: Ints) -> Floats:
+    def _values(self, columns: Sequence[pl.Series], rows: Ints) -> Floats:
         """Return some rows, float64; refuse a number that has no exact state."""
-        found = np.empty((len(rows), events.width))
-        for place, column in enumerate(events.get_columns()):
+        found = np.empty((len(rows), len(columns)))
+        for place, column in enumerate(columns):
             found[:, place] = np.take(column.cast(pl.Float64).to_numpy(), rows)
         known = np.abs(found) < LARGEST
         if not known.all():
             row, place = np.argwhere(~known)[0].tolist()
-            where = f"view {self._view.name!r}, column {events.columns[place]!r}"
+            where = f"view {self._view.name!r}, column {columns[place].name!r}"
             raise ValueRefused(where, float(found[row, place]))
         found += 0.0  # negative zero becomes zero
         return found
