@@ -82,14 +82,14 @@ class Log:
         """
         columns = sorted({*self._used, *self._system, *self.layout.columns})
         self._last = [-(2**63)] * len(self._clocks)
-        for part, numbers in zip(self._table.parts, self._codes, strict=True):
-            asked = (numbers >= max(entities.start, 1)) & (numbers < entities.stop)
+        for part, whose in zip(self._table.parts, self._codes, strict=True):
+            asked = (whose >= max(entities.start, 1)) & (whose < entities.stop)
             if not asked.any() and part.start:
                 continue
             events = self._table.read(part, columns)
-            for begin in range(0, max(len(numbers), 1), CHUNK):
+            for begin in range(0, max(len(whose), 1), CHUNK):
                 piece = slice(begin, begin + CHUNK)
-                codes = np.where(asked[piece], numbers[piece], np.uint32(0))
+                codes = np.where(asked[piece], whose[piece], np.uint32(0))
                 yield self._chunk(part.start + begin, events[piece], codes)
 
     def _chunk(

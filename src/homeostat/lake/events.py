@@ -80,10 +80,13 @@ class LakeEvents:
     """Events that a table holds, those outside a span left out where a whole row group is.
 
     `parts` are runs of rows in the order of the log; reading one opens its files and no others.
-    `files` and `rows` count what all of them together open, `version` is the table's.
+    `files` and `rows` are what all of them together open, `version` is the table's. `tail` are the
+    next events of the log, which the table does not hold yet.
     """
 
-    def __init__(self, stored: Stored, span: Span) -> None:
+    def __init__(self, stored: Stored, span: Span, tail: pl.DataFrame | None = None) -> None:
+        self.tail = tail
+        self._made_of = stored, span
         self._stored, self._evolved = stored, stored.evolved
         self.version = stored.version
         self.schema = stored.schema if stored.evolved is None else stored.evolved.schema()
@@ -94,21 +97,32 @@ class LakeEvents:
         ends = [0]
         for part in self._parts:
             ends.append(ends[-1] + _rows(part))
+        if tail is not None:
+            ends.append(ends[-1] + tail.height)
         self.parts = [slice(*ends) for ends in pairwise(ends)] or [slice(0, 0)]
         self._place = {part.start: number for number, part in enumerate(self.parts)}
 
+    def followed_by(self, tail: pl.DataFrame) -> LakeEvents:
+        """Return the same events, and after them those of a frame, which are in memory."""
+        return LakeEvents(*self._made_of, tail)
+
     def gaps(self, column: str) -> bool:
         """Whether a value may be missing."""
+        if self.tail is not None and self.tail[column].null_count():
+            return True
         if not self._expression(column).meta.eq(pl.col(column)):
             return True
         return not all(group.is_full(column) for part in self._parts for group in part)
 
     def read(self, part: slice, columns: Sequence[str]) -> pl.DataFrame:
         """Return some columns of one of the parts, in the order of the log."""
+        number = self._place[part.start]
+        if number == len(self._parts) and self.tail is not None:
+            return self.tail.select(columns)
         if not self._parts:
             return pl.DataFrame(schema={name: self.schema[name] for name in columns})
         wanted = [*map(self._expression, columns), pl.col(OFFSET).alias("_order")]
-        scans = [self._scan(*run) for run in _runs(self._parts[self._place[part.start]])]
+        scans = [self._scan(*run) for run in _runs(self._parts[number])]
         found = pl.concat([scan.select(wanted) for scan in scans]).collect()
         if not found["_order"].is_sorted():
             found = found.sort("_order")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from homeostat.core.errors import HomeostatError, UnknownName
+from homeostat.runtime.cli_build import WRITERS, build, progress, writer_of
 from homeostat.runtime.cli_shared import FOUND, Group, session
 from homeostat.runtime.cli_types import INSTANT, SETTING, typed
 
@@ -163,10 +164,10 @@ def _entity(view: FeatureView, given: dict[str, str]) -> tuple[object, ...]:
     return tuple(typed(view.source.schema.field(n, where).kind, given[n]) for n in names)
 
 
+features.add_command(build)
+
 PART, LISTED = 50_000, 20
 """Predictions audited at once, and differences that are listed."""
-
-WRITERS = {".parquet": "write_parquet", ".csv": "write_csv", ".ndjson": "write_ndjson"}
 
 
 @features.command("training-set")
@@ -175,18 +176,14 @@ WRITERS = {".parquet": "write_parquet", ".csv": "write_csv", ".ndjson": "write_n
     "--out",
     required=True,
     type=click.Path(dir_okay=False, writable=True, path_type=Path),
-    help="Where to: a .parquet, .csv or .ndjson file.",
+    help=f"Where to: a {', '.join(WRITERS)} file.",
 )
 @click.option("--until", type=INSTANT, help="As it was known at this instant (default: now).")
 def training_set(model: str, out: Path, until: Micros | None) -> None:
     """Write the labelled requests of MODEL with their features, point in time, to a file."""
     from homeostat.core.clock import from_micros
 
-    writer = WRITERS.get(out.suffix)
-    if writer is None:
-        raise click.BadParameter(
-            f"{out.name!r}; write a {', '.join(WRITERS)} file", param_hint="--out"
-        )
+    writer = writer_of(out)
     here = session()
     with here.home() as (system, home):
         from homeostat.runtime.reading import present
@@ -194,7 +191,8 @@ def training_set(model: str, out: Path, until: Micros | None) -> None:
 
         declared = system.model(model)
         instant = present(home) if until is None else until
-        rows = Trainer(system, home.lake, home.registry).table(declared, instant)
+        with progress(here) as told:
+            rows = Trainer(system, home.lake, home.registry).table(declared, instant, told)
     getattr(rows, writer)(out)
     body = {
         "written": str(out),
