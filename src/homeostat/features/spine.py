@@ -46,8 +46,9 @@ def spine_of(given: object, needs: Mapping[str, str]) -> pl.DataFrame:
         The rows as they came.
 
     >>> frame = pl.DataFrame({"card": ["a"], "at": [datetime(2024, 1, 1)]})
-    >>> spine_of(frame.cast({"at": pl.Datetime("ms", "Europe/Paris")}), {"card": "string"}).schema
-    Schema({'card': String, 'at': Datetime(time_unit='us', time_zone='UTC')})
+    >>> zoned = frame.with_columns(pl.col("at").dt.replace_time_zone("Asia/Tokyo"))
+    >>> spine_of(zoned, {"card": "string"}).row(0)
+    ('a', datetime.datetime(2023, 12, 31, 15, 0, tzinfo=zoneinfo.ZoneInfo(key='UTC')))
     """
     is_file = isinstance(given, str | Path)
     frame = _read(Path(str(given))) if is_file else _frame(given)
@@ -89,7 +90,9 @@ def _frame(given: Any) -> pl.DataFrame:
     if hasattr(given, "__arrow_c_stream__"):
         return pl.DataFrame(given)
     if hasattr(given, "__dataframe__"):
-        return pl.from_dataframe(given)
+        from pyarrow.interchange import from_dataframe
+
+        return pl.DataFrame(from_dataframe(given))
     raise SpineInvalid(
         f"a {type(given).__name__}",
         "a path, a Polars frame, or a table that speaks Arrow (pyarrow, pandas, DuckDB)",
@@ -120,17 +123,21 @@ def _of_kind(column: pl.Series, kind: str, has_texts: bool) -> pl.Series:
         found = column.cast(pl.Int64, strict=False)
     elif (kind, str(dtype)) not in (("string", "String"), ("boolean", "Boolean")):
         raise SpineInvalid(
-            f"column {column.name!r} is {dtype}", f"a {kind}, as the events have", "cast it"
+            f"column {column.name!r} is {dtype}", f"{_a(kind)}, as the events have", "cast it"
         )
     odd = found.is_null() & column.is_not_null()
     if odd.any():
         row = odd.arg_max() or 0
         raise SpineInvalid(
             f"column {column.name!r}, row {row}: {column[row]!r}",
-            f"a {kind}, as the events have",
+            f"{_a(kind)}, as the events have",
             "correct it, or leave it empty: nobody has that key",
         )
     return found
+
+
+def _a(kind: str) -> str:
+    return f"an {kind}" if kind == "integer" else f"a {kind}"
 
 
 def _parsed(column: pl.Series, kind: str) -> pl.Series:

@@ -20,8 +20,11 @@ from homeostat.lake.evolved import Evolved
 
 __all__ = ["LakeEvents", "Span", "Stored"]
 
-PART = 1 << 20
+PART = 1 << 19
 """Events that are read at once, unless row groups that overlap have more."""
+
+TEXT = 32
+"""Bytes of a text in memory: where it is, how long it is, and some letters."""
 
 OFFSET, KNOWN = "_offset", "_known_time"
 
@@ -64,10 +67,6 @@ class _Group:
     def size(self, name: str) -> int:
         found = self.columns.get(name)
         return 0 if found is None else int(found.total_compressed_size)
-
-    def weight(self, name: str) -> int:
-        found = self.columns.get(name)
-        return 0 if found is None else int(found.total_uncompressed_size)
 
     def is_full(self, name: str) -> bool:
         """Whether every row is known to have a value."""
@@ -134,12 +133,9 @@ class LakeEvents:
         return sum(group.size(name) for part in self._parts for group in part for name in names)
 
     def heaviest(self, columns: Sequence[str]) -> int:
-        """Return how many bytes some columns of the largest part take, unpacked."""
-        names = self._names(columns)
-        return max(
-            (sum(group.weight(n) for group in part for n in names) for part in self._parts),
-            default=0,
-        )
+        """Return about how many bytes some columns of the largest part take in memory."""
+        width = sum(_width(self.schema[name]) for name in {*columns, OFFSET} & set(self.schema))
+        return width * max(part.stop - part.start for part in self.parts)
 
     def _names(self, columns: Sequence[str]) -> set[str]:
         found = {root for name in columns for root in self._expression(name).meta.root_names()}
@@ -153,6 +149,11 @@ class LakeEvents:
             files, schema=self._stored.schema, missing_columns="insert", hive_partitioning=False
         )
         return scan if rows is None else scan.slice(rows.start, rows.stop - rows.start)
+
+
+def _width(dtype: pl.DataType) -> int:
+    """Return about how many bytes a value takes in a frame."""
+    return TEXT if dtype == pl.String else 1 if dtype == pl.Boolean else 8
 
 
 def _groups(files: Sequence[str], span: Span) -> Iterator[_Group]:

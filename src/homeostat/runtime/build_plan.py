@@ -14,6 +14,9 @@ from homeostat.lake.events import LakeEvents, Span
 
 __all__ = ["BuildPlan", "ViewPlan", "bounds", "span_of", "view_plan"]
 
+COPIES = 3
+"""Of what is read at once: as it is decoded, as it is put together, as it is looked at."""
+
 
 @dataclass(frozen=True, slots=True)
 class ViewPlan:
@@ -22,7 +25,7 @@ class ViewPlan:
     `begin` and `end` are ISO instants, None where unbounded. `files` of `files_of` are opened;
     `events` of them are read, `waiting` more are not in the lake yet. `bytes` is what `columns`
     take in the files. `entities` are the different keys asked about, `keyless` the rows without
-    one. `passes` over the columns are made at most, `memory` bytes are in use at most.
+    one. `passes` over the columns are made at most, with about `memory` bytes.
     """
 
     view: str
@@ -113,7 +116,7 @@ def view_plan(
         entities=whole.n_unique() if whole.height else 0,
         keyless=keys.height - whole.height,
         passes=max(-(-rows * each // held), 1) if held else 1,
-        memory=codes + held + answers + 2 * events.heaviest(columns),
+        memory=codes + held + answers + COPIES * events.heaviest(columns),
     )
 
 

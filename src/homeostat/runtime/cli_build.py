@@ -90,7 +90,8 @@ def build(
         later = int((rows["at"] > from_micros(present(home))).sum())
     getattr(rows, str(writer))(out)
     if later:
-        here.note(f"{later:,} rows are in the future: what they will see may not have come yet")
+        are = "row is" if later == 1 else "rows are"
+        here.note(f"{later:,} {are} in the future: what they will see may not have come yet")
     body = {"written": str(out), "rows": rows.height, "columns": rows.columns, "future": later}
     here.answer(body, lambda to: _show_written(to, out, rows))
 
@@ -131,23 +132,24 @@ def progress(here: Session) -> Iterator[Told]:
 def _show_plan(to: Console, plan: BuildPlan) -> None:
     from homeostat.runtime.cli_output import size
 
-    to.print(f"{plan.rows:,} rows, {plan.first[:19]} to {plan.last[:19]} UTC".replace("T", " "))
+    first, last = (text[:19].replace("T", " ") for text in (plan.first, plan.last))
+    to.print(f"{plan.rows:,} rows, {first} to {last} UTC")
     for view in plan.views:
         files = f"{view.files:,} of {view.files_of:,} files"
         waiting = f", and {view.waiting:,} that wait for the lake" if view.waiting else ""
-        keyless = f"; {view.keyless:,} rows have no key" if view.keyless else ""
+        keyless = f"; rows without a key: {view.keyless:,}" if view.keyless else ""
         passes = "one pass" if view.passes == 1 else f"at most {view.passes} passes"
         lines = {
             "reads": f"{view.events:,} events in {files} of {view.source}{waiting}",
             "because": view.why,
             "columns": f"{', '.join(view.columns)}: {size(view.bytes)}",
             "asked for": f"{view.entities:,} entities{keyless}",
-            "memory": f"at most {size(view.memory)}, in {passes} after one over the keys",
+            "memory": f"about {size(view.memory)}, in {passes} after one over the keys",
         }
         to.print(f"\n{view.view}", style="bold")
         for name, text in lines.items():
             to.print(f"  {name:10} {text}", soft_wrap=True)
     to.print(
-        f"\n{len(plan.features)} features in at most {size(plan.memory)}; nothing was built",
+        f"\n{len(plan.features)} features in about {size(plan.memory)}; nothing was built",
         style="dim",
     )
