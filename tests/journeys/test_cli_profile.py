@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from homeostat.testing.toy_home import Commands
 
 
@@ -19,6 +21,18 @@ def test_a_training_set_is_held_against_its_label(lived: Commands) -> None:
     told = lived("features", "profile", "fraud").out
     assert "merchant" in told
     assert "rows" in told.splitlines()[-1]
+
+
+def test_a_page_is_written_too(lived: Commands, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    for name in ("payments", "fraud"):
+        body = lived("features", "profile", name, "--html", page, "--json").json
+        text = page.read_text(encoding="utf-8")
+        assert f"<h1>{name}</h1>" in text
+        assert f"<b>{body['rows']:,}</b><span>rows" in text
+        assert ("What each column knows about the label" in text) == (name == "fraud")
+        assert "ジム" in text
+    assert f"the page is {page}" in lived("features", "profile", "fraud", "--html", page).err
 
 
 def test_a_name_that_is_neither_is_refused(lived: Commands) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -22,7 +23,12 @@ BARS = " ▁▂▃▄▅▆▇█"
 
 @click.command("profile", cls=Command)
 @click.argument("name", metavar="SOURCE|MODEL")
-def profile_command(name: str) -> None:
+@click.option(
+    "--html",
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    help="Write a page with pictures there too.",
+)
+def profile_command(name: str, html: Path | None) -> None:
     """Describe the events of SOURCE, or the training rows of MODEL: types, gaps, outliers, leaks.
 
     For a model, columns are also held against its label: what knows too much is named.
@@ -41,6 +47,11 @@ def profile_command(name: str) -> None:
         else:
             source = system.source(name)
             found = profile(home.lake.read(source.name), source.schema)
+    if html is not None:
+        from homeostat.console.profile import render_profile
+
+        html.write_text(render_profile(name, found), encoding="utf-8")
+        here.note(f"the page is {html}")
     here.answer(found.as_json(), lambda to: _show(to, name, found))
 
 
