@@ -15,11 +15,14 @@ import numpy as np
 import polars as pl
 import pytest
 
-from homeostat.core.clock import to_micros
+from homeostat.core.clock import from_micros, to_micros
 from homeostat.features.spine import SpineInvalid
+from homeostat.lake.events import Span
 from homeostat.runtime.app import App
 from homeostat.runtime.app import open as open_app
+from homeostat.runtime.building import Builder
 from homeostat.runtime.loading import load_system
+from homeostat.runtime.reading import Reading
 from homeostat.testing.oracle import feature_values
 from homeostat.testing.toy_home import Commands
 
@@ -199,6 +202,23 @@ def test_the_same_from_python(app: App, asked: Path) -> None:
     assert app.model_features("fraud").height == app.sql("select * from payments").height
     with pytest.raises(SpineInvalid, match="column 'cards__count_1h' is there already"):
         app.features(["cards"], found)
+
+
+def test_events_that_wait_for_the_lake_are_seen(app: App) -> None:
+    begin = app.clock.now()
+    payment = {"card": "card-1", "merchant": "kiosk", "amount": 7.0, "asked_at": from_micros(begin)}
+    app.ingest("payments", [{"payment_id": f"late-{n}", **payment} for n in range(3)])
+    reading = Reading(app.system, app.home)
+    rows = pl.DataFrame({"card": ["card-1"], "at": [from_micros(app.clock.now() + 1)]})
+    plan = Builder(app.system, reading.table).plan(["cards"], rows, app.home.lake)
+    assert plan.views[0].waiting == 3
+    found = Builder(app.system, reading.table).views(["cards"], rows)
+    assert found["cards__count_1h"].item() >= 3
+    flushed = app.features(["cards"], rows)
+    assert flushed.equals(found)
+    assert Reading(app.system, app.home).table("payments", Span()).tail is None
+    # What a reading began with and what the lake holds by now are not counted twice.
+    assert Builder(app.system, reading.table).views(["cards"], rows).equals(found)
 
 
 def test_a_lake_larger_than_the_memory_that_is_given(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def _head(name: str, found: Profile) -> str:
         tile(f"{len(found.columns)}", "columns"),
         tile(f"{found.duplicate_rows:,}", "rows equal to an earlier one"),
         tile(f"{empty / cells:.1%}" if cells else "0%", "of the values are missing"),
-        tile(f"{len(doubtful)}", "of the columns hold likely mistakes",
+        tile(f"{len(doubtful)}", "columns with likely mistakes",
              "bad" if doubtful else "good"),
         tile(f"{leaks}", "suspected leaks",
              "bad" if leaks else "good"),

@@ -74,23 +74,24 @@ class Log:
         sources = sum(8 if source.kind == "value" else 1 for source in self.layout.sources)
         return 4 + 8 * (len(self._system) + bool(self._fetched)) + sources
 
-    def chunks(self, entities: range) -> Iterator[tuple[Codes, dict[Any, Any]]]:
+    def chunks(self, entities: range | None) -> Iterator[tuple[Codes, dict[Any, Any]]]:
         """Yield pieces of the log: the entities of its used events, and what is looked at of them.
 
-        Used are only events of `entities`. What is looked at has the number of its source in the
-        layout, or a name.
+        Used are only events of `entities` (None: of all). What is looked at has the number of its
+        source in the layout, or a name.
         """
         columns = sorted({*self._used, *self._system, *self.layout.columns})
         self._last = [-(2**63)] * len(self._clocks)
         for part, whose in zip(self._table.parts, self._codes, strict=True):
-            asked = (whose >= max(entities.start, 1)) & (whose < entities.stop)
-            if not asked.any() and part.start:
-                continue
+            if entities is not None:
+                asked = (whose >= max(entities.start, 1)) & (whose < entities.stop)
+                if not asked.any() and part.start:
+                    continue
+                whose = np.where(asked, whose, np.uint32(0))
             events = self._table.read(part, columns)
             for begin in range(0, max(len(whose), 1), CHUNK):
                 piece = slice(begin, begin + CHUNK)
-                codes = np.where(asked[piece], whose[piece], np.uint32(0))
-                yield self._chunk(part.start + begin, events[piece], codes)
+                yield self._chunk(part.start + begin, events[piece], whose[piece])
 
     def _chunk(
         self, first: int, events: pl.DataFrame, codes: Codes

@@ -83,7 +83,8 @@ def point_in_time(
     for numbers in plan.rounds(weights, most):
         first, end = plan.first[numbers.start], plan.first[numbers.stop]
         buckets = Buckets(plan, int(weights[first:end].sum()))
-        for used, arrays in log.chunks(range(first, end)):
+        mine = None if len(numbers) == plan.count else range(first, end)
+        for used, arrays in log.chunks(mine):
             buckets.add(used, arrays)
         with ThreadPoolExecutor(min(len(numbers), os.cpu_count() or 1)) as pool:
             list(pool.map(partial(answer, buckets), numbers))
