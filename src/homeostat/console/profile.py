@@ -22,10 +22,7 @@ RELATIONS = {
 
 
 def render_profile(name: str, found: Profile) -> str:
-    """Return the HTML page of a profile of the table `name`; it needs no network and no script.
-
-    Values of personal columns are left out.
-    """
+    """Return the HTML page of a profile of the table `name`; it needs no network and no script."""
     body = [_head(name, found), _attention(found), _columns(found), _knowledge(found)]
     body += [_missing(found), _twins(found), _advice(found), _foot(name)]
     return document(f"{name}: a profile by Homeostat", body)
@@ -62,8 +59,6 @@ def _attention(found: Profile) -> str:
     for column in found.columns:
         if column.outliers is not None and column.outliers.verdict == "quality":
             said = "; ".join(column.outliers.reasons)
-            if column.name in found.personal:
-                said = f"{column.outliers.rows:,} values look like mistakes"
             items.append(f"<li><b>{escape(column.name)}</b> {escape(said)}</li>")
     items += [f"<li><b>{escape(n)}</b> has one value in every row</li>" for n in found.constant]
     listed = f'<ul class="findings">{"".join(items)}</ul>' if items else ""
@@ -81,8 +76,8 @@ def _columns(found: Profile) -> str:
 
 
 def _card(column: ColumnProfile, is_personal: bool) -> str:
-    picture = "" if is_personal else _picture(column)
-    facts = "".join(f'<p class="facts">{words}</p>' for words in _facts(column, is_personal))
+    picture = _picture(column)
+    facts = "".join(f'<p class="facts">{words}</p>' for words in _facts(column))
     kind = f"{column.kind}, personal" if is_personal else column.kind
     return (
         f'<div class="column"><h3>{escape(column.name)}<small>{kind}</small></h3>'
@@ -93,7 +88,7 @@ def _card(column: ColumnProfile, is_personal: bool) -> str:
 def _picture(column: ColumnProfile) -> str:
     if column.numbers is not None and column.distinct > 2:
         return histogram(column, column.numbers)
-    return "" if _is_name(column) else top_values(column)
+    return "" if _is_name(column) or not column.top else top_values(column)
 
 
 def _is_name(column: ColumnProfile) -> bool:
@@ -101,10 +96,10 @@ def _is_name(column: ColumnProfile) -> bool:
     return column.kind == "string" and column.distinct > 0.9 * (column.rows - column.missing) > 20
 
 
-def _facts(column: ColumnProfile, is_personal: bool) -> Iterator[str]:
+def _facts(column: ColumnProfile) -> Iterator[str]:
     gaps = f"<b>{column.missing_share:.1%} missing</b>" if column.missing else "none missing"
     yield f"{gaps} · {many(column.distinct, 'different value')}"
-    if is_personal:
+    if column.distinct and not column.top:
         yield "its values are not shown"
         return
     numbers, kind = column.numbers, column.kind
@@ -119,7 +114,7 @@ def _facts(column: ColumnProfile, is_personal: bool) -> Iterator[str]:
             parts += [f"{numbers.negatives:,} negative"] if numbers.negatives else []
             parts += [f"{numbers.infinite:,} infinite"] if numbers.infinite else []
             yield " · ".join(parts)
-    elif _is_name(column):
+    elif _is_name(column) and column.top:
         yield escape("such as " + ", ".join(str(top.value) for top in column.top[:3]))
     elif column.words is not None and column.words >= 2:
         yield f"{column.words:.1f} words on average"
@@ -181,9 +176,7 @@ def _advice(found: Profile) -> str:
         for place, one in enumerate(advice):
             said = f"<code>{escape(one.code)}</code>" if one.code else actions[one.action]
             name = escape(column) if not place else ""
-            # A reason may tell a value.
-            why = "personal: is it needed at all?" if column in found.personal else one.reason
-            rows.append((name, f"{{words}}{said}", f"{{words}}{escape(why)}"))
+            rows.append((name, f"{{words}}{said}", f"{{words}}{escape(one.reason)}"))
     words = "In order; what is code can be written among a model's transforms."
     return section("What to do", words, table(("column", "{words}do", "{words}why"), rows))
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["profile_command"]
 
+SECRET = "***"
 BARS = " ▁▂▃▄▅▆▇█"
 
 
@@ -28,7 +29,8 @@ BARS = " ▁▂▃▄▅▆▇█"
     type=click.Path(dir_okay=False, writable=True, path_type=Path),
     help="Write a page with pictures there too.",
 )
-def profile_command(name: str, html: Path | None) -> None:
+@click.option("--reveal", is_flag=True, help="Show values of fields that are tagged Personal.")
+def profile_command(name: str, html: Path | None, reveal: bool) -> None:
     """Describe the events of SOURCE, or the training rows of MODEL: types, gaps, outliers, leaks.
 
     For a model, columns are also held against its label: what knows too much is named.
@@ -47,6 +49,7 @@ def profile_command(name: str, html: Path | None) -> None:
         else:
             source = system.source(name)
             found = profile(home.lake.read(source.name), source.schema)
+    found = found if reveal else found.masked()
     if html is not None:
         from homeostat.console.profile import render_profile
 
@@ -87,6 +90,7 @@ def _row(column: ColumnProfile) -> Mapping[str, Any]:
         values = f"{first:.6g} {bars} {last:.6g}"
     else:
         values = ", ".join(f"{top.value} ({top.rows:,})" for top in column.top[:3])
+        values = values or (SECRET if column.distinct else "")
     return {
         "column": column.name,
         "type": column.kind,
