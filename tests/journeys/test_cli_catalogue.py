@@ -94,7 +94,8 @@ def test_lineage_goes_to_the_fields_of_events(lived: Commands) -> None:
     found = share["lineage"]
     assert (found["source"], found["keys"], found["window"]) == ("verdicts", ["merchant"], "2d")
     assert found["fields"] == ["fraud", "judged_at"]
-    assert found["condition"] == "(fraud == True)"
+    assert found["condition"] == "fraud == True"
+    assert found["text"] == "share(fraud == True) over 2d"
     computed = shown(lived, "times_usual")["lineage"]
     assert computed["inputs"] == ["amount", "cards__amount_mean_1d"]
     assert (computed["fields"], computed["source"]) == (["amount"], "request")

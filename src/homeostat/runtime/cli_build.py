@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -112,19 +113,31 @@ def _show_written(to: Console, out: Path | None, rows: pl.DataFrame) -> None:
 @contextmanager
 def progress(here: Session) -> Iterator[Told]:
     """Show how far the reading is, on a terminal; it is gone when the work is done."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TaskID,
+        TextColumn,
+        TimeElapsedColumn,
+    )
 
     to = here.console(notes=True)
     with Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("events"), TimeElapsedColumn(),
         console=to, transient=True, disable=here.json or not to.is_terminal,
     ) as shown:  # fmt: skip
-        tasks = {}
+        tasks: dict[str, TaskID] = {}
+        passes, last = Counter[str](), dict[str, int]()
 
         def told(view: str, done: int, of: int) -> None:
             if view not in tasks:
-                tasks[view] = shown.add_task(f"{view}: events", total=of)
-            shown.update(tasks[view], completed=done)
+                tasks[view] = shown.add_task(view, total=of)
+            if done <= last.get(view, of):  # from the beginning again
+                passes[view] += 1
+            last[view] = done
+            words = f"{view}: keys" if passes[view] == 1 else f"{view}: pass {passes[view] - 1}"
+            shown.update(tasks[view], completed=done, description=words)
 
         yield told
 

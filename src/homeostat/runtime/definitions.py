@@ -9,6 +9,7 @@ from homeostat.core.durations import format_duration
 from homeostat.core.errors import UnknownName
 from homeostat.core.hashing import content_hash
 from homeostat.declare.aggregations import FeatureSpec
+from homeostat.declare.expressions import Expression
 from homeostat.declare.models import Model
 from homeostat.declare.system import System, model_inputs
 from homeostat.declare.views import FeatureRef, FeatureView, OnDemand
@@ -102,22 +103,32 @@ def _of_view(view: FeatureView, spec: FeatureSpec, models: tuple[str, ...]) -> D
         inputs=(),
         window="all time" if spec.window is None else format_duration(spec.window),
         hop=format_duration(spec.hop) if spec.hop else "",
-        condition=" and ".join(map(str, conditions)),
+        condition=_bare(*conditions)
+        if len(conditions) == 1
+        else " and ".join(map(str, conditions)),
         hash=content_hash(view_definition(view, spec.name))[:SHOWN],
         models=models,
     )
 
 
 def _text(view: FeatureView, spec: FeatureSpec) -> str:
-    given = [str(part) for part in (spec.column, spec.where) if part is not None]
+    given = [spec.column] if spec.column is not None else []
+    given += [_bare(spec.where)] if spec.where is not None else []
     given += [f"{name}={value}" for name, value in spec.options]
     over = "all time" if spec.window is None else format_duration(spec.window)
     text = f"{spec.operation}({', '.join(given)}) over {over}"
     if spec.hop:
         text += f" every {format_duration(spec.hop)}"
     if view.condition is not None:
-        text += f" where {view.condition}"
+        text += f" where {_bare(view.condition)}"
     return text + (" but for the request's own" if view.exclude_own else "")
+
+
+def _bare(condition: Expression) -> str:
+    """Return a condition without the brackets around the whole of it."""
+    text, parts = str(condition), condition.arguments
+    is_pair = len(parts) == 2 and text.startswith(f"({parts[0]} ") and text.endswith(f"{parts[1]})")
+    return text[1:-1] if is_pair else text
 
 
 def _on_demand(model: Model, feature: OnDemand, whole: str, models: tuple[str, ...]) -> Definition:
