@@ -13,8 +13,8 @@ import pytest
 from homeostat.declare.system import System
 from homeostat.features.keys import view_prefix
 from homeostat.runtime.catalogue import Catalogue
-from homeostat.runtime.definitions import definition_of, definitions
 from homeostat.runtime.home import Home
+from homeostat.runtime.lineage import definition_of, definitions
 from homeostat.runtime.loading import load_system
 from homeostat.runtime.reading import present
 from homeostat.testing.toy_home import Commands

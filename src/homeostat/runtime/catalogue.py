@@ -17,8 +17,8 @@ from homeostat.features.keys import view_prefix
 from homeostat.features.read import ViewReader
 from homeostat.monitor.logged import logged_features
 from homeostat.monitor.sketch import Sketch
-from homeostat.runtime.definitions import Definition, definition_of, definitions
 from homeostat.runtime.home import Home
+from homeostat.runtime.lineage import Definition, definition_of, definitions
 from homeostat.runtime.plan import applied, plan
 from homeostat.runtime.worker import folded_offset
 from homeostat.train.package import Package

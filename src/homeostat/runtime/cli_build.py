@@ -124,7 +124,8 @@ def progress(here: Session) -> Iterator[Told]:
 
     to = here.console(notes=True)
     with Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("events"), TimeElapsedColumn(),
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("events"),
+        TimeElapsedColumn(),
         console=to, transient=True, disable=here.json or not to.is_terminal,
     ) as shown:  # fmt: skip
         tasks: dict[str, TaskID] = {}

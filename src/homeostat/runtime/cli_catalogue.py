@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from homeostat.core.durations import Micros
     from homeostat.runtime.catalogue import Entry, Use
-    from homeostat.runtime.definitions import Definition
+    from homeostat.runtime.lineage import Definition
 
 __all__ = ["list_features", "show_feature"]
 
@@ -26,7 +26,7 @@ def list_features() -> None:
     What models made of it is told once there is a home.
     """
     from homeostat.runtime.catalogue import Catalogue
-    from homeostat.runtime.definitions import definitions
+    from homeostat.runtime.lineage import definitions
     from homeostat.runtime.reading import present
 
     here = session()
