@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from homeostat.aggregate.arrays import Floats, Ints
-from homeostat.aggregate.columns import Arrays, states
+from homeostat.aggregate.columns import Arrays, running, signals
 from homeostat.aggregate.exact import WEIGHT_LIMIT
 from homeostat.aggregate.layout import Layout
 from homeostat.aggregate.slices import Scale, Searchable, prefix
@@ -79,11 +79,11 @@ class Block:
             numbers = numbers[order] if len(numbers) else numbers
             given = [found[order] for found in given]
         by_time = Searchable(scale, keys)
-        columns = states(layout, given, len(times))
+        sums = running(layout, given, len(times))
         return cls(
             rows.group, np.searchsorted(rows.group, np.arange(groups + 1)), clock, times, ties,
-            numbers, by_time, *_known(clock, times, rows.group, by_time), prefix(columns.lanes),
-            _weights(layout, columns.lanes), columns.values,
+            numbers, by_time, *_known(clock, times, rows.group, by_time), sums,
+            _weights(layout, sums), signals(layout, given, len(times)),
         )  # fmt: skip
 
     def limit(self, at: Ints, offsets: Ints | None) -> Ints:
@@ -126,18 +126,18 @@ def _known(
         return ordered, ordered
     return (
         Searchable(scale, np.maximum.accumulate(keys)),
-        Searchable(scale, np.minimum.accumulate(keys[::-1])[::-1]),
+        Searchable(scale, np.ascontiguousarray(np.minimum.accumulate(keys[::-1])[::-1])),
     )
 
 
-def _weights(layout: Layout, lanes: Ints) -> list[Ints]:
+def _weights(layout: Layout, sums: Ints) -> list[Ints]:
     """Return running magnitudes of the sums that could leave their range; usually there are none.
 
     Each is split in two, upper and lower 31 bits, so that it cannot wrap either.
     """
     found = []
     for lane in layout.heavy:
-        size = np.abs(lanes[:, lane])
+        size = np.abs(np.diff(sums[:, lane]))
         if size.astype(np.float64).sum() >= WEIGHT_LIMIT / 2:
             found.append(prefix(np.stack([size >> 31, size & 0x7FFF_FFFF], axis=1)))
     return found

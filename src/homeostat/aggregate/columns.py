@@ -2,7 +2,7 @@
 
 `inputs` looks at a frame in the order of the log and gives one flat array per thing that some
 aggregation looks at; `states` turns such arrays, in whatever order they are by then, into lanes and
-values. `prepare` does both.
+values, and `running` into running sums of the lanes. `prepare` looks and turns into states.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import polars as pl
 
 from homeostat.aggregate.arrays import Bools, Floats, Ints
 from homeostat.aggregate.codes import codes_of
-from homeostat.aggregate.exact import ValueRefused, split, whole
+from homeostat.aggregate.exact import ValueRefused, running_sums, split, whole
 from homeostat.aggregate.expressions import to_polars
 from homeostat.aggregate.layout import Input, Layout, Source, State
 
-__all__ = ["Arrays", "Columns", "inputs", "numbers", "prepare", "states"]
+__all__ = ["Arrays", "Columns", "inputs", "numbers", "prepare", "running", "signals", "states"]
 
 Arrays = Sequence[Any]
 """Per source of the layout: float64 with NaN for no value, or booleans."""
@@ -43,11 +43,13 @@ def prepare(layout: Layout, events: pl.DataFrame) -> Columns:
 def inputs(layout: Layout, events: pl.DataFrame) -> list[Any]:
     """Return what the aggregations look at, one array of the frame's height per source."""
     conditions = list(dict.fromkeys(s.input.where for s in layout.sources if s.input.where))
-    answers = events.select(
-        to_polars(condition).cast(pl.Boolean).alias(str(number))
-        for number, condition in enumerate(conditions)
-    )
-    answered: dict[Any, pl.Series] = dict(zip(conditions, answers.get_columns(), strict=True))
+    answered: dict[Any, pl.Series] = {}
+    if conditions:
+        answers = events.select(
+            to_polars(condition).cast(pl.Boolean).alias(str(number))
+            for number, condition in enumerate(conditions)
+        )
+        answered = dict(zip(conditions, answers.get_columns(), strict=True))
     return [
         _looked_at(layout, source, events, answered.get(source.input.where))
         for source in layout.sources
@@ -120,25 +122,52 @@ def states(layout: Layout, given: Arrays, n: int) -> Columns:
     for (state, at), place in zip(layout.lanes.items(), layout.lane_sources, strict=True):
         found = 1 if place is None else _lane(layout, state, given[place])
         lanes[:, at[0] : at[-1] + 1] = found
-    values = [
+    return Columns(lanes, signals(layout, given, n))
+
+
+def running(layout: Layout, given: Arrays, n: int) -> Ints:
+    """Return the running sums of the lanes of n events, int64 of shape (n + 1, width).
+
+    They are those of `states`, in wrapping int64. Each lane lies in one piece: lanes are read one
+    by one.
+    """
+    found = np.empty((layout.width, n + 1), np.int64)
+    found[:, 0] = 0
+    for (state, at), place in zip(layout.lanes.items(), layout.lane_sources, strict=True):
+        if place is None:
+            found[at[0]] = np.arange(n + 1)
+        elif len(at) == 1:
+            np.cumsum(_lane(layout, state, given[place])[:, 0], out=found[at[0], 1:])
+        else:
+            values = _summed(state, given[place])
+            running_sums(values, found[at[0] : at[-1] + 1], _place(layout, state.input))
+    return found.T
+
+
+def signals(layout: Layout, given: Arrays, n: int) -> list[Floats]:
+    """Return the values of n events by signal."""
+    return [
         _signal(needed, None if place is None else given[place], n)
         for needed, place in zip(layout.signals, layout.signal_sources, strict=True)
     ]
-    return Columns(lanes, values)
 
 
 def _lane(layout: Layout, state: State, found: Any) -> Ints:
     if state.kind in ("count", "known"):
         present: Bools = found if found.dtype == np.bool_ else ~np.isnan(found)
         return present.astype(np.int64).reshape(-1, 1)
-    values = np.where(np.isnan(found), 0.0, found)
-    place = _place(layout, state.input)
-    if state.kind == "square":
-        with np.errstate(over="ignore"):  # an infinite square is refused by name
-            return split(values * values, place)
+    values = np.where(np.isnan(found), 0.0, _summed(state, found))
     if len(layout.lanes[state]) == 1:
         return values.astype(np.int64).reshape(-1, 1)
-    return split(values, place)
+    return split(values, _place(layout, state.input))
+
+
+def _summed(state: State, values: Floats) -> Floats:
+    """Return what a state adds up of values, NaN for nothing."""
+    if state.kind != "square":
+        return values
+    with np.errstate(over="ignore"):  # an infinite square is refused by name
+        return values * values
 
 
 def _signal(needed: Input, found: Any, n: int) -> Floats:

@@ -20,6 +20,7 @@ __all__ = [
     "SumRefused",
     "ValueRefused",
     "rounded",
+    "running_sums",
     "split",
     "units",
     "whole",
@@ -34,8 +35,6 @@ LARGEST = 2.0**52
 
 WEIGHT_LIMIT = 2**62
 """The magnitudes of the top limbs of one sum stay below this, so it can never wrap."""
-
-_LOW = np.int64(0xFFFF_FFFF)
 
 
 class ValueRefused(HomeostatError, ValueError):
@@ -71,16 +70,31 @@ def split(values: Floats, where: str = "split") -> Ints:
     >>> split(np.array([1.5, -2.0**-42])).tolist()
     [[1536, 0, 0], [0, -1, 0]]
     """
-    _refuse(values, np.abs(values) < LARGEST, where)
-    limbs = np.empty((LIMBS, len(values)), np.int64).T  # each limb in one piece
-    high = np.trunc(values * 2.0**10)
-    rest = values - high * 2.0**-10
-    middle = np.trunc(rest * 2.0**42)
-    rest -= middle * 2.0**-42
-    limbs[:, 0] = high
-    limbs[:, 1] = middle
-    limbs[:, 2] = np.rint(rest * 2.0**74)
-    return limbs
+    from homeostat.aggregate.kernel import split_values
+
+    limbs = np.empty((LIMBS, len(values)), np.int64)  # each limb in one piece
+    refused = split_values(np.ascontiguousarray(values), limbs)
+    if refused >= 0:
+        raise ValueRefused(where, float(values[refused]))
+    return limbs.T
+
+
+def running_sums(values: Floats, found: Ints, where: str = "running_sums") -> None:
+    """Write the running sums of the limbs of `values` into `found` (3, n + 1), from 0 on.
+
+    NaN is no value. Raises `ValueRefused` beyond the range.
+
+    >>> found = np.empty((3, 3), np.int64)
+    >>> running_sums(np.array([1.5, 0.5]), found)
+    >>> found[0].tolist()
+    [0, 1536, 2048]
+    """
+    from homeostat.aggregate.kernel import add_limbs
+
+    found[:, 0] = 0
+    refused = add_limbs(np.ascontiguousarray(values), found)
+    if refused >= 0:
+        raise ValueRefused(where, float(values[refused]))
 
 
 def whole(values: Ints, where: str = "whole") -> Ints:
@@ -112,31 +126,7 @@ def rounded(limbs: Ints) -> Floats:
     """
     if limbs.shape[1] == 1:
         return limbs[:, 0].astype(np.float64)
-    high, low = _carried(limbs[:, 0], limbs[:, 1], limbs[:, 2])
-    negative = high < 0
-    # Two's complement of the 128-bit number where it is negative.
-    high = np.where(negative, ~high + (low == 0), high)
-    low = np.where(negative, ~low + np.uint64(1), low)
-    # Keep at most 63 leading bits; the last one also says whether anything was cut off.
-    one = np.uint64(1)
-    bits = np.frexp(high.astype(np.float64))[1].astype(np.uint64)
-    shift = np.where(high > 0, np.minimum(bits + one, np.uint64(63)), np.uint64(0))
-    cut = (low & ((one << shift) - one)) != 0
-    top = high.astype(np.uint64) << (np.uint64(64) - np.maximum(shift, one))
-    kept = (low >> shift) | np.where(high > 0, top, np.uint64(0))
-    full = kept >> np.uint64(63)
-    kept = (kept >> full) | (kept & full) | cut
-    exponent = (shift + full).astype(np.int32) - 74
-    found: Floats = np.ldexp(kept.astype(np.int64).astype(np.float64), exponent)
-    return np.where(negative, -found, found)
+    from homeostat.aggregate.kernel import rounded_sums
 
-
-def _carried(
-    high: Ints, middle: Ints, low: Ints
-) -> tuple[Ints, np.ndarray[tuple[int, ...], np.dtype[np.uint64]]]:
-    """Return high * 2^64 + middle * 2^32 + low as a signed upper and an unsigned lower word."""
-    shifted = ((middle & _LOW) << np.int64(32)).astype(np.uint64)
-    lower = shifted + low.astype(np.uint64)
-    carry = (lower < shifted).astype(np.int64)
-    upper = high + (middle >> np.int64(32)) + (low >> np.int64(63)) + carry
-    return upper, lower
+    found: Floats = rounded_sums(limbs)
+    return found

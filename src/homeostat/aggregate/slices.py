@@ -80,7 +80,10 @@ class Searchable:
         >>> rows.at_least(np.array([0, 0, 1]), np.array([3, 9, 1])).tolist()
         [1, 3, 4]
         """
-        return np.searchsorted(self.keys, self.scale.keys(group, value))
+        from homeostat.aggregate.kernel import first_at_least
+
+        found: Ints = first_at_least(self.keys, self.scale.keys(group, value))
+        return found
 
 
 def search(values: Ints, low: Ints, high: Ints, needle: Ints) -> Ints:

@@ -28,8 +28,8 @@ class Snapshot(Reader, Protocol):
 class Writer(Snapshot, Protocol):
     """One write transaction; it reads what it has written."""
 
-    def put(self, key: bytes, value: bytes) -> None:
-        """Set the value of `key`."""
+    def put(self, key: bytes, value: bytes | memoryview) -> None:
+        """Set the value of `key`; a view is copied."""
         ...
 
     def delete(self, key: bytes) -> None:

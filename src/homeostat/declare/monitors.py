@@ -7,6 +7,7 @@ from datetime import timedelta
 
 from homeostat.core.durations import Micros
 from homeostat.core.errors import UnknownName
+from homeostat.core.hashing import UNSET_IS_UNSAID
 from homeostat.declare.mistakes import duration, report, require, several, span
 from homeostat.declare.models import Model, check_metric
 from homeostat.declare.sources import EventSource
@@ -58,15 +59,28 @@ class Drift:
 
 @dataclass(frozen=True, slots=True)
 class Skew:
-    """Recompute a share of the logged predictions from the lake; every difference is a finding."""
+    """Recompute a share of the logged predictions from the lake; every difference is a finding.
+
+    At each step of the loop, `share` of the predictions since the last audit are drawn by their
+    ids, and no more than `at_most` of them are computed again.
+    """
 
     model: Model
     share: float = field(default=1.0, kw_only=True)
+    at_most: int = field(default=10_000, kw_only=True, metadata=UNSET_IS_UNSAID)
 
     def __post_init__(self) -> None:
+        where = f"skew audit of {self.model.name!r}"
+        require(
+            type(self.at_most) is int and self.at_most > 0,
+            where,
+            f"at_most={self.at_most!r}",
+            "a whole number, 1 or more",
+            "300 clear predictions bound the share of wrong ones below 1 %",
+        )
         require(
             0 < self.share <= 1,
-            f"skew audit of {self.model.name!r}",
+            where,
             f"share={self.share}",
             "above 0, at most 1",
             "1.0 compares every prediction",

@@ -1,143 +1,162 @@
-"""The skew audit: logged features, computed again from the lake, must be the same bits."""
+"""The skew audit: logged features, computed again from the lake, must be the same bits.
+
+Where they are not, `features/blame.py` says why.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
-import msgspec
-import numpy as np
 import polars as pl
 
-from homeostat.aggregate.arrays import Bools, Floats, Ints
+from homeostat.aggregate.arrays import Ints
 from homeostat.declare.models import Model
-from homeostat.declare.schema import EventSchema, Field
 from homeostat.declare.system import System
-from homeostat.features.assemble import FeaturePlan
-from homeostat.features.table import features_of
+from homeostat.features.blame import Blame
+from homeostat.features.causes import CAUSES, Cause
+from homeostat.features.confidence import upper_bound
+from homeostat.features.evidence import Evidence, NoEvidence
+from homeostat.features.logged import EventsOf, LoggedFeatures, differ
 
-__all__ = ["Difference", "SkewAudit", "audit", "requests_of"]
+__all__ = ["Difference", "SkewAudit", "audit"]
 
-_KINDS: dict[str, pl.DataType] = {
-    "string": pl.String(),
-    "integer": pl.Int64(),
-    "float": pl.Float64(),
-    "boolean": pl.Boolean(),
-    "timestamp": pl.Datetime("us", "UTC"),
-}
-
-CHUNK = 20_000
-"""Requests decoded at a time: their Python objects take more room than their columns."""
-
-LISTED = 100
-"""At most this many differences are listed; all are counted."""
+LISTED = 20
+"""At most this many differences of each cause are listed; all are counted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One feature that came out differently."""
+    """One feature that came out differently, its cause, and what proves that."""
 
     prediction_id: str
     feature: str
     logged: float
     recomputed: float
+    cause: Cause
+    evidence: str
 
 
 @dataclass(frozen=True, slots=True)
 class SkewAudit:
     """What an audit found.
 
-    `compared` and `different` count feature values; `differing` lists the first differences.
-    `lagging` counts the values that would differ had each prediction seen every event known
-    before its instant: that is processing lag, not error. `skipped` predictions were answered
-    without their stored features, or without any.
+    `compared` and `different` count feature values of `predictions`, `affected` the predictions
+    with a value that differs. `causes` counts the differences by cause, and `differing` lists the
+    first of each. `lagging` counts the values that would differ had each prediction seen every
+    event known before its instant: that is processing lag, not error. `skipped` predictions were
+    answered without their stored features, or without any. Audits of different predictions add up.
     """
 
-    predictions: int
-    compared: int
-    different: int
-    differing: tuple[Difference, ...]
-    lagging: int
-    skipped: int
+    predictions: int = 0
+    compared: int = 0
+    different: int = 0
+    affected: int = 0
+    differing: tuple[Difference, ...] = ()
+    causes: Mapping[Cause, int] = field(default_factory=dict, hash=False)
+    lagging: int = 0
+    skipped: int = 0
+
+    @property
+    def bound(self) -> float:
+        """The share of predictions with a difference that is ruled out with 95 % confidence.
+
+        For predictions drawn at random. Values of one prediction share their entity and their
+        snapshot, so the prediction is what is drawn, not the value.
+        """
+        return upper_bound(self.affected, self.predictions)
+
+    @property
+    def told(self) -> str:
+        """The counts and the bound in words.
+
+        >>> SkewAudit(predictions=600, compared=4800).told
+        '0 of 4,800 values differ, in 0 of 600 predictions: below 0.5 % with 95 % confidence'
+        """
+        found = (
+            f"{self.different:,} of {self.compared:,} values differ, in {self.affected:,} of "
+            f"{self.predictions:,} predictions"
+        )
+        if not self.predictions:
+            return found
+        percent = 100 * self.bound
+        said = f"{percent:.2g}" if percent < 10 else f"{percent:.0f}"
+        return f"{found}: below {said} % with 95 % confidence"
+
+    def __add__(self, other: SkewAudit) -> SkewAudit:
+        counts = Counter(self.causes) + Counter(other.causes)
+        return SkewAudit(
+            self.predictions + other.predictions,
+            self.compared + other.compared,
+            self.different + other.different,
+            self.affected + other.affected,
+            _first_of_each((*self.differing, *other.differing)),
+            {cause: counts[cause] for cause in CAUSES if counts[cause]},
+            self.lagging + other.lagging,
+            self.skipped + other.skipped,
+        )
 
 
 def audit(
     system: System,
     model: Model,
     predictions: pl.DataFrame,
-    events_of: Callable[[str], pl.DataFrame],
+    events_of: EventsOf,
+    evidence: Evidence | None = None,
 ) -> SkewAudit:
     """Compute the features of logged predictions again, at their recorded offsets.
 
-    `predictions` are rows of the prediction log of one model; `events_of` returns the events
-    frame of a source. Values are compared by their bits.
+    Args:
+        system: the declarations.
+        model: whose predictions these are.
+        predictions: rows of its prediction log.
+        events_of: returns the events of a source, from as far back as the features look.
+        evidence: asked for the causes of differences; without, most are unexplained.
+
+    Returns:
+        What differs by a single bit, and why.
     """
-    plan = FeaturePlan(system, model)
-    rows = predictions.filter(
-        ~pl.col("degraded").fill_null("").str.contains("store_down"),
-        pl.col("features").list.len().fill_null(0) == len(plan.names),
-    )
-    skipped = predictions.height - rows.height
-    if not rows.height:
-        return SkewAudit(0, 0, 0, (), 0, skipped)
-    request = requests_of(model.label.predicts.schema, rows["request"])
-    spine = request.with_columns(at=rows["at"].cast(pl.Datetime("us", "UTC")))
-
-    def offsets(source: str) -> Ints:
-        return rows[f"offset_{source}"].cast(pl.Int64).to_numpy()
-
-    again = features_of(system, model, spine, events_of, offsets=offsets).matrix
-    timely = features_of(system, model, spine, events_of).matrix
-    logged = rows["features"].explode().cast(pl.Float64).to_numpy().reshape(again.shape)
-    unlike = _unlike(logged, again)
+    asked = evidence or NoEvidence()
+    logged = LoggedFeatures.of(system, model, predictions, asked.definitions)
+    skipped = predictions.height - logged.rows.height
+    if not logged.rows.height:
+        return SkewAudit(skipped=skipped)
+    again = logged.again(events_of)
+    unlike = logged.present & differ(logged.values, again)
+    differing: tuple[Difference, ...] = ()
+    causes: dict[Cause, Ints] = {}
+    if unlike.any():
+        blame = Blame(logged, again, events_of, asked)
+        causes = blame.causes(unlike)
+        differing = tuple(
+            Difference(
+                str(logged.rows["prediction_id"][row]),
+                logged.names[column],
+                float(logged.values[row, column]),
+                float(again[row, column]),
+                cause,
+                blame.evidence(row, column),
+            )
+            for cause, places in causes.items()
+            for row, column in places[:LISTED].tolist()
+        )
     return SkewAudit(
-        rows.height,
-        again.size,
+        logged.rows.height,
+        int(logged.present.sum()),
         int(unlike.sum()),
-        _listed(plan, rows["prediction_id"], unlike, logged, again),
-        int(_unlike(again, timely).sum()),
+        int(unlike.any(axis=1).sum()),
+        differing,
+        {cause: len(places) for cause, places in causes.items()},
+        int(differ(again, logged.timely(events_of)).sum()),
         skipped,
     )
 
 
-def requests_of(schema: EventSchema, requests: pl.Series) -> pl.DataFrame:
-    """Return logged requests (JSON texts) as typed columns; a field that was not sent is null."""
-    decode = msgspec.json.Decoder(dict[str, Any]).decode
-    parts = []
-    for begin in range(0, max(len(requests), 1), CHUNK):
-        decoded = [decode(text) for text in requests[begin : begin + CHUNK].to_list()]
-        parts.append(pl.DataFrame([_column(field, decoded) for field in schema.fields]))
-    return pl.concat(parts)
-
-
-def _column(field: Field, rows: list[dict[str, Any]]) -> pl.Series:
-    values = [row.get(field.name) for row in rows]
-    if field.kind == "timestamp":
-        values = [_instant(value) for value in values]
-    return pl.Series(field.name, values, dtype=_KINDS[field.kind])
-
-
-def _instant(value: Any) -> Any:
-    return msgspec.convert(value, datetime) if isinstance(value, str) else value
-
-
-def _unlike(left: Floats, right: Floats) -> Bools:
-    unlike: Bools = _bits(left) != _bits(right)
-    return unlike
-
-
-def _bits(values: Floats) -> Ints:
-    return np.ascontiguousarray(values).view(np.int64)
-
-
-def _listed(
-    plan: FeaturePlan, ids: pl.Series, unlike: Bools, logged: Floats, again: Floats
-) -> tuple[Difference, ...]:
-    return tuple(
-        Difference(
-            str(ids[row]), plan.names[column], float(logged[row, column]), float(again[row, column])
-        )
-        for row, column in np.argwhere(unlike)[:LISTED].tolist()
-    )
+def _first_of_each(differences: Iterable[Difference]) -> tuple[Difference, ...]:
+    """Return the first differences of each cause, by cause."""
+    listed: dict[Cause, list[Difference]] = {cause: [] for cause in CAUSES}
+    for difference in differences:
+        if len(listed[difference.cause]) < LISTED:
+            listed[difference.cause].append(difference)
+    return tuple(difference for found in listed.values() for difference in found)

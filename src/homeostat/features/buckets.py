@@ -31,9 +31,7 @@ class Plan:
         bucket = np.cumsum(np.diff(level, prepend=level[:1]) > 0)
         self.count = int(bucket[-1]) + 1 if len(bucket) else 1
         self.first = np.searchsorted(bucket, np.arange(self.count + 1))
-        self._bucket = bucket.astype(np.uint8 if self.count <= 2**8 else np.uint16)
-        if self.count > 2**16:
-            self._bucket = bucket.astype(np.uint32)
+        self._bucket = bucket
 
     def rounds(self, weights: Ints, most: int | None) -> Iterator[range]:
         """Yield runs of buckets that have at most so many rows, unless one alone has more."""
@@ -49,10 +47,10 @@ class Plan:
 
     def deal(self, entity: npt.NDArray[Any]) -> tuple[Ints, Ints]:
         """Return the order of rows by bucket, stable, and where each bucket begins in it."""
-        bucket = self._bucket[entity]
-        cuts = np.zeros(self.count + 1, np.int64)
-        np.cumsum(np.bincount(bucket, minlength=self.count), out=cuts[1:])
-        return np.argsort(bucket, kind="stable"), cuts
+        from homeostat.aggregate.kernel import grouped
+
+        order, cuts = grouped(self._bucket[entity], self.count)
+        return order, cuts
 
 
 class Buckets:
@@ -87,18 +85,17 @@ class Buckets:
         The entity counts from the first of the bucket.
         """
         pieces = [(slice(*cuts[number : number + 2]), names) for cuts, names in self._parts]
+        from homeostat.aggregate.kernel import grouped
+
         first, end = self._plan.first[number : number + 2].tolist()
-        entity = self._joined("entity", pieces) - np.uint32(first)
-        short = entity
-        if end - first <= 2**16:  # short keys are sorted by their digits
-            short = entity.astype(np.uint8 if end - first <= 2**8 else np.uint16)
-        order = np.argsort(short, kind="stable")
-        found: dict[Any, Any] = {"entity": entity[order].astype(np.int64)}
+        entity = self._joined("entity", pieces).astype(np.int64) - first
+        order, cuts = grouped(entity, end - first)
+        found: dict[Any, Any] = {"entity": np.repeat(np.arange(end - first), np.diff(cuts))}
         for name in pieces[0][1]:
             if name not in found:
                 other = {names[name] for _, names in pieces}
                 same = found.get(other.pop()) if len(other) == 1 else None
-                found[name] = self._joined(name, pieces)[order] if same is None else same
+                found[name] = np.take(self._joined(name, pieces), order) if same is None else same
         return found
 
     def _joined(self, name: Any, pieces: Sequence[tuple[slice, Mapping[Any, Any]]]) -> Any:

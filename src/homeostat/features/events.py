@@ -7,17 +7,23 @@ import polars as pl
 from homeostat.aggregate.expressions import to_polars
 from homeostat.declare.views import FeatureView
 
-__all__ = ["usable"]
+__all__ = ["usable", "wanted"]
 
 
-def usable(view: FeatureView) -> pl.Expr:
-    """Return the condition on events that count: in time, with a whole key, and as declared.
+def wanted(view: FeatureView) -> pl.Expr:
+    """Return the condition on events that count for some entity: in time, and as declared.
 
     An event known later than the declared lateness is in no feature.
     """
-    wanted = ~pl.col("_too_late")
-    for key in view.entity.keys:
-        wanted &= pl.col(key).is_not_null()
+    found = ~pl.col("_too_late")
     if view.condition is not None:
-        wanted &= to_polars(view.condition).cast(pl.Boolean).fill_null(False)
-    return wanted
+        found &= to_polars(view.condition).cast(pl.Boolean).fill_null(False)
+    return found
+
+
+def usable(view: FeatureView) -> pl.Expr:
+    """Return the condition on events that count: wanted ones with a whole key."""
+    found = wanted(view)
+    for key in view.entity.keys:
+        found &= pl.col(key).is_not_null()
+    return found

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import struct
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import polars as pl
@@ -14,27 +14,29 @@ from homeostat.aggregate.layout import Layout
 from homeostat.core.store import Writer
 from homeostat.declare.views import FeatureView
 from homeostat.features.events import usable
-from homeostat.features.keys import KeyCodec
+from homeostat.features.keys import KeyCodec, page_prefix, view_prefix
+from homeostat.features.pages import Pages
 from homeostat.features.record import Record
 
 __all__ = ["Prepared", "ViewFold"]
 
-_SINGLY = 8
-"""Up to this many events of one entity are appended one by one, more are merged at once."""
+_ONE = np.array([0, 1])
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
     """The states of one chunk of events, ready to be folded in slices of any size.
 
-    `places[i]` is how many of the first i events of the chunk the view uses.
+    `places[i]` is how many of the first i events of the chunk the view uses. `keys` are the
+    different store keys, `codes` says which of them each used event has. A row of `table` is
+    (event time, tie, lanes, bits of values).
     """
 
-    places: list[int]
+    places: Ints
     keys: list[bytes]
-    known: list[int]
+    codes: Ints
+    known: Ints
     table: Ints
-    packed: bytes
 
 
 class ViewFold:
@@ -44,64 +46,89 @@ class ViewFold:
         self.view = view
         self._layout = Layout(view)
         self._record = Record(self._layout)
+        self._pages = Pages(self._record, (view_prefix(view), page_prefix(view)))
         self._codec = KeyCodec(view)
-        self._row = struct.Struct(f"<{self._record.width}q")
 
     def prepare(self, events: pl.DataFrame) -> Prepared:
         """Return the states of `events`, a slice of the log in its order; done once per chunk."""
         used = events.select(usable(self.view).alias("used"))["used"]
-        kept = events.filter(used)
+        kept = events if used.all() else events.filter(used)
         columns = prepare(self._layout, kept)
         table = np.empty((kept.height, self._record.width), np.int64)
-        table[:, 0] = kept["_event_time"].dt.epoch("us").to_numpy()
+        table[:, 0] = kept["_event_time"].to_physical().to_numpy()
         table[:, 1] = kept["_tie"].to_numpy()
         first = 2 + self._layout.width
         table[:, 2:first] = columns.lanes
         for signal, values in enumerate(columns.values):
             table[:, first + signal] = np.ascontiguousarray(values).view(np.int64)
-        places = np.concatenate([[0], np.cumsum(used.to_numpy())]).tolist()
-        known = kept["_known_time"].dt.epoch("us").to_list()
-        return Prepared(places, self._codec.keys_of(kept), known, table, table.tobytes())
+        places = np.zeros(len(used) + 1, np.int64)
+        np.cumsum(used.to_numpy(), out=places[1:])
+        known = kept["_known_time"].to_physical().to_numpy()
+        return Prepared(places, *self._codec.grouped(kept), known, table)
 
     def apply(self, writer: Writer, prepared: Prepared, begin: int, end: int) -> None:
         """Fold the events `[begin, end)` of the chunk; each must be folded exactly once."""
-        low, high = prepared.places[begin], prepared.places[end]
+        low, high = int(prepared.places[begin]), int(prepared.places[end])
         if high - low == 1:
-            self._one(writer, prepared, low)
+            keys = [prepared.keys[prepared.codes[low]]]
+            self._fold(writer, prepared, keys, np.array([low]), _ONE)
         elif high > low:
-            rows: dict[bytes, list[int]] = {}
-            for place, key in enumerate(prepared.keys[low:high], low):
-                rows.setdefault(key, []).append(place)
-            for key, places in rows.items():
-                if len(places) <= _SINGLY:
-                    self._few(writer, prepared, key, places)
-                else:
-                    self._many(writer, prepared, key, places)
+            self._several(writer, prepared, low, high)
 
-    def _one(self, writer: Writer, prepared: Prepared, place: int) -> None:
-        key = prepared.keys[place]
-        record = writer.get(key) or self._record.empty
-        row = self._row.unpack_from(prepared.packed, place * self._row.size)
-        found = self._record.appended(record, prepared.known[place], row)
-        if found is None:
-            self._many(writer, prepared, key, [place])
-        else:
-            writer.put(key, found)
+    def _several(self, writer: Writer, prepared: Prepared, low: int, high: int) -> None:
+        from homeostat.aggregate.kernel import grouped
 
-    def _few(self, writer: Writer, prepared: Prepared, key: bytes, places: list[int]) -> None:
-        record = writer.get(key) or self._record.empty
-        for number, place in enumerate(places):
-            row = self._row.unpack_from(prepared.packed, place * self._row.size)
-            found = self._record.appended(record, prepared.known[place], row)
-            if found is None:
-                rest = places[number:]
-                last = prepared.known[rest[-1]]
-                writer.put(key, self._record.merged(record, last, prepared.table[rest]))
-                return
-            record = found
-        writer.put(key, record)
+        codes, keys = prepared.codes[low:high], prepared.keys
+        if len(keys) > high - low:
+            some, codes = np.unique(codes, return_inverse=True)
+            keys = [keys[code] for code in some.tolist()]
+        order, cuts = grouped(codes, len(keys))
+        here = np.flatnonzero(np.diff(cuts))
+        if len(here) < len(keys):
+            keys = [keys[code] for code in here.tolist()]
+            cuts = np.append(cuts[here], high - low)
+        self._fold(writer, prepared, keys, order + low, cuts)
 
-    def _many(self, writer: Writer, prepared: Prepared, key: bytes, places: list[int]) -> None:
-        record = writer.get(key) or self._record.empty
-        known = prepared.known[places[-1]]
-        writer.put(key, self._record.merged(record, known, prepared.table[places]))
+    def _fold(
+        self, writer: Writer, prepared: Prepared, keys: list[bytes], order: Ints, cuts: Ints
+    ) -> None:
+        """Fold the events `order[cuts[i]:cuts[i + 1]]` into the record of each key."""
+        from homeostat.features.state_rows import folded
+
+        record = self._record
+        records = [writer.get(key) or record.empty for key in keys]
+        ends = np.zeros(len(keys) + 1, np.int64)
+        np.cumsum(np.fromiter(map(len, records), np.int64, len(keys)) // 8, out=ends[1:])
+        old = np.frombuffer(b"".join(records), np.int64)
+        out = np.empty(len(old) + len(order) * record.width, np.int64)
+        out_ends, left = np.zeros_like(ends), np.empty(len(keys), np.int64)
+        late = folded(
+            record.shape, record.heavy, record.selected, prepared.table, prepared.known,
+            order, cuts, old, ends, out, out_ends, left,
+        )  # fmt: skip
+        packed, bounds = memoryview(out.data).cast("B"), (out_ends * 8).tolist()
+        if not record.whole.places and not left.any():
+            for key, (first, last) in zip(keys, pairwise(bounds), strict=True):
+                writer.put(key, packed[first:last])
+            return
+        for place, key in enumerate(keys):
+            words = out[out_ends[place] : out_ends[place + 1]]
+            rows = order[cuts[place] : cuts[place + 1]]
+            if left[place]:
+                belated = prepared.table[late[np.isin(late, rows)]]
+                words = self._paged(writer, key, words, int(left[place]), belated)
+            if record.whole.places:
+                words = record.whole.absorbed(words, prepared.table[rows])
+            writer.put(key, words.tobytes())
+
+    def _paged(self, writer: Writer, key: bytes, words: Ints, left: int, late: Ints) -> Ints:
+        """Return a record after what was left to do with its pages."""
+        from homeostat.features.state_rows import EVICTABLE, FULL, LATE
+
+        if left & LATE:
+            words = self._pages.insert(writer, key, words, late)
+        if left & EVICTABLE:
+            words = self._pages.evict(writer, key, words)
+        if left & FULL:
+            words = self._pages.cut_off(writer, key, words)
+        return words

@@ -6,13 +6,15 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import polars as pl
 
+from homeostat.aggregate.arrays import Ints
 from homeostat.core.errors import HomeostatError
 from homeostat.core.hashing import content_hash
 from homeostat.declare.views import FeatureView
 
-__all__ = ["KeyCodec", "KeyInvalid", "view_prefix"]
+__all__ = ["KeyCodec", "KeyInvalid", "page_prefix", "view_prefix", "view_stem"]
 
 LONGEST = 300
 """Longer keys are replaced by a digest: LMDB holds keys of up to 511 bytes."""
@@ -28,12 +30,26 @@ class KeyInvalid(HomeostatError, ValueError):
         )
 
 
-def view_prefix(view: FeatureView) -> bytes:
-    """Return what every key of a view's records starts with: its name and definition hash.
+FORMAT = 2
+"""Of records and pages; state in another format is never read."""
+
+
+def view_stem(view: FeatureView) -> bytes:
+    """Return what every key of a view's state starts with: name, definition hash and format.
 
     A changed definition has another hash, so it never reads the state of the old one.
     """
-    return f"view/{view.name}@{content_hash(view)[:12]}/".encode()
+    return f"view/{view.name}@{content_hash(view)[:12]}.{FORMAT}".encode()
+
+
+def view_prefix(view: FeatureView) -> bytes:
+    """Return what the keys of a view's records start with."""
+    return view_stem(view) + b"/"
+
+
+def page_prefix(view: FeatureView) -> bytes:
+    """Return what the keys of the pages of a view's records start with."""
+    return view_stem(view) + b"+"
 
 
 class KeyCodec:
@@ -69,20 +85,34 @@ class KeyCodec:
             framed = framed[4:]
         return self._prefix + framed if len(framed) < LONGEST else self._digest(framed)
 
-    def keys_of(self, events: pl.DataFrame) -> list[bytes]:
-        """Return the store key of each event; none of the key columns may hold a null."""
-        known: dict[tuple[Any, ...], bytes] = {}
-        columns = [events[field].to_list() for field in self._fields]
-        found = []
-        for parts in zip(*columns, strict=True):
-            key = known.get(parts)
-            if key is None:
-                made = self.key(parts)
-                if made is None:
-                    raise HomeostatError(f"view {self._view!r}: event with a missing key {parts}")
-                key = known[parts] = made
-            found.append(key)
-        return found
+    def grouped(self, events: pl.DataFrame) -> tuple[list[bytes], Ints]:
+        """Return the different store keys of events, sorted, and for each event the place of its.
+
+        None of the key columns may hold a null.
+        """
+        fields = list(self._fields)
+        known = events.select(fields).unique(maintain_order=True)
+        keys = self._keys(known)
+        ranked = sorted(range(len(keys)), key=keys.__getitem__)  # stores like keys in their order
+        rank = np.empty(len(keys), np.int64)
+        rank[ranked] = np.arange(len(keys))
+        keys = [keys[place] for place in ranked]
+        if len(keys) == events.height:
+            return keys, rank
+        numbered = known.with_columns(_rank=pl.Series(rank))
+        found = events.select(fields).join(numbered, on=fields, how="left", maintain_order="left")
+        return keys, found["_rank"].to_numpy()
+
+    def _keys(self, entities: pl.DataFrame) -> list[bytes]:
+        """Return the store key of each row; what `key` says, for many at once."""
+        prefix = self._prefix
+        if self._kinds == ("integer",):
+            return [prefix + b"%d" % part for part in entities.to_series().to_list()]
+        found = [self.key(parts) for parts in entities.iter_rows()]
+        keys = [key for key in found if key is not None]
+        if len(keys) < len(found):
+            raise HomeostatError(f"view {self._view!r}: events with a missing part of the key")
+        return keys
 
     def _part(self, field: str, kind: str, part: Any) -> bytes | None:
         if part is None:

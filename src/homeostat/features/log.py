@@ -10,12 +10,13 @@ import polars as pl
 
 from homeostat.aggregate.arrays import Bools, Floats, Ints
 from homeostat.aggregate.block import LogDisordered
-from homeostat.aggregate.columns import inputs, numbers
+from homeostat.aggregate.columns import inputs
+from homeostat.aggregate.exact import LARGEST, ValueRefused
 from homeostat.aggregate.layout import Layout
 from homeostat.declare.views import FeatureView
 from homeostat.features.entities import Codes
 from homeostat.features.event_tables import EventTable
-from homeostat.features.events import usable
+from homeostat.features.events import wanted
 
 __all__ = ["Log", "event_columns"]
 
@@ -57,10 +58,8 @@ class Log:
             if read.operation.of_row and spec.column is not None:
                 window = (read.operation.select, read.window)
                 self._fetched.setdefault(window, []).append((place, spec.column))
-        used = {*view.entity.keys}
-        if view.condition is not None:
-            used |= view.condition.columns()
-        self._used = sorted(used | {"_too_late"})
+        used = set() if view.condition is None else view.condition.columns()
+        self._used = sorted({*used, "_too_late"})
         self._clocks = ["_known_time", *(["_offset"] if at_offsets else [])]
         self.clock = self._clocks[-1]
         self._system = [*self._clocks, "_event_time"]
@@ -113,7 +112,8 @@ class Log:
         return codes, dealt
 
     def _is_used(self, events: pl.DataFrame, codes: Codes) -> Bools:
-        found: Bools = events.select(usable(self._view).alias("used"))["used"].to_numpy()
+        # An event without a whole key has the code 0.
+        found: Bools = events.select(wanted(self._view).alias("used"))["used"].to_numpy()
         return found & (codes > 0)
 
     def _check_order(self, arrays: dict[Any, Any]) -> None:
@@ -128,28 +128,45 @@ class Log:
 
     def look_up(self, found: Floats) -> None:
         """Put the values of events in place of their row numbers."""
-        answers = []
-        for fetches in self._fetched.values():
-            rows = found[:, fetches[0][0]].copy()
-            order = np.argsort(rows)  # missing ones come last
-            answers.append((rows[order[: np.count_nonzero(~np.isnan(rows))]], order, fetches))
-        names = sorted({name for _, _, fetches in answers for _, name in fetches})
-        for number, part in enumerate(self._table.parts if names else ()):
-            events = self._table.read(part, names)
-            values = {name: self._values(number, events[name]) for name in names}
-            for rows, order, fetches in answers:
-                low, high = np.searchsorted(rows, (part.start, part.stop)).tolist()
-                here, near = order[low:high], rows[low:high].astype(np.int64) - part.start
-                for place, name in fetches:
-                    found[here, place] = values[name][near] + 0.0  # negative zero becomes zero
+        if not self._fetched:
+            return
+        from homeostat.aggregate.kernel import grouped
 
-    def _values(self, number: int, column: pl.Series) -> Floats:
-        """Return a column of a part; refuse it if a used event has no exact number there."""
-        where = f"view {self._view.name!r}, column {column.name!r}"
-        found = column.cast(pl.Float64).to_numpy()
-        if not (np.abs(found) < 2.0**52).all():  # rare, so what is used is found out again
-            events = self._table.read(self._table.parts[number], self._used)
-            numbers(column, self._is_used(events, self._codes[number]), where)
+        first = np.array([part.start for part in self._table.parts])
+        asked = []
+        for fetches in self._fetched.values():
+            rows = found[:, fetches[0][0]]
+            known = np.flatnonzero(~np.isnan(rows))
+            numbers = rows[known].astype(np.int64)
+            parts = np.searchsorted(first, numbers, side="right") - 1
+            order, cuts = grouped(parts, len(first))
+            asked.append((known[order], numbers[order], cuts, fetches))
+        names = sorted({name for *_, fetches in asked for _, name in fetches})
+        for number, part in enumerate(self._table.parts):
+            events = self._table.read(part, names)
+            for known, numbers, cuts, fetches in asked:
+                here = slice(*cuts[number : number + 2].tolist())
+                near = numbers[here] - part.start
+                # Row by row, so that what belongs to one answer lies together.
+                values = self._values(events.select(name for _, name in fetches), near)
+                places = [place for place, _ in fetches]
+                together = places == list(range(places[0], places[-1] + 1))
+                if together:
+                    found[known[here], places[0] : places[-1] + 1] = values
+                else:
+                    found[known[here][:, None], places] = values
+
+    def _values(self, events: pl.DataFrame, rows: Ints) -> Floats:
+        """Return some rows, float64; refuse a number that has no exact state."""
+        found = np.empty((len(rows), events.width))
+        for place, column in enumerate(events.get_columns()):
+            found[:, place] = np.take(column.cast(pl.Float64).to_numpy(), rows)
+        known = np.abs(found) < LARGEST
+        if not known.all():
+            row, place = np.argwhere(~known)[0].tolist()
+            where = f"view {self._view.name!r}, column {events.columns[place]!r}"
+            raise ValueRefused(where, float(found[row, place]))
+        found += 0.0  # negative zero becomes zero
         return found
 
 

@@ -6,8 +6,6 @@ after the other.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from homeostat.aggregate.arrays import Ints
@@ -51,36 +49,35 @@ class Whole:
 
     def empty(self) -> tuple[list[int], list[bytes]]:
         """Return the sizes and the states of a record without events."""
-        states = [empty_state(summary) for summary, _ in self.places]
+        states = [empty_state(summary).reshape(-1) for summary, _ in self.places]
         return [len(state) for state in states], [state.tobytes() for state in states]
 
-    def begin(self, header: Sequence[int]) -> int:
-        """Return where the states end and the rows begin."""
-        return self.end + sum(header[place] for place in self.places.values())
+    def begin(self, words: Ints) -> int:
+        """Return where the states of a record end."""
+        return self.end + int(words[self.end - len(self.places) : self.end].sum())
 
-    def state(self, record: bytes, header: Sequence[int], wanted: tuple[Summary, int]) -> Ints:
+    def state(self, words: Ints, wanted: tuple[Summary, int]) -> Ints:
         """Return one state as it lies in the record."""
         place = self.places[wanted]
-        before = sum(header[other] for other in range(self.end - len(self.places), place))
-        return np.frombuffer(record, np.int64, header[place], (self.end + before) * 8)
+        begin = self.end + int(words[self.end - len(self.places) : place].sum())
+        return words[begin : begin + int(words[place])]
 
-    def absorbed(self, record: bytes, header: list[int], rows: Ints) -> list[bytes]:
-        """Return the states with more events, and write their sizes into the header.
+    def absorbed(self, words: Ints, rows: Ints) -> Ints:
+        """Return a record whose states have seen more events.
 
-        `rows` are as in `Record.merged`.
+        `rows` (n, width) are (event time, tie, lanes, bits of values), in any order.
         """
-        old = [self.state(record, header, wanted) for wanted in self.places]
-        parts = []
-        for state, ((summary, signal), place) in zip(old, self.places.items(), strict=True):
+        header, states = words[: self.end].copy(), []
+        for (summary, signal), place in self.places.items():
+            state = self.state(words, (summary, signal))
             values = rows[:, self._first + signal].view(np.float64)
             present = ~np.isnan(values)
-            found = state
             if present.any():
                 table = rows[present]
                 new = Rows(table[:, 0], table[:, 1], values[present])
-                found = summary.merge(state, summary.state(new))
-                if len(found) > summary.most:
-                    raise StateOversized(self._layout.view.name, summary, len(found))
-            header[place] = len(found)
-            parts.append(found.tobytes())
-        return parts
+                state = summary.merge(state, summary.state(new)).reshape(-1)
+                if len(state) > summary.most:
+                    raise StateOversized(self._layout.view.name, summary, len(state))
+            header[place] = len(state)
+            states.append(state)
+        return np.concatenate([header, *states, words[self.begin(words) :]])

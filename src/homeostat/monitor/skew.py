@@ -6,40 +6,40 @@ from homeostat.declare.monitors import Skew
 from homeostat.features.audit import SkewAudit
 from homeostat.monitor.findings import Finding
 
-__all__ = ["difference_bound", "judge_skew"]
+__all__ = ["judge_skew"]
+
+LISTED = 5
+"""So many of the differences are part of the evidence."""
 
 
-def difference_bound(compared: int) -> float:
-    """Return the share of differing values that 0 in `compared` rules out with 95 % confidence.
+def judge_skew(monitor: Skew, audited: SkewAudit, asked: int) -> Finding:
+    """Return the finding about the audited predictions; a single differing bit is found.
 
-    The rule of three, 3 / n (Hanley and Lippman-Hand 1983), for n values drawn at random.
-
-    >>> difference_bound(30_000)
-    0.0001
+    `asked` is how many predictions there were, of which those audited were drawn.
     """
-    return 3 / compared
-
-
-def judge_skew(monitor: Skew, audited: SkewAudit) -> Finding:
-    """Return the finding about the audited predictions; a single differing bit is found."""
     name = monitor.model.name
     evidence = {
+        "asked": asked,
         "predictions": audited.predictions,
         "compared": audited.compared,
         "different": audited.different,
+        "affected": audited.affected,
+        "bound": audited.bound,
+        "causes": dict(audited.causes),
         "lagging": audited.lagging,
         "skipped": audited.skipped,
         "differing": [
-            {"prediction_id": d.prediction_id, "feature": d.feature} for d in audited.differing[:5]
+            {
+                "prediction_id": d.prediction_id, "feature": d.feature, "cause": d.cause,
+                "evidence": d.evidence,
+            }
+            for d in audited.differing[:LISTED]
         ],
-    }
+    }  # fmt: skip
     if not audited.compared:
         return Finding("skew", name, "not judged", "no prediction to audit", evidence)
-    told = f"{audited.different} of {audited.compared} logged feature values differ from the lake"
-    if audited.different:
-        features = sorted({d.feature for d in audited.differing})
-        return Finding("skew", name, "found", f"{told}: {', '.join(features[:3])}", evidence)
-    bound = difference_bound(audited.compared)
-    return Finding(
-        "skew", name, "clear", f"{told}: below {bound:.2g} with 95 % confidence", evidence
-    )
+    told = f"{audited.told}; drawn from {asked:,} predictions"
+    if not audited.different:
+        return Finding("skew", name, "clear", told, evidence)
+    causes = ", ".join(f"{cause} {n:,}" for cause, n in audited.causes.items())
+    return Finding("skew", name, "found", f"{told}; by cause: {causes}", evidence)

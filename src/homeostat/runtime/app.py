@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -16,11 +17,12 @@ from homeostat.core.clock import Clock, SystemClock, to_micros
 from homeostat.core.decisions import Decision
 from homeostat.core.errors import HomeostatError, UnknownName
 from homeostat.declare.system import System
-from homeostat.features.audit import SkewAudit, audit
+from homeostat.features.audit import SkewAudit
 from homeostat.features.read import ViewReader
 from homeostat.ingest.files import payloads_of
 from homeostat.lake import sql as lake_sql
 from homeostat.runtime.applying import ensure_applied
+from homeostat.runtime.auditing import Auditor
 from homeostat.runtime.building import Builder, requests_of
 from homeostat.runtime.home import Home
 from homeostat.runtime.live import Live
@@ -191,15 +193,16 @@ class App(AbstractContextManager["App"]):
         return receipt(self.system, self.home, prediction_id)
 
     def audit(self, model: str) -> SkewAudit:
-        """Compute the features of every logged prediction of a model again, and compare bits."""
+        """Compute the features of every logged prediction again, and blame what differs."""
         self.live.flush()
-        frames = list(self.home.predictions.newest_first(model))
+        frames = [frame for _, frame in self.home.predictions.frames(model, 0, 2**62)]
         if not frames:
             raise HomeostatError(
                 f"skew audit of {model!r}: no prediction is logged; allowed: a model that has "
                 "answered; ask it first"
             )
-        return audit(self.system, self.system.model(model), pl.concat(frames), self.home.lake.read)
+        declared, events_of = self.system.model(model), cache(self.home.lake.read)
+        return Auditor(self.system, self.home).audit(declared, pl.concat(frames), events_of)
 
     def sql(self, query: str) -> pl.DataFrame:
         """Answer a query over the lake's tables."""

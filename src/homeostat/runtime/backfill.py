@@ -11,7 +11,7 @@ from homeostat.core.store import Writer
 from homeostat.declare.system import System
 from homeostat.declare.views import FeatureView
 from homeostat.features.fold import ViewFold
-from homeostat.features.keys import view_prefix
+from homeostat.features.keys import view_prefix, view_stem
 from homeostat.ingest.columns import events_schema
 from homeostat.lake.tables import Lake
 from homeostat.runtime.worker import CHUNK, folded_offset
@@ -52,7 +52,7 @@ def backfill(
     Returns:
         How many events of its source each view was offered.
     """
-    kept = tuple(view_prefix(view) for view in system.views if view not in views)
+    kept = tuple(view_stem(view) for view in system.views if view not in views)
     for key, _ in list(writer.scan(VIEWS)):
         if not key.startswith(kept):
             writer.delete(key)

@@ -6,6 +6,7 @@ import click
 
 from homeostat import __version__
 from homeostat.runtime import (
+    cli_audit,
     cli_data,
     cli_doctor,
     cli_drift,
@@ -54,4 +55,5 @@ for _command in (
     cli_receipt.explain, cli_data.sql, cli_receipt.report, cli_doctor.doctor, cli_watch.rollback,
 ):  # fmt: skip
     main.add_command(_command)
+cli_features.features.add_command(cli_audit.audit)
 cli_features.features.add_command(cli_profile.profile_command)

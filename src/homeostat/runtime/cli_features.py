@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +10,7 @@ import click
 from homeostat.core.errors import HomeostatError, UnknownName
 from homeostat.runtime.cli_build import WRITERS, build, progress, writer_of
 from homeostat.runtime.cli_catalogue import list_features, show_feature
-from homeostat.runtime.cli_shared import FOUND, Group, session
+from homeostat.runtime.cli_shared import Group, session
 from homeostat.runtime.cli_types import INSTANT, SETTING, typed
 
 if TYPE_CHECKING:
@@ -19,10 +18,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from homeostat.core.durations import Micros
-    from homeostat.declare.models import Model
-    from homeostat.declare.system import System
     from homeostat.declare.views import FeatureView
-    from homeostat.features.audit import SkewAudit
 
 __all__ = ["features"]
 
@@ -90,9 +86,6 @@ def _entity(view: FeatureView, given: dict[str, str]) -> tuple[object, ...]:
 
 features.add_command(build)
 
-PART, LISTED = 50_000, 20
-"""Predictions audited at once, and differences that are listed."""
-
 
 @features.command("training-set")
 @click.argument("model")
@@ -132,70 +125,3 @@ def _show_training_set(to: Console, out: Path, rows: pl.DataFrame) -> None:
     share = rows["label"].mean() if rows.height else None
     told = f", {share:.1%} of them true" if isinstance(share, float) else ""
     to.print(f"{rows.height:,} rows of {rows.width} columns in {out}{told}")
-
-
-@features.command()
-@click.argument("model")
-@click.pass_context
-def audit(context: click.Context, model: str) -> None:
-    """Compute the features of every logged prediction again, and compare the bits.
-
-    Exit status: 0 if all are the same, 3 if some differ.
-    """
-    here = session()
-    with here.home() as (system, home):
-        from homeostat.runtime.cli_home import predictions_of
-        from homeostat.runtime.reading import Reading
-
-        declared = system.deployment(model).model
-        rows = predictions_of(home, declared)
-        found = audited(system, declared, rows, Reading(system, home).events)
-
-    def show(to: Console) -> None:
-        from homeostat.runtime.cli_output import table
-
-        style = "bold red" if found.different else "green"
-        to.print(
-            f"{found.different:,} of {found.compared:,} values differ "
-            f"({found.predictions:,} predictions)",
-            style=style,
-        )
-        to.print(
-            f"{found.lagging:,} values had not yet seen an event that was known before their "
-            f"instant; {found.skipped:,} predictions had no features to compare",
-            style="dim",
-        )
-        table(
-            to,
-            [
-                {
-                    "prediction": d.prediction_id, "feature": d.feature, "logged": d.logged,
-                    "recomputed": d.recomputed,
-                }
-                for d in found.differing
-            ],
-        )  # fmt: skip
-
-    here.answer(found, show)
-    context.exit(FOUND if found.different else 0)
-
-
-def audited(
-    system: System,
-    model: Model,
-    predictions: pl.DataFrame,
-    events_of: Callable[[str], pl.DataFrame],
-) -> SkewAudit:
-    """Return the skew audit of many predictions, made in parts to bound the memory."""
-    from homeostat.features.audit import SkewAudit, audit
-
-    events = {view.source.name: events_of(view.source.name) for view in system.views_of(model)}
-    parts = [audit(system, model, p, events.__getitem__) for p in predictions.iter_slices(PART)]
-    return SkewAudit(
-        predictions=sum(part.predictions for part in parts),
-        compared=sum(part.compared for part in parts),
-        different=sum(part.different for part in parts),
-        differing=tuple(d for part in parts for d in part.differing)[:LISTED],
-        lagging=sum(part.lagging for part in parts),
-        skipped=sum(part.skipped for part in parts),
-    )

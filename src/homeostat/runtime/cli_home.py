@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from time import monotonic, sleep
 from typing import Any, Literal
 
@@ -10,7 +11,9 @@ import polars as pl
 from rich.console import Console
 
 from homeostat.console.terminal import COLOURS
+from homeostat.core.clock import from_micros
 from homeostat.core.decisions import Decision
+from homeostat.core.durations import Micros
 from homeostat.core.errors import HomeostatError
 from homeostat.declare.models import Model
 from homeostat.deploy.state import RolloutState, replayed
@@ -34,9 +37,15 @@ PATIENCE_S, LOOK_S = 900.0, 0.1
 
 
 class NoPredictions(HomeostatError):
-    """A model that has not answered yet."""
+    """A model that has not answered yet, or not since an instant; `last` is its last answer."""
 
-    def __init__(self, model: str) -> None:
+    def __init__(self, model: str, last: datetime | None = None) -> None:
+        if last is not None:
+            super().__init__(
+                f"model {model!r}: no prediction is that new; allowed: an instant up to its last "
+                f"one, {last:%Y-%m-%dT%H:%M:%S} UTC; choose an earlier one"
+            )
+            return
         super().__init__(
             f"model {model!r}: no prediction is logged; allowed: a deployed model that has "
             "answered; ask it through `homeostat run`, or let it live through a `homeostat replay`"
@@ -79,12 +88,18 @@ def standing(home: Home, model: str) -> RolloutState:
     return replayed(home.journal.decisions()).get(model, RolloutState())
 
 
-def predictions_of(home: Home, model: Model) -> pl.DataFrame:
-    """Return every logged prediction of a model, oldest first."""
+def predictions_of(home: Home, model: Model, since: Micros | None = None) -> pl.DataFrame:
+    """Return the logged predictions of a model asked at an instant or later, oldest first."""
     frames = [frame for _, frame in home.predictions.frames(model.name, 0, 2**62)]
     if not frames:
         raise NoPredictions(model.name)
-    return pl.concat(frames)
+    every = pl.concat(frames)
+    if since is None:
+        return every
+    recent = every.filter(pl.col("at") >= from_micros(since))
+    if not recent.height:
+        raise NoPredictions(model.name, every["at"][-1])
+    return recent
 
 
 def decision_row(decision: Decision) -> Mapping[str, Any]:

@@ -111,6 +111,8 @@ def _show_receipt(
         to.print(f"in service: {chosen.action} at {when}: {chosen.reason}")
     for d in checked.differing:
         to.print(Text(f"  {d.feature}: {d.logged!r} logged, {d.recomputed!r} now", "bold red"))
+    for cause, evidence in dict.fromkeys((d.cause, d.evidence) for d in checked.differing):
+        to.print(Text(f"  {cause.replace('_', ' ')}: {evidence}", "red"), soft_wrap=True)
     to.print()
     why = {reason["feature"]: reason["contribution"] for reason in reasons}
     table(

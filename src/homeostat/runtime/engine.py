@@ -9,6 +9,7 @@ import polars as pl
 from homeostat.core.durations import Micros
 from homeostat.core.store import Writer
 from homeostat.declare.system import System
+from homeostat.features.definitions import Definitions
 from homeostat.runtime.home import Home, prediction_table
 from homeostat.runtime.loop import Intervention, Loop
 from homeostat.runtime.observe import Now
@@ -52,6 +53,8 @@ class Engine:
         self._unflushed: dict[str, int] = {}
         self._last_known: dict[str, Micros] = {}
         self._models = {d.model.name: d.model for d in system.deployments}
+        for model in self._models.values():
+            home.definitions.keep(Definitions.of(system, model))
 
     def cursor(self) -> int | None:
         """Return the last step that was completed, None before the first."""

@@ -14,6 +14,7 @@ from homeostat.ingest.deadletters import DeadLetters
 from homeostat.ingest.sqlite_log import SqliteLog
 from homeostat.ingest.sqlite_schemas import SqliteSchemas
 from homeostat.lake.tables import Lake
+from homeostat.runtime.definitions import DefinitionLog
 from homeostat.runtime.journal import Journal
 from homeostat.runtime.predictions import PredictionStore
 from homeostat.serve.predictions import prediction_schema
@@ -25,10 +26,10 @@ __all__ = ["Home", "prediction_sources", "prediction_table"]
 class Home:
     """Opens the log, lake, online store, registry, journal and prediction log of one system.
 
-    Layout: `log.db` (events), `predictions.db`, `meta.db` (journal, registry, dead letters),
-    `lake/` (Delta tables), `online/` (LMDB), `packages/` (models by content hash). `sync=False`
-    leaves the flushing of the online store to the operating system: it survives the end of the
-    process, not of the machine.
+    Layout: `log.db` (events), `predictions.db`, `meta.db` (journal, registry, dead letters,
+    definitions), `lake/` (Delta tables), `online/` (LMDB), `packages/` (models by content hash).
+    `sync=False` leaves the flushing of the online store to the operating system: it survives the
+    end of the process, not of the machine.
     """
 
     def __init__(self, folder: Path, system: System, *, sync: bool = True) -> None:
@@ -41,6 +42,7 @@ class Home:
         self.store = LmdbStore(folder / "online", sync=sync)
         self.letters = DeadLetters(folder / "meta.db")
         self.journal = Journal(folder / "meta.db")
+        self.definitions = DefinitionLog(folder / "meta.db")
         self.predictions = PredictionStore(folder / "predictions.db")
         self.registry = Registry(folder / "meta.db", folder / "packages")
 
@@ -48,7 +50,7 @@ class Home:
         """Close every file."""
         for part in (
             self.log, self.store, self.letters, self.journal, self.predictions, self.registry,
-            self.schemas,
+            self.schemas, self.definitions,
         ):  # fmt: skip
             part.close()
 

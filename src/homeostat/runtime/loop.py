@@ -64,7 +64,7 @@ class Loop:
         self._interventions = tuple(interventions)
         self._trainer = Trainer(system, home.lake, home.registry)
         self.arms = Arms(home.registry, faults)
-        self.observer = Observer(system, self.arms, home.lake, timed=timed)
+        self.observer = Observer(system, self.arms, home, timed=timed)
         self._states: dict[str, RolloutState] = {}
         self._opened: dict[str, Decision] = {}
         self._submitted: set[str] = set()

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import polars as pl
 
 from homeostat.core.durations import Micros
-from homeostat.core.hashing import unit_interval
 from homeostat.declare.deployments import Deployment
 from homeostat.declare.models import Model
 from homeostat.declare.monitors import Drift, Freshness, Quality, Skew
@@ -16,9 +15,8 @@ from homeostat.declare.system import System
 from homeostat.deploy.evidence import Observed, arm_evidence
 from homeostat.deploy.guards import RolloutEvidence
 from homeostat.deploy.state import RolloutState
-from homeostat.features.audit import audit
+from homeostat.features.draw import drawn
 from homeostat.features.table import EventsFrom
-from homeostat.lake.tables import Lake
 from homeostat.monitor.drift import drift_report, judge_drift
 from homeostat.monitor.findings import Finding
 from homeostat.monitor.freshness import judge_freshness
@@ -27,7 +25,8 @@ from homeostat.monitor.quality import judge_quality
 from homeostat.monitor.sketch import Sketch, sketch_like
 from homeostat.monitor.skew import judge_skew
 from homeostat.runtime.arms import Arms
-from homeostat.runtime.home import prediction_sources
+from homeostat.runtime.auditing import Auditor
+from homeostat.runtime.home import Home, prediction_sources
 from homeostat.runtime.record import ModelRecord
 from homeostat.train.package import Package
 
@@ -50,8 +49,9 @@ class Now:
 class Observer:
     """Reads the records of what was predicted and what came of it."""
 
-    def __init__(self, system: System, arms: Arms, lake: Lake, *, timed: bool) -> None:
-        self._system, self._arms, self._lake, self._timed = system, arms, lake, timed
+    def __init__(self, system: System, arms: Arms, home: Home, *, timed: bool) -> None:
+        self._system, self._arms, self._lake, self._timed = system, arms, home.lake, timed
+        self._auditor = Auditor(system, home)
         self.records = {
             d.model.name: ModelRecord(d.model, prediction_sources(system, d.model))
             for d in system.deployments
@@ -104,20 +104,19 @@ class Observer:
         return [judge_quality(monitor, labelled, version, baseline, now.at)]
 
     def _skew(self, monitor: Skew, now: Now) -> list[Finding]:
-        """Audit the declared share of the predictions since the last audit, drawn by their id."""
+        """Audit the predictions since the last audit, or as many as the monitor's budget allows."""
         if now.audit_from is None:
             return []
         model = monitor.model
         asked = self.records[model.name].predictions_since(now.audit_from)
-        drawn = [unit_interval("audit", one) < monitor.share for one in asked["prediction_id"]]
-        sample = asked.filter(pl.Series(drawn, dtype=pl.Boolean))
+        sample = drawn(asked, monitor.at_most, monitor.share)
         if not sample.height:
             return []
         first = int(sample["at"].dt.epoch("us")[0])
         read = EventsFrom(
             self._system, model, first, lambda s, begin: self._lake.read(s, known_from=begin)
         )
-        return [judge_skew(monitor, audit(self._system, model, sample, read))]
+        return [judge_skew(monitor, self._auditor.audit(model, sample, read), asked.height)]
 
     def evidence(self, deployment: Deployment, state: RolloutState, now: Now) -> RolloutEvidence:
         """Return what champion and challenger did since the present step of a rollout began."""

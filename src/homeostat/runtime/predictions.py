@@ -56,7 +56,7 @@ class PredictionStore:
             (model, first_step, before_step),
         )
         for step, body in rows:
-            yield int(step), pl.read_ipc(io.BytesIO(body))
+            yield int(step), _frame(body)
 
     def newest_first(self, model: str) -> Iterator[pl.DataFrame]:
         """Yield the frames of a model, the newest first."""
@@ -69,8 +69,16 @@ class PredictionStore:
                 "SELECT body FROM predictions WHERE model = ? AND step = ? AND part = ?",
                 (model, step, part),
             ).fetchone()
-            yield pl.read_ipc(io.BytesIO(row[0]))
+            yield _frame(row[0])
 
     def close(self) -> None:
         """Close the file."""
         self._db.close()
+
+
+def _frame(body: bytes) -> pl.DataFrame:
+    frame = pl.read_ipc(io.BytesIO(body))
+    if "definitions" not in frame.columns:  # logged before predictions carried them
+        place = frame.columns.index("features") + 1
+        frame.insert_column(place, pl.Series("definitions", [None] * frame.height, pl.String))
+    return frame

@@ -16,10 +16,10 @@ from homeostat.runtime.home import Home
 from homeostat.runtime.timeline import Timeline
 from homeostat.runtime.worker import FoldWorker, folded_offset
 
-__all__ = ["Reading", "last_seen", "present"]
+__all__ = ["Reading", "Scratch", "last_seen", "present"]
 
 
-class _Scratch:
+class Scratch:
     """A writer over a snapshot whose writes are forgotten."""
 
     def __init__(self, reader: Reader) -> None:
@@ -29,8 +29,8 @@ class _Scratch:
     def get(self, key: bytes) -> bytes | None:
         return self._written[key] if key in self._written else self._reader.get(key)
 
-    def put(self, key: bytes, value: bytes) -> None:
-        self._written[key] = value
+    def put(self, key: bytes, value: bytes | memoryview) -> None:
+        self._written[key] = bytes(value)
 
     def delete(self, key: bytes) -> None:
         self._written[key] = None
@@ -52,7 +52,7 @@ class Reading:
         self._system, self._home = system, home
         self._worker = FoldWorker(system, home.log, home.lake, home.letters, home.schemas)
         with home.store.reader() as reader:
-            self._worker.resume(_Scratch(reader))
+            self._worker.resume(Scratch(reader))
 
     def events(self, source: str) -> pl.DataFrame:
         """Return every event of a source that is folded, in log order."""

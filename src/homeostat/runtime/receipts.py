@@ -12,8 +12,9 @@ from homeostat.core.decisions import Decision
 from homeostat.core.errors import HomeostatError
 from homeostat.declare.system import System
 from homeostat.features.assemble import Features
-from homeostat.features.audit import SkewAudit, audit
+from homeostat.features.audit import SkewAudit
 from homeostat.monitor.logged import logged_features
+from homeostat.runtime.auditing import Auditor
 from homeostat.runtime.home import Home
 from homeostat.serve.explain import Reason, reasons
 from homeostat.train.servable import ExplanationRefused, Servable
@@ -96,7 +97,7 @@ def receipt(
     return Receipt(
         logged=found.logged,
         features=found.features,
-        audit=audit(system, model, row, events_of or home.lake.read),
+        audit=Auditor(system, home).audit(model, row, events_of or home.lake.read),
         score_again=found.again,
         package_hash=found.package_hash,
         promotion=None if version is None else _introduced(home, model.name, int(version)),

@@ -12,9 +12,10 @@ from homeostat.core.durations import Micros
 from homeostat.declare.models import Label, Model
 from homeostat.declare.system import System
 from homeostat.features.assemble import FeaturePlan, Features
-from homeostat.features.audit import Difference, audit
+from homeostat.features.audit import SkewAudit
 from homeostat.monitor.labels import matured
 from homeostat.monitor.logged import UNREAD, logged_features
+from homeostat.runtime.auditing import Auditor
 from homeostat.runtime.daily_drift import DailyDrift
 from homeostat.runtime.home import Home
 from homeostat.runtime.rivals import Rivals
@@ -33,8 +34,7 @@ KEPT = (
 class Review:
     """What a model's logged predictions show; a month is in memory at a time.
 
-    `audited`, `compared`, `different` and `lagging` are sums of the skew audits, `differing` their
-    first differences.
+    `skew` is the audit of all of them.
 
     Args:
         system: the declarations.
@@ -53,8 +53,8 @@ class Review:
         self._reach = _reach(system, model)
         self.rivals = Rivals(system, model, home.registry, decisions)
         self.drift = DailyDrift(system, model, home.registry, decisions)
-        self.audited = self.compared = self.different = self.lagging = 0
-        self.differing: list[Difference] = []
+        self.skew = SkewAudit()
+        self._auditor = Auditor(system, home)
         self._answers: list[pl.DataFrame] = []
 
     def add(self, rows: pl.DataFrame) -> None:
@@ -85,12 +85,7 @@ class Review:
         return pl.concat(self._answers) if self._answers else None
 
     def _audit(self, rows: pl.DataFrame) -> None:
-        found = audit(self._system, self._model, rows, self._events(rows["at"]))
-        self.audited += found.predictions
-        self.compared += found.compared
-        self.different += found.different
-        self.lagging += found.lagging
-        self.differing += found.differing
+        self.skew += self._auditor.audit(self._model, rows, self._events(rows["at"]))
 
     def _events(self, at: pl.Series) -> Callable[[str], pl.DataFrame]:
         """Return what reads the events that features at these instants may be made of."""

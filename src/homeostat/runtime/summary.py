@@ -18,6 +18,7 @@ from homeostat.declare.models import Model
 from homeostat.declare.system import System
 from homeostat.deploy.state import replayed
 from homeostat.evaluate.metrics import Costs
+from homeostat.features.audit import SkewAudit
 from homeostat.runtime.home import Home
 from homeostat.runtime.replay import Schedule
 from homeostat.runtime.review import Review, months
@@ -59,7 +60,7 @@ def summarize(
         "period": {"start": _iso(schedule.start), "end": _iso(schedule.end)},
         "seconds": seconds,
         "peak_rss_mb": peak_rss_mb(),
-        **_skew(review),
+        **_skew(review.skew),
         **_answered(review, model, schedule, zone),
         "decisions": [{**d.as_json(), "at": _iso(d.at)} for d in decisions],
         "journal_hash": home.journal.hash(),
@@ -101,15 +102,17 @@ def intake_counts(system: System, home: Home) -> dict[str, dict[str, int]]:
     return found
 
 
-def _skew(review: Review) -> dict[str, Any]:
+def _skew(found: SkewAudit) -> dict[str, Any]:
     return {
-        "skew_predictions": review.audited,
-        "skew_compared": review.compared,
-        "skew_different": review.different,
-        "skew_lagging": review.lagging,
+        "skew_predictions": found.predictions,
+        "skew_compared": found.compared,
+        "skew_different": found.different,
+        "skew_bound": found.bound,
+        "skew_causes": dict(found.causes),
+        "skew_lagging": found.lagging,
         "skew_differing": [
-            [d.prediction_id, d.feature, _finite(d.logged), _finite(d.recomputed)]
-            for d in review.differing[:LISTED]
+            [d.prediction_id, d.feature, _finite(d.logged), _finite(d.recomputed), d.cause]
+            for d in found.differing[:LISTED]
         ],
     }
 

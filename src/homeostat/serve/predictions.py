@@ -42,8 +42,8 @@ class Predictions:
 
     Every list has one entry per request. `offsets` is the place in each source's log that the
     snapshot contained (-1: nothing of it; None: there was no snapshot), `features` what the models
-    were given (no columns where no feature was computed). An empty `degraded` means that nothing
-    failed.
+    were given (no columns where no feature was computed), `definitions` the digest of what they
+    were computed under. An empty `degraded` means that nothing failed.
     """
 
     model: str
@@ -59,6 +59,7 @@ class Predictions:
     thresholds: list[float]
     degraded: list[list[str]]
     latency: Latency = field(default=Latency())
+    definitions: str | None = None
     shadow_version: int | None = None
     shadow_scores: list[float | None] | None = None
 
@@ -95,6 +96,7 @@ def prediction_schema(sources: Sequence[str]) -> dict[str, pl.DataType]:
         "degraded": text,
         **{f"offset_{source}": pl.Int64() for source in sources},
         "features": LIST,
+        "definitions": text,
         "shadow_version": pl.Int32(),
         "shadow_score": number,
         "request": text,
@@ -140,6 +142,7 @@ def frame_of(batches: Iterable[Predictions], sources: Sequence[str]) -> pl.DataF
         "degraded": [",".join(causes) for causes in rows("degraded")],
         **{f"offset_{s}": each(b.offsets.get(s) for b in kept) for s in sources},
         "features": _lists([b.features.matrix for b in kept]),
+        "definitions": each(b.definitions for b in kept),
         "shadow_version": each(b.shadow_version for b in kept),
         "shadow_score": [score for scores in shadows for score in scores],
         "request": [_encode(request).decode() for request in rows("requests")],

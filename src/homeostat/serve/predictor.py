@@ -13,6 +13,7 @@ from homeostat.core.durations import Micros
 from homeostat.declare.deployments import Deployment
 from homeostat.declare.system import System
 from homeostat.features.assemble import Features
+from homeostat.features.definitions import Definitions
 from homeostat.serve.draft import Draft
 from homeostat.serve.lookup import FeatureParts, Lookup, Offsets
 from homeostat.serve.ports import Broken, Faults, Stopwatch
@@ -79,6 +80,7 @@ class Predictor:
         self.model, self.deployment = model, deployment
         self._lookup = Lookup(system, model, parts, faults)
         self.sources = self._lookup.sources
+        self._definitions = Definitions.of(system, model).digest
         self._stopwatch, self._faults = stopwatch, faults
         request = model.label.predicts
         self._id_field, self._fields = request.event_id, request.schema.names()
@@ -140,6 +142,7 @@ class Predictor:
             requests=rows,
             offsets=offsets,
             features=_nothing(len(rows)) if features is None else features,
+            definitions=self._definitions,
             arms=draft.arms,
             versions=draft.versions,
             scores=draft.scores,

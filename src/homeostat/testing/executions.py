@@ -5,7 +5,9 @@ All of them must give the bits of `oracle_rows`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from unittest import mock
 
 import numpy as np
 import polars as pl
@@ -27,6 +29,7 @@ __all__ = [
     "live_rows",
     "oracle_rows",
     "restarted_rows",
+    "small_records",
     "training_rows",
 ]
 
@@ -97,6 +100,14 @@ def restarted_rows(history: History, store: Store, reopen: Callable[[Store], Sto
                 if q.folded == cut:
                     found.append(reader.read(snapshot, [q.key], q.at, [q.own])[0])
     return np.array(found)
+
+
+@contextmanager
+def small_records(page: int) -> Iterator[None]:
+    """Let records evict at once, and have pages of so many rows, so that few events are enough."""
+    record = "homeostat.features.record"
+    with mock.patch(f"{record}.FEWEST", 1), mock.patch(f"{record}.PAGE", page):
+        yield
 
 
 def differences(found: Floats, wanted: Floats) -> list[tuple[int, int]]:

@@ -21,8 +21,8 @@ class _Snapshot:
 
 
 class _Transaction(_Snapshot):
-    def put(self, key: bytes, value: bytes) -> None:
-        self._data[key] = value
+    def put(self, key: bytes, value: bytes | memoryview) -> None:
+        self._data[key] = bytes(value)
 
     def delete(self, key: bytes) -> None:
         self._data.pop(key, None)

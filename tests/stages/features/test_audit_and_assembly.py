@@ -20,7 +20,8 @@ from homeostat.declare.sources import Entity, EventSource
 from homeostat.declare.system import System
 from homeostat.declare.views import FeatureView, on_demand
 from homeostat.features.assemble import FeaturePlan, FeatureShapeInvalid
-from homeostat.features.audit import audit, requests_of
+from homeostat.features.audit import audit
+from homeostat.features.requests import requests_of
 from homeostat.features.table import features_of
 from homeostat.testing.generators import START, TICK, events_frame, readings
 

@@ -29,6 +29,7 @@ from homeostat.testing.executions import (
     live_rows,
     oracle_rows,
     restarted_rows,
+    small_records,
     training_rows,
 )
 from homeostat.testing.generators import FRAME, History, histories, readings
@@ -52,8 +53,10 @@ def check_every_execution(history: History) -> None:
         mock.patch("homeostat.aggregate.summaries.CHUNK", 3),
     ):
         assert differences(training_rows(history), wanted) == []
-    with mock.patch("homeostat.features.record.FEWEST", 1):
-        assert differences(restarted_rows(history, MemoryStore(), same_store), wanted) == []
+    for page in (1, 2):
+        with small_records(page):
+            assert differences(restarted_rows(history, MemoryStore(), same_store), wanted) == []
+            assert differences(live_rows(history, MemoryStore()), wanted) == []
 
 
 @settings(EXAMPLES, max_examples=100)

@@ -123,8 +123,10 @@ def test_one_wrong_bit_is_found(home: Home) -> None:
     home.predictions.put(MODEL.name, step, 0, changed)
     found = summarize(SYSTEM, home, SCHEDULE)
     assert found["skew_different"] == 1
-    ((prediction, feature, wrong, right),) = found["skew_differing"]
+    assert found["skew_causes"] == {"unexplained": 1}
+    ((prediction, feature, wrong, right, cause),) = found["skew_differing"]
     assert (prediction, feature) == (frame["prediction_id"][3], MODEL.feature_names()[1])
+    assert cause == "unexplained"  # the lake's copy of the prediction holds the right one
     assert wrong == np.nextafter(right, np.inf)
 
 

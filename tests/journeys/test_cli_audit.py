@@ -1,0 +1,133 @@
+"""`homeostat features audit`: what differs and why, for people and for machines."""
+
+from __future__ import annotations
+
+import math
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from deltalake import DeltaTable
+
+from homeostat.features.confidence import upper_bound
+from homeostat.testing.toy_home import Commands
+
+AUDIT = ("features", "audit", "fraud")
+
+
+def lake(commands: Commands) -> DeltaTable:
+    return DeltaTable(str(commands.folder / "state" / "lake" / "payments"))
+
+
+def change_a_logged_bit(commands: Commands) -> None:
+    """Change one bit of one logged feature, as nobody but a hand in the file can."""
+    with sqlite3.connect(commands.folder / "state" / "predictions.db") as database:
+        key = database.execute("SELECT model, step, part FROM predictions LIMIT 1").fetchone()
+        where = "WHERE model = ? AND step = ? AND part = ?"
+        body = database.execute(f"SELECT body FROM predictions {where}", key).fetchone()[0]
+        frame = pl.read_ipc(body)
+        rows = frame["features"].to_list()
+        rows[0][0] = math.nextafter(rows[0][0], 99.0)
+        changed = frame.with_columns(pl.Series("features", rows, frame["features"].dtype))
+        update = f"UPDATE predictions SET body = ? {where}"
+        database.execute(update, (changed.write_ipc(None).getvalue(), *key))
+    database.close()
+
+
+def test_a_clean_home_gets_a_bound(lived: Commands) -> None:
+    found = lived(*AUDIT, "--json")
+    n = found.json["predictions"]
+    assert (found.status, found.json["different"], found.json["causes"]) == (0, 0, {})
+    assert found.json["bound"] == upper_bound(0, n)
+    told = lived(*AUDIT).out
+    assert f"0 of {8 * n:,} values differ, in 0 of {n:,} predictions: below 0.29 %" in told
+    assert "cause" not in told
+
+
+def test_causes_are_counted_and_each_is_listed_with_its_evidence(own: Commands) -> None:
+    lake(own).delete("_offset = 1500")
+    lake(own).update(updates={"amount": "amount + 1000"}, predicate="_offset = 1600")
+    found = own(*AUDIT, "--json")
+    assert found.status == 3
+    counts = found.json["causes"]
+    assert list(counts) == ["event_erased", "event_altered"]
+    assert sum(counts.values()) == found.json["different"]
+    assert found.json["bound"] == upper_bound(found.json["affected"], found.json["predictions"])
+    listed = found.json["differing"]
+    assert {d["cause"] for d in listed} == set(counts)
+    told = own(*AUDIT)
+    assert told.status == 3
+    lines = told.out.splitlines()
+    table = lines[lines.index(next(x for x in lines if x.startswith("cause"))) :][1:3]
+    assert [line.split() for line in table] == [
+        ["event", "erased", str(counts["event_erased"])],
+        ["event", "altered", str(counts["event_altered"])],
+    ]
+    for d in listed:
+        assert sum(d["evidence"] in line for line in lines) == 1
+        assert any(d["prediction_id"] in line and d["feature"] in line for line in lines)
+    assert f"{len(listed)} of {found.json['different']} are listed" in told.out
+
+
+def test_a_changed_prediction_log_is_no_fault_of_the_store(own: Commands) -> None:
+    change_a_logged_bit(own)
+    found = own(*AUDIT, "--json")
+    assert (found.status, found.json["causes"]) == (3, {"unexplained": 1})
+    (difference,) = found.json["differing"]
+    assert "the prediction log does not hold what the model was given" in difference["evidence"]
+    told = own(*AUDIT).out
+    assert repr(difference["logged"]) in told  # four digits would look the same
+    assert repr(difference["recomputed"]) in told
+    receipt = own("receipt", difference["prediction_id"])
+    assert receipt.status == 3
+    assert f"unexplained: {difference['evidence']}" in receipt.out
+
+
+def test_a_sample_is_the_same_each_time_and_part_of_a_larger_one(lived: Commands) -> None:
+    few = lived(*AUDIT, "--sample", "100", "--json").json
+    assert (few["predictions"], few["compared"]) == (100, 800)
+    assert few["asked"] > 1000
+    assert few["bound"] == upper_bound(0, 100)
+    assert lived(*AUDIT, "--sample", "100", "--json").json == few
+    assert f"100 predictions drawn from {few['asked']:,}" in lived(*AUDIT, "--sample", "100").out
+
+
+def test_since_leaves_out_what_was_asked_before(lived: Commands, own: Commands) -> None:
+    whole = lived(*AUDIT, "--json").json
+    recent = lived(*AUDIT, "--since", "2024-03-10", "--json").json
+    query = "select count(*) as n from predictions_fraud where \"at\" >= '2024-03-10'"
+    assert recent["asked"] == recent["predictions"] == lived("sql", query, "--json").json[0]["n"]
+    assert 0 < recent["asked"] < whole["asked"]
+    change_a_logged_bit(own)  # of the first predictions
+    assert own(*AUDIT, "--since", "2024-03-10").status == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "told"),
+    [
+        (("--since", "2030-01-01"), 1, "no prediction is that new; allowed: an instant up to"),
+        (("--sample", "0"), 2, "0 is not in the range x>=1"),
+    ],
+)
+def test_what_cannot_be_audited_is_said(
+    lived: Commands, words: tuple[Any, ...], status: int, told: str
+) -> None:
+    found = lived(*AUDIT, *words)
+    assert (found.status, told in found.err) == (status, True)
+
+
+def test_a_home_whose_declarations_were_not_applied_is_audited_all_the_same(
+    own: Commands, tmp_path: Path
+) -> None:
+    other = own.folder / "system.py"
+    other.write_text(
+        "import dataclasses\nfrom homeostat import col\n"
+        + other.read_text()
+        + "view = system.views[0]\n"
+        "narrow = dataclasses.replace(view, where=col('amount') > 9)\n"
+        "system = dataclasses.replace(system, views=(narrow, *system.views[1:]))\n"
+    )
+    found = own(*AUDIT, "--json")
+    assert (found.status, list(found.json["causes"])) == (3, ["definition_changed"])
