@@ -75,7 +75,7 @@ def test_the_catalogue_lists_every_feature_with_its_users(lived: Commands) -> No
         "cards__count_1h", "cards__count_1d", "cards__amount_sum_1d", "cards__amount_mean_1d",
         "merchants__fraud_share_2d", "times_usual",
     }  # fmt: skip
-    assert all(row["models"] == "fraud" for row in rows.values())
+    assert all(row["models"] == ["fraud"] for row in rows.values())
     assert len({row["hash"] for row in rows.values()}) == len(rows)
     assert rows["cards__amount_mean_1d"]["definition"] == "mean(amount) over 1d"
 

@@ -26,17 +26,8 @@ class StoreFull(HomeostatError):
 
 class _Reading:
     def __init__(self, transaction: Any) -> None:
-        self.get = transaction.get
-
-
-class _Writing:
-    def __init__(self, transaction: Any) -> None:
         self._transaction = transaction
         self.get = transaction.get
-        self.put = transaction.put
-
-    def delete(self, key: bytes) -> None:
-        self._transaction.delete(key)
 
     def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
         with self._transaction.cursor() as cursor:
@@ -46,6 +37,15 @@ class _Writing:
                 if not key.startswith(prefix):
                     return
                 yield bytes(key), bytes(value)
+
+
+class _Writing(_Reading):
+    def __init__(self, transaction: Any) -> None:
+        super().__init__(transaction)
+        self.put = transaction.put
+
+    def delete(self, key: bytes) -> None:
+        self._transaction.delete(key)
 
 
 class LmdbStore:

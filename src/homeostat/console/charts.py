@@ -79,10 +79,10 @@ def nice_ticks(low: float, high: float, about: int = 4) -> list[float]:
     return [round(i * step, digits) for i in range(first, last + 1)]
 
 
-def svg(height: float, body: Sequence[str], label: str) -> str:
-    """Return a picture of that height; `label` tells it to those who cannot see it."""
+def svg(height: float, body: Sequence[str], label: str, width: float = WIDTH) -> str:
+    """Return a picture of that size; `label` tells it to those who cannot see it."""
     return (
-        f'<svg viewBox="0 0 {WIDTH} {height:g}" role="img" aria-label="{escape(label)}">'
+        f'<svg viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{escape(label)}">'
         + "".join(body)
         + "</svg>"
     )

@@ -100,9 +100,21 @@ code{font:.86em ui-monospace,"SF Mono",Menlo,Consolas,"DejaVu Sans Mono",monospa
 overflow-wrap:anywhere}
 .stopped{border-left:3px solid var(--bad);padding:2px 0 2px 14px;margin:16px 0}
 .stopped p{margin:.15em 0}
+.columns{display:grid;grid-template-columns:repeat(2,minmax(0,1fr));gap:14px;margin-top:18px}
+.column{background:var(--card);border:1px solid var(--rule);border-radius:10px;padding:12px 16px}
+.column h3{margin:0;display:flex;justify-content:space-between;gap:12px;overflow-wrap:anywhere}
+.column h3 small{margin:0;white-space:nowrap}
+.column svg{min-width:0;margin:8px 0 4px}.column p{margin:2px 0 0;font-size:.84rem}
+.column .facts{color:var(--soft);font-variant-numeric:tabular-nums}.column .bad{color:var(--bad)}
+.median{stroke:var(--ink);stroke-width:1;stroke-dasharray:2 3}.bar.away{fill:var(--s1)}
+.hole{fill:var(--s1)}.whole{fill:var(--grid)}
+.findings{list-style:none;margin:14px 0 0;padding:0}
+.findings li{border-left:3px solid var(--s1);padding:1px 0 1px 14px;margin:0 0 12px}
+.findings li.bad{border-color:var(--bad)}.findings b{font-weight:620}
 footer{margin-top:64px;color:var(--soft);font-size:.84rem;border-top:1px solid var(--rule);
 padding-top:14px}
 @media (max-width:560px){main{padding:28px 16px 56px}section{margin-top:44px}
+.columns{grid-template-columns:minmax(0,1fr)}
 .tiles{grid-template-columns:1fr 1fr}.tile b{font-size:1.35rem}
 .decisions,.decisions tbody,.decisions tr,.decisions td{display:block;padding:0;border:0}
 .decisions thead{display:none}.decisions tr{border-top:1px solid var(--rule);padding:8px 0}

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-__all__ = ["Reader", "Store", "Writer"]
+__all__ = ["Reader", "Snapshot", "Store", "Writer"]
 
 
 class Reader(Protocol):
@@ -17,7 +17,15 @@ class Reader(Protocol):
         ...
 
 
-class Writer(Reader, Protocol):
+class Snapshot(Reader, Protocol):
+    """A snapshot that can be listed."""
+
+    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Yield the keys that start with `prefix` and their values, in the order of the keys."""
+        ...
+
+
+class Writer(Snapshot, Protocol):
     """One write transaction; it reads what it has written."""
 
     def put(self, key: bytes, value: bytes | memoryview) -> None:
@@ -28,10 +36,6 @@ class Writer(Reader, Protocol):
         """Remove `key`; removing what is not there is no error."""
         ...
 
-    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """Yield the keys that start with `prefix` and their values, in the order of the keys."""
-        ...
-
 
 class Store(Protocol):
     """Many readers and one writer; what a writer did appears at once, when it ends cleanly.
@@ -40,7 +44,7 @@ class Store(Protocol):
     it was when the reader was opened.
     """
 
-    def reader(self) -> AbstractContextManager[Reader]:
+    def reader(self) -> AbstractContextManager[Snapshot]:
         """Open a snapshot."""
         ...
 

@@ -6,7 +6,7 @@ is written is in order. A bucket is then the pieces of all chunks, in the order 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,18 @@ class Plan:
         self.count = int(bucket[-1]) + 1 if len(bucket) else 1
         self.first = np.searchsorted(bucket, np.arange(self.count + 1))
         self._bucket = bucket
+
+    def rounds(self, weights: Ints, most: int | None) -> Iterator[range]:
+        """Yield runs of buckets that have at most so many rows, unless one alone has more."""
+        sums = np.concatenate(([0], np.cumsum(weights)))[self.first]
+        begin = 0
+        while begin < self.count:
+            end = self.count
+            if most is not None:
+                end = int(np.searchsorted(sums, sums[begin] + most, side="right")) - 1
+                end = min(max(end, begin + 1), self.count)
+            yield range(begin, end)
+            begin = end
 
     def deal(self, entity: npt.NDArray[Any]) -> tuple[Ints, Ints]:
         """Return the order of rows by bucket, stable, and where each bucket begins in it."""

@@ -65,19 +65,32 @@ class Log:
         self._system = [*self._clocks, "_event_time"]
         if "_tie" in event_columns(view):
             self._system.append("_tie")
-        self._last = [-(2**63)] * len(self._clocks)
+        self._last: list[int] = []
 
-    def chunks(self, number: int) -> Iterator[tuple[Codes, dict[Any, Any]]]:
-        """Yield pieces of a part: the entities of its used events, and what is looked at of them.
+    @property
+    def event_bytes(self) -> int:
+        """How many bytes the arrays of one event take at most."""
+        sources = sum(8 if source.kind == "value" else 1 for source in self.layout.sources)
+        return 4 + 8 * (len(self._system) + bool(self._fetched)) + sources
 
-        What is looked at has the number of its source in the layout, or a name.
+    def chunks(self, entities: range | None) -> Iterator[tuple[Codes, dict[Any, Any]]]:
+        """Yield pieces of the log: the entities of its used events, and what is looked at of them.
+
+        Used are only events of `entities` (None: of all). What is looked at has the number of its
+        source in the layout, or a name.
         """
-        columns = {*self._used, *self._system, *self.layout.columns}
-        part, codes = self._table.parts[number], self._codes[number]
-        events = self._table.read(part, sorted(columns))
-        for begin in range(0, max(len(codes), 1), CHUNK):
-            piece = slice(begin, begin + CHUNK)
-            yield self._chunk(part.start + begin, events[piece], codes[piece])
+        columns = sorted({*self._used, *self._system, *self.layout.columns})
+        self._last = [-(2**63)] * len(self._clocks)
+        for part, whose in zip(self._table.parts, self._codes, strict=True):
+            if entities is not None:
+                asked = (whose >= max(entities.start, 1)) & (whose < entities.stop)
+                if not asked.any() and part.start:
+                    continue
+                whose = np.where(asked, whose, np.uint32(0))
+            events = self._table.read(part, columns)
+            for begin in range(0, max(len(whose), 1), CHUNK):
+                piece = slice(begin, begin + CHUNK)
+                yield self._chunk(part.start + begin, events[piece], whose[piece])
 
     def _chunk(
         self, first: int, events: pl.DataFrame, codes: Codes

@@ -10,6 +10,7 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import polars as pl
@@ -37,6 +38,7 @@ def point_in_time(
     spine: pl.DataFrame,
     *,
     offsets: Ints | None = None,
+    memory: int | None = None,
 ) -> Floats:
     """Return the view's features for each row of `spine`, float64 of shape (rows, features).
 
@@ -45,6 +47,9 @@ def point_in_time(
     microseconds) and, if the view excludes the request's own event, the event id. A row sees the
     events known strictly before its `at`; with `offsets` (one per row), those up to that place in
     the log. A row with a missing key has no history.
+
+    The events of the entities in question are held at once, or as many as take `memory` bytes:
+    then the table is read once per round of entities. One entity is never divided.
     """
     found = np.empty((spine.height, len(view.features())))
     if not spine.height:
@@ -54,16 +59,13 @@ def point_in_time(
     keys = list(view.entity.keys)
     codes = [entities.of(table.read(part, keys)) for part in table.parts]
     log = Log(view, table, codes, at_offsets=offsets is not None)
-    plan = Plan(_weights(entities, codes))
-    buckets = Buckets(plan, sum(map(len, codes)))
-    for number in range(len(codes)):
-        for used, arrays in log.chunks(number):
-            buckets.add(used, arrays)
+    weights = _weights(entities, codes)
+    plan = Plan(weights)
     own = _own_digests(view, spine) if view.exclude_own else None
     asked = _Questions(np.arange(spine.height), entities.asked, _instants(spine), offsets, own)
     order, cuts = plan.deal(entities.asked)
 
-    def answer(number: int) -> None:
+    def answer(buckets: Buckets, number: int) -> None:
         rows = order[cuts[number] : cuts[number + 1]]
         if not len(rows):
             return
@@ -77,8 +79,15 @@ def point_in_time(
         block = Block.of(log.layout, events_of, end - first)
         found[mine.rows] = _answered(log.layout, block, mine)
 
-    with ThreadPoolExecutor(min(plan.count, os.cpu_count() or 1)) as pool:
-        list(pool.map(answer, range(plan.count)))
+    most = None if memory is None else max(memory // log.event_bytes, 1)
+    for numbers in plan.rounds(weights, most):
+        first, end = plan.first[numbers.start], plan.first[numbers.stop]
+        buckets = Buckets(plan, int(weights[first:end].sum()))
+        mine = None if len(numbers) == plan.count else range(first, end)
+        for used, arrays in log.chunks(mine):
+            buckets.add(used, arrays)
+        with ThreadPoolExecutor(min(len(numbers), os.cpu_count() or 1)) as pool:
+            list(pool.map(partial(answer, buckets), numbers))
     log.look_up(found)
     return found
 

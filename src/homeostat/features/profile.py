@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -34,6 +34,9 @@ __all__ = ["Profile", "ProfileRefused", "profile"]
 KNOWN, KEY = "_known_time", "_id"
 INSTANT = pl.Datetime("us", "UTC")
 
+NEEDED = "personal: is it needed at all?"
+"""The reason given for a personal column: its own might tell a value."""
+
 
 class ProfileRefused(HomeostatError, ValueError):
     """The table and what is given beside it do not fit."""
@@ -64,6 +67,25 @@ class Profile:
             if column.name == name:
                 return column
         raise UnknownName("column", name, [c.name for c in self.columns], "profile")
+
+    def masked(self) -> Profile:
+        """Return the profile without the values of personal columns, and without what tells them.
+
+        How many values they have, and how many are missing, stays.
+        """
+        return replace(
+            self,
+            columns=tuple(
+                replace(c, top=(), numbers=None, outliers=None) if c.name in self.personal else c
+                for c in self.columns
+            ),
+            suggestions={
+                name: tuple(replace(one, reason=NEEDED) for one in advice)
+                if name in self.personal
+                else advice
+                for name, advice in self.suggestions.items()
+            },
+        )
 
     def as_json(self) -> dict[str, Any]:
         """Return the profile as JSON types."""

@@ -34,7 +34,8 @@ class Numbers:
 
     `quantiles` are those of 0, 1, 5, 25, 50, 75, 95, 99 and 100 %. `counts` are of equal bins
     between the 1 % and the 99 % quantile, `edges` their ends (fewer where those two nearly meet);
-    what is outside is in the first and last bin.
+    whole numbers that lie close together have a bin each. What is outside is in the first and last
+    bin.
     """
 
     mean: float
@@ -135,6 +136,8 @@ def _numbers(finite: Floats, infinite: int) -> Numbers:
     low, high = float(quantiles[1]), float(quantiles[-2])
     shares = np.linspace(0.0, 1.0, BINS + 1)
     edges = np.unique(low * (1.0 - shares) + high * shares)
+    if 0 < high - low < 2 * BINS and (np.trunc(finite) == finite).all():
+        edges = np.arange(low, high + 2.0)
     edges = edges if len(edges) > 1 else np.repeat(edges, 2)
     counts = np.bincount(np.searchsorted(edges[1:-1], finite, side="right"))
     with np.errstate(all="ignore"):  # numbers too large to square

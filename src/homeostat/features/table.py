@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -12,15 +13,18 @@ from homeostat.core.durations import Micros
 from homeostat.declare.models import Model
 from homeostat.declare.system import System
 from homeostat.features.assemble import FeaturePlan, Features
+from homeostat.features.event_tables import EventTable
 from homeostat.features.offline import point_in_time
 
-__all__ = ["EventsFrom", "ReadFrom", "features_of"]
+__all__ = ["Events", "EventsFrom", "ReadFrom", "features_of"]
 
-ReadFrom = Callable[[str, Micros | None], pl.DataFrame]
+Events = pl.DataFrame | EventTable
+E = TypeVar("E", bound=Events)
+ReadFrom = Callable[[str, Micros | None], E]
 """Returns the events of a source that became known at an instant or later (None: all)."""
 
 
-class EventsFrom:
+class EventsFrom(Generic[E]):
     """Reads each source once, from the first instant that rows at `first` or later look back to.
 
     Args:
@@ -30,12 +34,12 @@ class EventsFrom:
         read: reads a source.
     """
 
-    def __init__(self, system: System, model: Model, first: Micros, read: ReadFrom) -> None:
+    def __init__(self, system: System, model: Model, first: Micros, read: ReadFrom[E]) -> None:
         self._views, self._first, self._read = system.views_of(model), first, read
-        self._events: dict[str, pl.DataFrame] = {}
+        self._events: dict[str, E] = {}
 
-    def __call__(self, source: str) -> pl.DataFrame:
-        """Return the events frame of a source."""
+    def __call__(self, source: str) -> E:
+        """Return the events of a source."""
         if source not in self._events:
             views = [view for view in self._views if view.source.name == source]
             whole = any(spec.window is None for view in views for spec in view.features())
@@ -48,7 +52,7 @@ def features_of(
     system: System,
     model: Model,
     spine: pl.DataFrame,
-    events_of: Callable[[str], pl.DataFrame],
+    events_of: Callable[[str], Events],
     *,
     offsets: Callable[[str], npt.NDArray[np.int64]] | None = None,
 ) -> Features:
@@ -58,7 +62,7 @@ def features_of(
         system: the declarations.
         model: whose features are computed.
         spine: request fields and `at`, the instant of each row.
-        events_of: returns the events frame of a source by name.
+        events_of: returns the events of a source by name: a frame, or a table read in parts.
         offsets: per source, int64[n]: each row sees the records up to its offset, in place of
             those known before `at` (the skew audit's question).
 

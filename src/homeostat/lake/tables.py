@@ -20,6 +20,7 @@ from homeostat.core.durations import Micros
 from homeostat.core.errors import HomeostatError, UnknownName
 from homeostat.declare.schema import EventSchema
 from homeostat.ingest.schema_compatibility import Incompatibility
+from homeostat.lake.events import LakeEvents, Span, Stored
 from homeostat.lake.evolved import Evolved, column_conflicts, rewrite
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ _KEEP_HISTORY = {"delta.logRetentionDuration": "interval 36500 days"}
 """Versions are data-set versions: Delta would otherwise forget them after 30 days."""
 _UNREADABLE = frozenset("%*?[]^|\t" + ("\\" if os.sep == "/" else ""))
 """What one of delta-rs, Polars and DuckDB takes for something else in a path."""
+EVERYTHING = Span()
 
 
 class LakeFolderInvalid(HomeostatError, ValueError):
@@ -184,6 +186,23 @@ class Lake:
         needed = list(dict.fromkeys([*wanted, *order]))
         found = rows.select(needed if evolved is None else map(evolved.expression, needed))
         return found.collect().sort(order, maintain_order=True).select(wanted)
+
+    def events(self, table: str, span: Span = EVERYTHING, version: int | None = None) -> LakeEvents:
+        """Return a table of events to be read in parts, in the order of their log.
+
+        Row groups without an event of `span` are left out; of the others every row is there.
+        """
+        target = self._table(table, version)
+        if target is None:
+            return LakeEvents(Stored((), self._empty(table, None).schema), span)
+        stored = _schema(target)
+        if "_offset" not in stored:
+            raise LakeMismatch(
+                table, "its rows have no place in a log", "tables of events", "use `read`"
+            )
+        files = self._files(table, target, _days(span.begin, span.end))
+        found = Stored(files, stored, self._evolved(table, stored), int(target.version()))
+        return LakeEvents(found, span)
 
     def version(self, table: str) -> int:
         """Return the table's current version, -1 before its first append."""

@@ -18,12 +18,12 @@ from homeostat.core.decisions import Decision
 from homeostat.core.errors import HomeostatError, UnknownName
 from homeostat.declare.system import System
 from homeostat.features.audit import SkewAudit
-from homeostat.features.offline import point_in_time
 from homeostat.features.read import ViewReader
 from homeostat.ingest.files import payloads_of
 from homeostat.lake import sql as lake_sql
 from homeostat.runtime.applying import ensure_applied
 from homeostat.runtime.auditing import Auditor
+from homeostat.runtime.building import Builder, requests_of
 from homeostat.runtime.home import Home
 from homeostat.runtime.live import Live
 from homeostat.runtime.lock import HomeLock
@@ -128,20 +128,24 @@ class App(AbstractContextManager["App"]):
             for column, spec in enumerate(declared.features())
         )
 
-    def features(self, views: Sequence[str], spine: pl.DataFrame) -> pl.DataFrame:
+    def features(self, views: Sequence[str], spine: object) -> pl.DataFrame:
         """Return the features of views at the instants of a spine: one row per row, same order.
 
-        The spine has the entity keys and `at`, the instant of each row (UTC).
+        The spine has the entity keys and `at`, the instant of each row: a frame, or a file. It is
+        read from the lake in parts, as far back as the windows reach.
         """
         self.live.flush()
-        columns: list[pl.Series] = []
-        for name in views:
-            view = self.system.view(name)
-            values = point_in_time(view, self.home.lake.read(view.source.name), spine)
-            columns += [
-                pl.Series(ref.name, values[:, place]) for place, ref in enumerate(view.all())
-            ]
-        return spine.with_columns(columns)
+        return Builder(self.system, self.home.lake.events).views(views, spine)
+
+    def model_features(self, model: str, spine: object | None = None) -> pl.DataFrame:
+        """Return the features of a model, on-demand ones included, at the instants of a spine.
+
+        The spine has the request fields and `at`; by default it is every request there was.
+        """
+        self.live.flush()
+        declared, lake = self.system.model(model), self.home.lake
+        asked = requests_of(declared, lake) if spine is None else spine
+        return Builder(self.system, lake.events).model(declared, asked)
 
     def training_set(self, model: str, until: datetime | None = None) -> pl.DataFrame:
         """Return the labelled requests of a model with their features, as known at `until`.

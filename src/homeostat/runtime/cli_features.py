@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from homeostat.core.errors import HomeostatError, UnknownName
+from homeostat.runtime.cli_build import WRITERS, build, progress, writer_of
+from homeostat.runtime.cli_catalogue import list_features, show_feature
 from homeostat.runtime.cli_shared import Group, session
 from homeostat.runtime.cli_types import INSTANT, SETTING, typed
 
@@ -16,96 +18,18 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from homeostat.core.durations import Micros
-    from homeostat.declare.system import System
     from homeostat.declare.views import FeatureView
 
 __all__ = ["features"]
 
 
-@click.group(cls=Group, short_help="Catalogue, live values, training sets, skew audit.")
+@click.group(cls=Group, short_help="Catalogue, live and past values, profiles, skew audit.")
 def features() -> None:
-    """The catalogue of features, their live values, training sets and the skew audit."""
+    """The catalogue of features, their values now and then, profiles and the skew audit."""
 
 
-@features.command("list")
-def list_features() -> None:
-    """List every feature with its definition's hash and the models that use it."""
-    here = session()
-    system = here.system()
-    rows = catalogue(system)
-
-    def show(to: Console) -> None:
-        from homeostat.runtime.cli_output import table
-
-        table(to, rows, wide=("definition", "models"))
-
-    here.answer(rows, show)
-
-
-def catalogue(system: System) -> list[dict[str, Any]]:
-    """Return one row per feature of a view, and per on-demand feature of a model."""
-    from homeostat.declare.system import model_inputs
-    from homeostat.declare.views import FeatureRef, OnDemand
-    from homeostat.train.lineage import definition_hashes
-
-    users: dict[str, list[str]] = {}
-    hashes: dict[str, str] = {}
-    computed: dict[str, OnDemand] = {}
-    for model in system.models:
-        hashes.update(definition_hashes(system, model))
-        computed.update({f.name: f for f in model.features if isinstance(f, OnDemand)})
-        named = {need.name for need in model_inputs(model) if isinstance(need, FeatureRef)}
-        for name in (*named, *(f.name for f in model.features if isinstance(f, OnDemand))):
-            users.setdefault(name, []).append(model.name)
-    rows = [
-        {
-            "feature": ref.name,
-            "entity": view.entity.name,
-            "source": view.source.name,
-            "definition": _definition(view, place),
-            "hash": _hash(view, ref.feature),
-            "models": ", ".join(users.get(ref.name, ())),
-        }
-        for view in system.views
-        for place, ref in enumerate(view.all())
-    ]
-    rows += [
-        {
-            "feature": name,
-            "entity": "",
-            "source": "request",
-            "definition": f"on demand from {', '.join(map(_input, feature.inputs))}",
-            "hash": hashes[name][:12],
-            "models": ", ".join(users[name]),
-        }
-        for name, feature in computed.items()
-    ]
-    return rows
-
-
-def _input(given: object) -> str:
-    return given if isinstance(given, str) else str(getattr(given, "name", given))
-
-
-def _definition(view: FeatureView, place: int) -> str:
-    from homeostat.core.durations import format_duration
-
-    spec = view.features()[place]
-    over = "all time" if spec.window is None else format_duration(spec.window)
-    given = ", ".join(str(part) for part in (spec.column, spec.where) if part is not None)
-    text = f"{spec.operation}({given}) over {over}"
-    if spec.hop:
-        text += f" every {format_duration(spec.hop)}"
-    if view.condition is not None:
-        text += f" where {view.condition}"
-    return text + (" but for the request's own" if view.exclude_own else "")
-
-
-def _hash(view: FeatureView, feature: str) -> str:
-    from homeostat.core.hashing import content_hash
-    from homeostat.train.lineage import view_definition
-
-    return content_hash(view_definition(view, feature))[:12]
+features.add_command(list_features)
+features.add_command(show_feature)
 
 
 @features.command()
@@ -160,7 +84,7 @@ def _entity(view: FeatureView, given: dict[str, str]) -> tuple[object, ...]:
     return tuple(typed(view.source.schema.field(n, where).kind, given[n]) for n in names)
 
 
-WRITERS = {".parquet": "write_parquet", ".csv": "write_csv", ".ndjson": "write_ndjson"}
+features.add_command(build)
 
 
 @features.command("training-set")
@@ -169,18 +93,14 @@ WRITERS = {".parquet": "write_parquet", ".csv": "write_csv", ".ndjson": "write_n
     "--out",
     required=True,
     type=click.Path(dir_okay=False, writable=True, path_type=Path),
-    help="Where to: a .parquet, .csv or .ndjson file.",
+    help=f"Where to: a {', '.join(WRITERS)} file.",
 )
 @click.option("--until", type=INSTANT, help="As it was known at this instant (default: now).")
 def training_set(model: str, out: Path, until: Micros | None) -> None:
     """Write the labelled requests of MODEL with their features, point in time, to a file."""
     from homeostat.core.clock import from_micros
 
-    writer = WRITERS.get(out.suffix)
-    if writer is None:
-        raise click.BadParameter(
-            f"{out.name!r}; write a {', '.join(WRITERS)} file", param_hint="--out"
-        )
+    writer = writer_of(out)
     here = session()
     with here.home() as (system, home):
         from homeostat.runtime.reading import present
@@ -188,7 +108,8 @@ def training_set(model: str, out: Path, until: Micros | None) -> None:
 
         declared = system.model(model)
         instant = present(home) if until is None else until
-        rows = Trainer(system, home.lake, home.registry).table(declared, instant)
+        with progress(here) as told:
+            rows = Trainer(system, home.lake, home.registry).table(declared, instant, told)
     getattr(rows, writer)(out)
     body = {
         "written": str(out),

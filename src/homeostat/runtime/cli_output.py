@@ -18,7 +18,7 @@ from rich.text import Text
 from homeostat.core.clock import from_micros
 from homeostat.core.durations import Micros
 
-__all__ = ["as_json", "cell", "console", "moment", "table"]
+__all__ = ["as_json", "cell", "console", "moment", "size", "table"]
 
 PIPE_COLUMNS = 120
 """The width of what fills a line where there is no terminal; text is not wrapped there."""
@@ -70,6 +70,19 @@ def _scalar(value: Any) -> object:
 def moment(at: Micros | None) -> datetime | None:
     """Return an instant that `cell` and `as_json` can write."""
     return None if at is None else from_micros(at)
+
+
+def size(octets: float) -> str:
+    """Return a number of bytes as a person reads it.
+
+    >>> size(912), size(41_300), size(2_000_000_000)
+    ('912 B', '41.3 kB', '2 GB')
+    """
+    for unit in ("B", "kB", "MB", "GB"):
+        if octets < 999.5:
+            return f"{octets:.3g} {unit}"
+        octets /= 1000
+    return f"{octets:,.4g} TB"
 
 
 def cell(value: object, *, piped: bool) -> str:

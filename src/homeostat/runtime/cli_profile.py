@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -17,12 +18,19 @@ if TYPE_CHECKING:
 
 __all__ = ["profile_command"]
 
+SECRET = "***"
 BARS = " ▁▂▃▄▅▆▇█"
 
 
 @click.command("profile", cls=Command)
 @click.argument("name", metavar="SOURCE|MODEL")
-def profile_command(name: str) -> None:
+@click.option(
+    "--html",
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    help="Write a page with pictures there too.",
+)
+@click.option("--reveal", is_flag=True, help="Show values of fields that are tagged Personal.")
+def profile_command(name: str, html: Path | None, reveal: bool) -> None:
     """Describe the events of SOURCE, or the training rows of MODEL: types, gaps, outliers, leaks.
 
     For a model, columns are also held against its label: what knows too much is named.
@@ -41,6 +49,12 @@ def profile_command(name: str) -> None:
         else:
             source = system.source(name)
             found = profile(home.lake.read(source.name), source.schema)
+    found = found if reveal else found.masked()
+    if html is not None:
+        from homeostat.console.profile import render_profile
+
+        html.write_text(render_profile(name, found), encoding="utf-8")
+        here.note(f"the page is {html}")
     here.answer(found.as_json(), lambda to: _show(to, name, found))
 
 
@@ -76,6 +90,7 @@ def _row(column: ColumnProfile) -> Mapping[str, Any]:
         values = f"{first:.6g} {bars} {last:.6g}"
     else:
         values = ", ".join(f"{top.value} ({top.rows:,})" for top in column.top[:3])
+        values = values or (SECRET if column.distinct else "")
     return {
         "column": column.name,
         "type": column.kind,

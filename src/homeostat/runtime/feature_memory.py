@@ -16,7 +16,7 @@ import polars as pl
 from homeostat.declare.models import Model
 from homeostat.declare.system import System
 from homeostat.features.assemble import Features
-from homeostat.features.table import EventsFrom, ReadFrom, features_of
+from homeostat.features.table import Events, EventsFrom, ReadFrom, features_of
 
 __all__ = ["FeatureMemory"]
 
@@ -34,7 +34,7 @@ class FeatureMemory:
         self._system = system
         self._kept: dict[str, _Kept] = {}
 
-    def features(self, model: Model, spine: pl.DataFrame, read: ReadFrom) -> Features:
+    def features(self, model: Model, spine: pl.DataFrame, read: ReadFrom[Events]) -> Features:
         """Return the features of every row of `spine`, which has `_offset` and `at`.
 
         Args:

@@ -11,6 +11,7 @@ from homeostat.core.durations import Micros
 from homeostat.core.errors import HomeostatError
 from homeostat.core.store import Reader
 from homeostat.declare.system import System
+from homeostat.lake.events import LakeEvents, Span
 from homeostat.runtime.home import Home
 from homeostat.runtime.timeline import Timeline
 from homeostat.runtime.worker import FoldWorker, folded_offset
@@ -61,6 +62,22 @@ class Reading:
             return kept
         before = kept.filter(pl.col("_offset") < int(tail["_offset"][0]))
         return pl.concat([before, tail], how="diagonal")
+
+    def table(self, source: str, span: Span) -> LakeEvents:
+        """Return the folded events of a source to be read in parts, in log order."""
+        kept = self._home.lake.events(source, span)
+        tail = self._worker.tail(source)
+        if tail is None or not tail.height:
+            return kept
+        begin = int(tail["_known_time"].dt.epoch("us")[0])
+        there = self._home.lake.read(
+            source,
+            ["_offset"],
+            known_from=begin,
+            version=None if kept.version < 0 else kept.version,
+        )
+        held = there["_offset"].max() if there.height else -1
+        return kept.followed_by(tail.filter(pl.col("_offset") > held))
 
 
 def last_seen(home: Home) -> Micros:

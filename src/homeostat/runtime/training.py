@@ -17,8 +17,10 @@ from homeostat.evaluate.challenger import Challenger, Origin, Trial, train_chall
 from homeostat.evaluate.gates import Judgement
 from homeostat.features.assemble import Features
 from homeostat.features.table import features_of
+from homeostat.lake.events import LakeEvents, Span
 from homeostat.lake.tables import Lake
 from homeostat.monitor.sketch import sketch_of
+from homeostat.runtime.building import Builder, Told, nobody
 from homeostat.runtime.feature_memory import FeatureMemory
 from homeostat.train.dataset import Sample, describe_span, labelled, split
 from homeostat.train.lineage import Lineage, definition_hashes
@@ -64,20 +66,19 @@ class Trainer:
             self._last_rows = (key, found)
         return self._last_rows[1]
 
-    def table(self, model: Model, until: Micros) -> pl.DataFrame:
+    def table(self, model: Model, until: Micros, told: Told = nobody) -> pl.DataFrame:
         """Return the training set of a model as of `until`: event id, `at`, `label`, features.
 
-        Rows are in the order of the requests' log.
+        Rows are in the order of the requests' log. `told` is told how far the reading is.
         """
         rows = self.rows(model, until)
-        found = features_of(self._system, model, rows, self._reader(until, None))
-        columns = [
-            pl.Series(name, found.categories.get(name, found.matrix[:, place]))
-            for place, name in enumerate(model.feature_names())
-        ]
-        taken = {column.name for column in columns}
+        names = model.feature_names()
         heads = [model.label.predicts.event_id, "at", "label"]
-        return rows.select(name for name in heads if name not in taken).with_columns(columns)
+        kept = [name for name in heads if name not in names]
+        if not rows.height:
+            return rows.select(kept).with_columns(pl.lit(None).alias(name) for name in names)
+        builder = Builder(self._system, self._lake.events, told=told)
+        return builder.model(model, rows).select(*kept, *names)
 
     def _reader(
         self, until: Micros, tables: Mapping[str, int] | None
@@ -117,7 +118,7 @@ class Trainer:
             return self._memory.features(
                 model,
                 spine,
-                lambda s, begin: self._lake.read(s, known_before=until, known_from=begin),
+                lambda source, begin: self._lake.events(source, Span(begin, until)),
             )
 
         lineage = Lineage.of(self._system, model, until, tables, {})
@@ -130,10 +131,15 @@ class Trainer:
 
     def again(self, model: Model, lineage: Lineage) -> Package:
         """Train a model as it was trained then, from the same table versions; keep nothing."""
-        read = self._reader(lineage.at, lineage.tables)
+
+        def events(source: str) -> pl.DataFrame | LakeEvents:
+            version = lineage.tables[source]
+            if version < 0:  # there was no table yet
+                return self._lake.read(source).clear()
+            return self._lake.events(source, Span(None, lineage.at), version)
 
         def features(spine: pl.DataFrame) -> Features:
-            return features_of(self._system, model, spine, read)
+            return features_of(self._system, model, spine, events)
 
         return self._challenger(model, lineage, features, None, None).package
 

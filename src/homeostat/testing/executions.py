@@ -17,12 +17,15 @@ from homeostat.core.store import Store
 from homeostat.features.fold import ViewFold
 from homeostat.features.offline import point_in_time
 from homeostat.features.read import ViewReader
+from homeostat.lake.tables import Lake
+from homeostat.runtime.build_plan import bounds, span_of
 from homeostat.testing.generators import FRAME, History
 from homeostat.testing.oracle import feature_values
 
 __all__ = [
     "audited_rows",
     "differences",
+    "lake_rows",
     "live_rows",
     "oracle_rows",
     "restarted_rows",
@@ -43,6 +46,23 @@ def oracle_rows(history: History) -> Floats:
 def training_rows(history: History) -> Floats:
     """The rows of a training set, each with what was known strictly before its instant."""
     return point_in_time(history.view, history.events, _spine(history))
+
+
+def lake_rows(history: History, lake: Lake, compact: bool) -> Floats:
+    """The rows of a training set, from a new table that was appended batch by batch.
+
+    Only the span of known times that the rows can see is opened, and one bucket is held at once.
+    """
+    begin = 0
+    for cut in history.cuts:
+        if cut > begin:
+            lake.append("readings", history.events[begin:cut], "fold", cut)
+        begin = cut
+    if compact:
+        lake.compact("readings")
+    spine = _spine(history)
+    span, _ = span_of(history.view, *bounds(spine))
+    return point_in_time(history.view, lake.events("readings", span), spine, memory=1)
 
 
 def audited_rows(history: History) -> Floats:

@@ -15,6 +15,10 @@ class _Snapshot:
     def get(self, key: bytes) -> bytes | None:
         return self._data.get(key)
 
+    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        for key in sorted(k for k in self._data if k.startswith(prefix)):
+            yield key, self._data[key]
+
 
 class _Transaction(_Snapshot):
     def put(self, key: bytes, value: bytes | memoryview) -> None:
@@ -22,10 +26,6 @@ class _Transaction(_Snapshot):
 
     def delete(self, key: bytes) -> None:
         self._data.pop(key, None)
-
-    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
-        for key in sorted(k for k in self._data if k.startswith(prefix)):
-            yield key, self._data[key]
 
 
 class MemoryStore:

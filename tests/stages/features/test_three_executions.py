@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from unittest import mock
 
 import numpy as np
 import polars as pl
 import pytest
 from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from homeostat.adapters.lmdb import LmdbStore
 from homeostat.core.store import Store
@@ -19,9 +21,11 @@ from homeostat.declare.views import FeatureView
 from homeostat.features.fold import ViewFold
 from homeostat.features.offline import point_in_time
 from homeostat.features.read import ViewReader
+from homeostat.lake.tables import Lake
 from homeostat.testing.executions import (
     audited_rows,
     differences,
+    lake_rows,
     live_rows,
     oracle_rows,
     restarted_rows,
@@ -68,6 +72,32 @@ def test_every_execution_of_thousands_of_systems_is_what_the_formula_says(
     history: History,
 ) -> None:
     check_every_execution(history)
+
+
+def check_lake(history: History, compact: bool) -> None:
+    """Compare training rows read from a table in parts of a few events, in rounds of entities."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        mock.patch("homeostat.lake.events.PART", 4),
+        mock.patch("homeostat.features.buckets.ROWS", 3),
+    ):
+        found = lake_rows(history, Lake(Path(folder), {"readings": pl.Schema(FRAME)}), compact)
+    assert differences(found, oracle_rows(history)) == []
+
+
+@settings(EXAMPLES, max_examples=25)
+@given(histories(), st.booleans())
+def test_a_lake_read_in_parts_gives_what_the_formula_says(history: History, compact: bool) -> None:
+    check_lake(history, compact)
+
+
+@pytest.mark.soak
+@settings(EXAMPLES, max_examples=500, derandomize=False)
+@given(histories(), st.booleans())
+def test_thousands_of_lakes_read_in_parts_give_what_the_formula_says(
+    history: History, compact: bool
+) -> None:
+    check_lake(history, compact)
 
 
 def check_restarts(history: History) -> None:
