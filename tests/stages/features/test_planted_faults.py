@@ -356,11 +356,11 @@ def larger_first(self: Any, state: Any) -> Any:
     return words[order], count[order], total
 
 
-_weights = decayed._weights
+_WEIGHTS = decayed._weights()  # here, so that no fault is kept in their cache
 
 
 def heavier() -> Any:
-    return np.append(1.0, _weights()[:-1])
+    return np.append(1.0, _WEIGHTS[:-1])
 
 
 def started_anew(self: Any, words: Any, rows: Any) -> Any:
