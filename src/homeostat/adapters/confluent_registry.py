@@ -188,10 +188,17 @@ class ConfluentClient:
 
     def descriptor(self, of: int | Reference) -> SchemaFile:
         """Return a Protobuf schema as its FileDescriptorProto in base64."""
-        if isinstance(of, int):
-            return self._file(f"/schemas/ids/{of}?format=serialized")
-        path = f"/subjects/{_part(of.subject)}/versions/{of.version}"
-        return self._file(f"{path}?format=serialized")
+        path = f"/schemas/ids/{of}"
+        if isinstance(of, Reference):
+            path = f"/subjects/{_part(of.subject)}/versions/{of.version}"
+        found = self._file(f"{path}?format=serialized")
+        try:
+            base64.b64decode(found.text, validate=True)
+        except ValueError as error:
+            raise RegistryUnreachable(
+                self.address, f"{path} is no descriptor: it does not know format=serialized"
+            ) from error
+        return found
 
     def _file(self, path: str) -> SchemaFile:
         found = self._ask("GET", path)
