@@ -253,6 +253,25 @@ def test_a_topic_that_lost_its_end_is_read_again(cluster: Cluster, log: SqliteLo
     assert "the broker has 5 records and the log stands at 900" in said[0]
 
 
+def test_records_that_the_broker_deleted_are_missed_aloud(
+    cluster: Cluster, log: SqliteLog
+) -> None:
+    if not cluster.can_fail:
+        pytest.skip("a real cluster keeps its records")
+    name = cluster.topic(1)
+    kafka, topic = declared(cluster, name)
+    cluster.send(name, taps(range(3), 1))
+    assert drain(kafka, topic, inlet(log)) == 3
+    large = [Record(b"%d " % n + b"x" * 100_000) for n in range(120)]
+    cluster.send(name, large)  # more than the mock keeps
+    reader = Following(kafka, topic, inlet(log))
+    until(lambda: payloads(log)[-1:] == [large[-1].value])
+    reader.stop()
+    assert reader.told("were deleted by the broker before they were read")
+    kept = payloads(log)[3:]
+    assert kept == [record.value for record in large[-len(kept) :]]
+
+
 def test_a_member_of_the_group_reads_a_topic_that_lost_its_end_again(
     cluster: Cluster, log: SqliteLog
 ) -> None:
@@ -314,7 +333,10 @@ def test_a_failure_of_the_log_is_told_and_tried_again(
     assert sorted(payloads(log)) == [tap(n) for n in range(10)]
 
 
-def test_a_topic_that_is_not_there_is_an_error_that_helps(cluster: Cluster, log: SqliteLog) -> None:
+def test_a_topic_that_is_not_there_is_an_error_that_helps(
+    cluster: Cluster, log: SqliteLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adapter, "PATIENCE_S", 1.0)
     kafka, topic = declared(cluster, "no-such-topic")
     with pytest.raises(adapter.BrokersSilent, match="no-such-topic.*homeostat.toml"):
         drain(replace(kafka, brokers="127.0.0.1:1"), topic, inlet(log))

@@ -23,13 +23,13 @@ from homeostat.ingest.wrapping import Beside
 if TYPE_CHECKING:
     from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
-__all__ = ["BrokersSilent", "Inlet", "TopicReader", "drain", "follow", "stream_name"]
+__all__ = ["BrokersSilent", "Inlet", "TopicReader", "drain", "follow", "require_client", "stream_name"]
 
 BATCH = 10_000
 """At most this many records are in one transaction of the log."""
 
-WAIT_S = 0.2
-"""How long a look for records waits where there are none: what a stop waits for, at most."""
+WAIT_S = 0.05
+"""How long a look gathers records: bounds their delay, a batch's bytes, and what a stop waits."""
 
 BACKLOG, RELIEVED = 400_000, 200_000
 """Records that wait to be folded: from here on reading rests, until there are no more than that."""
@@ -78,6 +78,15 @@ class Inlet:
     waiting: Callable[[], int] = lambda: 0
     decode: Callable[[bytes], bytes] | None = None
     told: Told = lambda words: None
+
+
+def require_client() -> Any:
+    """Return the client's module; raise `MissingExtra` if it is not installed."""
+    try:
+        import confluent_kafka
+    except ModuleNotFoundError as missing:
+        raise MissingExtra("a Kafka topic", "kafka") from missing
+    return confluent_kafka
 
 
 def stream_name(topic: str, partition: int) -> str:
@@ -146,16 +155,12 @@ class TopicReader:
     """Where the partitions of a drain end that it has not reached."""
 
     def __post_init__(self) -> None:
-        try:
-            import confluent_kafka
-        except ModuleNotFoundError as missing:
-            raise MissingExtra("a Kafka topic", "kafka") from missing
-        self._client = confluent_kafka
+        self._client = require_client()
         self._beside = Beside(self.inlet.source.schema)
         self._is_plain = self.topic.key is None and not self.topic.headers
         self._is_resting, self._are_down, self._silent_s = False, False, 0.0
         self._is_member = False
-        self._consumer: Consumer = confluent_kafka.Consumer(
+        self._consumer: Consumer = self._client.Consumer(
             {
                 "log_level": 2,  # failures come by error_cb, once each
                 "queued.max.messages.kbytes": 16_384,
@@ -257,10 +262,13 @@ class TopicReader:
             key: Any = message.key()
             detail = "the record has no value; its key stands here"
             return Refusal("tombstone", detail, key or b"").record()
-        if len(value) > VALUE_BYTES:
-            detail = f"{len(value):,} bytes; at most {VALUE_BYTES:,}; its beginning stands here"
+        payload: bytes = value
+        if self.inlet.decode is not None and len(value) <= VALUE_BYTES:
+            payload = self.inlet.decode(value)
+        size = max(len(value), len(payload))
+        if size > VALUE_BYTES:
+            detail = f"{size:,} bytes; at most {VALUE_BYTES:,}; its beginning stands here"
             return Refusal("too_large", detail, value[:1024]).record()
-        payload: bytes = value if self.inlet.decode is None else self.inlet.decode(value)
         if self._is_plain:
             return payload
         headers: dict[str, Any] = dict(message.headers() or ())
