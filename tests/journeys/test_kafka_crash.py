@@ -71,9 +71,7 @@ def kill_and_compare(cluster: Cluster, folder: Path, kills: int, seed: int) -> i
     ids = {json.loads(v)["tap"] for v in valid(sent)}
     assert undisturbed["ids"] == undisturbed["lake"].split()[0] == str(len(ids))
     draw = random.Random(seed)
-    struck = sum(
-        sent.run(folder / "killed", draw.uniform(0, lasted)) is None for _ in range(kills)
-    )
+    struck = sum(sent.run(folder / "killed", draw.uniform(0, lasted)) is None for _ in range(kills))
     assert sent.run(folder / "killed") == undisturbed
     return struck
 

@@ -73,9 +73,7 @@ class ConfluentValues:
             return Refusal("unknown_schema", f"schema {schema_id}: {refused.message}", b"")
         return Refusal("unknown_schema", f"schema {schema_id} is in {file.kind}", b"")
 
-    def _named(
-        self, file: SchemaFile, *, binary: bool = False
-    ) -> Iterator[tuple[str, SchemaFile]]:
+    def _named(self, file: SchemaFile, *, binary: bool = False) -> Iterator[tuple[str, SchemaFile]]:
         """Yield the schemas that a schema names, each once, those first that others name."""
         seen: set[str] = set()
 

@@ -23,7 +23,15 @@ from homeostat.ingest.wrapping import Beside
 if TYPE_CHECKING:
     from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
-__all__ = ["BrokersSilent", "Inlet", "TopicReader", "drain", "follow", "require_client", "stream_name"]
+__all__ = [
+    "BrokersSilent",
+    "Inlet",
+    "TopicReader",
+    "drain",
+    "follow",
+    "require_client",
+    "stream_name",
+]
 
 BATCH = 10_000
 """At most this many records are in one transaction of the log."""
@@ -256,10 +264,10 @@ class TopicReader:
     def _payload(self, message: Message) -> bytes | None:
         """Return what goes into the log; None for nothing."""
         value: Any = message.value()
+        key: Any = message.key()
         if value is None:
             if self.topic.tombstones == "skip":
                 return None
-            key: Any = message.key()
             detail = "the record has no value; its key stands here"
             return Refusal("tombstone", detail, key or b"").record()
         payload: bytes = value
@@ -274,7 +282,7 @@ class TopicReader:
         headers: dict[str, Any] = dict(message.headers() or ())
         said = [(name, headers.get(header)) for name, header in self.topic.headers.items()]
         if self.topic.key is not None:
-            said.append((self.topic.key, message.key()))  # type: ignore[arg-type]
+            said.append((self.topic.key, key))
         return self._beside.add(payload, said)
 
     def _advance(self, partition: int, after: int | None, to: int) -> Advance:
@@ -282,13 +290,12 @@ class TopicReader:
         return Advance(stream_name(self.topic.topic, partition), stands, str(to))
 
     def _commit(self, positions: dict[int, int | None]) -> None:
-        offsets = [
-            self._at(partition, offset) for partition, offset in positions.items() if offset
-        ]
+        offsets = [self._at(partition, offset) for partition, offset in positions.items() if offset]
         self._consumer.commit(offsets=offsets, asynchronous=True)
 
     def _at(self, partition: int, offset: int) -> TopicPartition:
-        return self._client.TopicPartition(self.topic.topic, partition, offset)
+        at: TopicPartition = self._client.TopicPartition(self.topic.topic, partition, offset)
+        return at
 
     def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         numbers = sorted(found.partition for found in partitions)
@@ -383,7 +390,8 @@ class TopicReader:
         )
         if found is None:
             raise BrokersSilent(self.topic.topic, self.kafka.brokers, "no answer")
-        return found
+        low, high = found
+        return int(low), int(high)
 
     def _asked(self, ask: Callable[[], Any]) -> Any:
         try:

@@ -71,8 +71,9 @@ class Kafka:
         registry: the address of a Confluent-compatible schema registry.
         client: further settings of librdkafka (security, for example), as they are.
 
-    >>> Kafka(brokers="localhost:9092", topics=(Topic(source="taps"),), group="taps").of("taps").topic
-    'taps'
+    >>> taps = Topic(source="taps", topic="card-taps")
+    >>> Kafka(brokers="localhost:9092", topics=(taps,), group="taps").of("taps").topic
+    'card-taps'
     """
 
     brokers: str

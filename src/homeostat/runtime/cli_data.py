@@ -31,9 +31,7 @@ ROWS = 200
 
 @click.command(cls=Command, short_help="Take events from files, or from a topic.")
 @click.argument("source")
-@click.argument(
-    "files", nargs=-1, type=click.Path(exists=True, dir_okay=False, path_type=Path)
-)
+@click.argument("files", nargs=-1, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--known-at", type=INSTANT, help="All of it became known at this instant.")
 @click.option("--known-column", metavar="NAME", help="The column that says when a row was known.")
 @click.option("--received-now", is_flag=True, help="All of it becomes known now.")

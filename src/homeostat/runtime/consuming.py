@@ -34,9 +34,7 @@ class Consuming:
         told: hears what happens: partitions that come and go, brokers that are lost, failures.
     """
 
-    def __init__(
-        self, kafka: Kafka, home: Home, clock: Clock, told: Callable[[str], None]
-    ) -> None:
+    def __init__(self, kafka: Kafka, home: Home, clock: Clock, told: Callable[[str], None]) -> None:
         require_client()
         self._stop = Event()
         self._threads = [

@@ -148,7 +148,8 @@ class RealCluster(_Sending):
 
     def topic(self, partitions: int) -> str:
         """Make a topic and return its name."""
-        from confluent_kafka.admin import AdminClient, NewTopic
+        from confluent_kafka.admin import AdminClient
+        from confluent_kafka.cimpl import NewTopic
 
         name = f"homeostat-test-{os.getpid()}-{next(self._numbers)}"
         admin = AdminClient({"bootstrap.servers": self.brokers})
