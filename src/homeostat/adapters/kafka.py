@@ -176,7 +176,8 @@ class TopicReader:
                 "allow.auto.create.topics": False,
                 **self.kafka.client,
                 "bootstrap.servers": self.kafka.brokers,
-                "group.id": self.kafka.group,
+                # One per topic, so that a reader that comes or goes disturbs no other topic.
+                "group.id": f"{self.kafka.group}-{self.topic.source}",
                 "enable.auto.commit": False,
                 "auto.offset.reset": "error",
                 "error_cb": self._broker_error,
