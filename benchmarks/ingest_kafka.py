@@ -1,9 +1,9 @@
 """Claim: 100,000 events per second come from Kafka into the lake and the live features.
 
-JSON events of 159 bytes in eight partitions of librdkafka's mock cluster, which runs in a process of
-its own. Into the log: read, appended with the positions, synced. Through the fold: also validated,
-deduplicated, folded into one view of three windows, and committed to the lake. Beside them what the
-client alone costs: the same records read and thrown away.
+JSON events of 156 bytes in eight partitions of librdkafka's mock cluster, which runs in a process
+of its own. Into the log: read, appended with the positions, synced. Through the fold: also
+validated, deduplicated, folded into one view of three windows, and committed to the lake. Beside
+them what the client alone costs: the same records read and thrown away.
 """
 
 from __future__ import annotations

@@ -28,10 +28,13 @@ class Sent:
     brokers: str
     topic: str
     records: list[Record]
+    log_in_kafka: bool = False
 
     def run(self, home: Path, kill_after_s: float | None = None) -> Digest | None:
         """Read the topic into `home`; None if the process was killed before it was done."""
         words = [str(home), self.brokers, self.topic, str(len(self.records))]
+        if self.log_in_kafka:
+            words.append(f"{self.topic}-{home.name}")
         command = [sys.executable, "-m", "homeostat.testing.toy_kafka", *words]
         with subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -47,8 +50,9 @@ class Sent:
         return found
 
 
-def send(cluster: Cluster, records: int, seed: int) -> Sent:
-    sent = Sent(cluster.brokers, cluster.topic(PARTITIONS), toy_records(records, seed))
+def send(cluster: Cluster, records: int, seed: int, log_in_kafka: bool = False) -> Sent:
+    topic = cluster.topic(PARTITIONS)
+    sent = Sent(cluster.brokers, topic, toy_records(records, seed), log_in_kafka)
     cluster.send(sent.topic, sent.records)
     return sent
 
@@ -61,19 +65,28 @@ def cluster() -> Iterator[Cluster]:
         yield found
 
 
-def kill_and_compare(cluster: Cluster, folder: Path, kills: int, seed: int) -> int:
-    """Kill `kills` times at random instants, and compare the end with an undisturbed run."""
-    sent = send(cluster, 10_000, seed)
+def kill_and_compare(
+    cluster: Cluster, folder: Path, kills: int, seed: int, log_in_kafka: bool = False
+) -> None:
+    """Kill `kills` times at random instants; every home that gets done is like an undisturbed one.
+
+    A home that gets done before it is killed is followed by a new one.
+    """
+    sent = send(cluster, 10_000, seed, log_in_kafka)
     began = time.monotonic()
     undisturbed = sent.run(folder / "undisturbed")
     lasted = time.monotonic() - began
     assert undisturbed is not None
     ids = {json.loads(v)["tap"] for v in valid(sent)}
     assert undisturbed["ids"] == undisturbed["lake"].split()[0] == str(len(ids))
-    draw = random.Random(seed)
-    struck = sum(sent.run(folder / "killed", draw.uniform(0, lasted)) is None for _ in range(kills))
-    assert sent.run(folder / "killed") == undisturbed
-    return struck
+    draw, struck, done = random.Random(seed), 0, 0
+    while struck < kills:
+        ended = sent.run(folder / f"killed-{done}", draw.uniform(0, lasted))
+        struck += ended is None
+        done += ended is not None
+        assert ended in (None, undisturbed)
+        assert done <= 2 * kills + 10, "it is done before it can be killed"
+    assert sent.run(folder / f"killed-{done}") == undisturbed
 
 
 def valid(sent: Sent) -> Iterator[bytes]:
@@ -85,13 +98,23 @@ def valid(sent: Sent) -> Iterator[bytes]:
 
 
 def test_a_killed_reader_ends_like_an_undisturbed_one(cluster: Cluster, tmp_path: Path) -> None:
-    assert kill_and_compare(cluster, tmp_path, kills=4, seed=3) > 0
+    kill_and_compare(cluster, tmp_path, kills=4, seed=3)
+
+
+def test_so_does_one_whose_log_is_in_kafka(cluster: Cluster, tmp_path: Path) -> None:
+    kill_and_compare(cluster, tmp_path, kills=3, seed=5, log_in_kafka=True)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", range(100, 104))
+def test_many_kills_with_the_log_in_kafka(cluster: Cluster, tmp_path: Path, seed: int) -> None:
+    kill_and_compare(cluster, tmp_path, kills=20, seed=seed, log_in_kafka=True)
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("seed", range(15))
 def test_many_kills(cluster: Cluster, tmp_path: Path, seed: int) -> None:
-    assert kill_and_compare(cluster, tmp_path, kills=24, seed=seed) > 0
+    kill_and_compare(cluster, tmp_path, kills=20, seed=seed)
 
 
 def test_the_toy_has_every_kind_of_trouble() -> None:

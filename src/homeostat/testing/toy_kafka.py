@@ -1,7 +1,8 @@
 """A system fed by a topic: the process that crash tests kill, and what is left of it.
 
-Run it as `python -m homeostat.testing.toy_kafka HOME BROKERS TOPIC RECORDS`. It prints "running"
-when it begins, reads until the log has that many records, and ends with the digest of the home.
+Run it as `python -m homeostat.testing.toy_kafka HOME BROKERS TOPIC RECORDS [LOG]`. It prints
+"running" when it begins, reads until the log has that many records, and ends with the digest of the
+home. With LOG, the log is in Kafka too, in topics LOG-SOURCE.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from time import monotonic, sleep
 import homeostat as hs
 from homeostat import count, maximum, mean, sum_
 from homeostat.adapters import kafka as adapter
+from homeostat.adapters.kafka_log import KafkaLog
 from homeostat.core.clock import ManualClock, to_micros
 from homeostat.declare.kafka import Kafka, Topic
 from homeostat.runtime.app import App
@@ -31,7 +33,7 @@ RECEIVED = datetime(2024, 5, 1, 12, tzinfo=UTC)
 
 CARDS = tuple(f"card-{number}" for number in range(50))
 PARTITIONS = 4
-PATIENCE_S = 120.0
+PATIENCE_S = 300.0
 SMALL_BATCH = 250
 """Records in a transaction, so that there are many to be killed in."""
 
@@ -103,18 +105,21 @@ def toy_records(records: int, seed: int = 7) -> list[Record]:
     return found
 
 
-def run_toy(folder: Path, brokers: str, topic: str, records: int) -> dict[str, str]:
+def run_toy(
+    folder: Path, brokers: str, topic: str, records: int, log: str | None = None
+) -> dict[str, str]:
     """Read the topic as a member of its group until the log has `records` records."""
     adapter.BATCH = SMALL_BATCH
     # A mock's session may be short, so that the next member need not wait for a killed one.
     client = {"session.timeout.ms": 1000, "heartbeat.interval.ms": 100}
+    kept = None if log is None else KafkaLog(brokers, log, {"fetch.wait.max.ms": 5})
     kafka = Kafka(
         brokers=brokers,
         topics=(Topic(source="taps", topic=topic),),
         group=f"group-{folder.name}",
         client=client,
     )
-    with App(kafka_toy(), folder, ManualClock(to_micros(RECEIVED))) as app:
+    with App(kafka_toy(), folder, ManualClock(to_micros(RECEIVED)), kept) as app:
         reading = Consuming(kafka, app.home, app.clock, lambda words: print(words, file=sys.stderr))  # noqa: T201
         reading.start()
         began, passes = monotonic(), 0
@@ -160,11 +165,12 @@ def _sha(parts: Iterable[bytes]) -> str:
     return running.hexdigest()
 
 
-def main(folder: str, brokers: str, topic: str, records: str) -> None:
+def main(folder: str, brokers: str, topic: str, records: str, log: str | None = None) -> None:
     """Say that the work begins, do it, and write the digest as JSON."""
     sys.stdout.write("running\n")
     sys.stdout.flush()
-    sys.stdout.write(json.dumps(run_toy(Path(folder), brokers, topic, int(records))) + "\n")
+    found = run_toy(Path(folder), brokers, topic, int(records), log)
+    sys.stdout.write(json.dumps(found) + "\n")
 
 
 if __name__ == "__main__":
