@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -14,13 +15,17 @@ import pytest
 
 import homeostat as hs
 from homeostat.adapters import kafka as adapter
+from homeostat.adapters.avro_values import AvroDecoder
+from homeostat.adapters.confluent_registry import RegistryUnreachable
 from homeostat.adapters.kafka import Inlet, drain, follow, stream_name
+from homeostat.adapters.protobuf_values import ProtobufDecoder
 from homeostat.core.clock import ManualClock
+from homeostat.core.errors import MissingExtra
 from homeostat.declare.kafka import Kafka, Topic
 from homeostat.ingest.log import Advance, PositionTaken
-from homeostat.ingest.refusals import refusal_of
+from homeostat.ingest.refusals import Refusal, refusal_of
 from homeostat.ingest.sqlite_log import SqliteLog
-from homeostat.testing.kafka_cluster import Cluster, Record, kafka_cluster
+from homeostat.testing.kafka_cluster import Cluster, MockCluster, Record, kafka_cluster
 
 PATIENCE_S = 60.0
 
@@ -334,6 +339,44 @@ def test_a_failure_of_the_log_is_told_and_tried_again(
     reader.stop()
     assert reader.told("the disk is full; begins again in")
     assert sorted(payloads(log)) == [tap(n) for n in range(10)]
+
+
+def test_a_registry_that_is_away_holds_the_topic_back(
+    cluster: Cluster, log: SqliteLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adapter, "FIRST_REST_S", 0.01)
+    monkeypatch.setattr(adapter, "BATCH", 7)
+    name = cluster.topic(2)
+    kafka, topic = declared(cluster, name)
+    cluster.send(name, taps(range(40), 2))
+    away = iter(range(30))
+
+    def decode(value: bytes) -> bytes:
+        if int(json.loads(value)["tap"][1:]) >= 20 and next(away, 30) < 3:
+            raise RegistryUnreachable("http://registry", "it is away")
+        return Refusal("undecodable", "odd", value).record() if value == tap(25) else value
+
+    reader = Following(kafka, topic, inlet(log, decode=decode))
+    until(lambda: len(payloads(log)) == 40)
+    reader.stop()
+    assert reader.told("schema registry http://registry: it is away")
+    found = [(refusal.received if (refusal := refusal_of(p)) else p) for p in payloads(log)]
+    assert sorted(found) == [tap(n) for n in range(40)]
+
+
+def test_a_client_that_is_not_installed(log: SqliteLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "confluent_kafka", None)
+    topic = Topic(source="taps")
+    kafka = Kafka(brokers="b", topics=(topic,), group="g")
+    with pytest.raises(MissingExtra, match=r"homeostat\[kafka\]"):
+        drain(kafka, topic, inlet(log))
+    with pytest.raises(MissingExtra):
+        MockCluster()
+    monkeypatch.setitem(sys.modules, "fastavro", None)
+    monkeypatch.setitem(sys.modules, "google.protobuf", None)
+    for decoder in (AvroDecoder, ProtobufDecoder):
+        with pytest.raises(MissingExtra):
+            decoder("")
 
 
 def test_a_topic_that_is_not_there_is_an_error_that_helps(
