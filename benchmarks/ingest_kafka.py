@@ -1,4 +1,4 @@
-"""Claim: 100,000 events per second come from Kafka into the lake and the live features.
+"""Goal: 100,000 events per second come from Kafka into the lake and the live features.
 
 JSON events of 156 bytes in eight partitions of librdkafka's mock cluster, which runs in a process
 of its own. Into the log: read, appended with the positions, synced. Through the fold: also
