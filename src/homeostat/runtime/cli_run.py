@@ -14,9 +14,11 @@ import click
 from homeostat.runtime.cli_shared import Command, Session, session
 
 if TYPE_CHECKING:
+    from homeostat.declare.kafka import Kafka
     from homeostat.declare.models import Model
     from homeostat.declare.schema import Field
     from homeostat.runtime.app import App
+    from homeostat.runtime.consuming import Consuming
     from homeostat.runtime.live import Ticked
 
 __all__ = ["example_request", "run"]
@@ -43,11 +45,14 @@ def run(host: str, port: int) -> None:
 
     Ends on Ctrl-C or SIGTERM, after it has answered what it received.
     """
+    from homeostat.runtime.profile import load_profile
     from homeostat.serve.http import Application
     from homeostat.serve.server import serve
 
     here = session()
     with here.app(new=True) as app:
+        kafka = load_profile(here.path, app.system).kafka
+        topics = None if kafka is None else _topics(kafka, app)
         with here.console(notes=True).status("reading what waits in the log"):
             app.live.drain()
             _warm(app)
@@ -60,10 +65,14 @@ def run(host: str, port: int) -> None:
         def started(address: str) -> None:
             _announce(here, app, address)
             loop.start()
+            if topics is not None:
+                topics.start()
 
         try:
             serve(application, host, port, started)
         finally:
+            if topics is not None:
+                topics.stop()
             stop.set()
             if loop.ident is not None:
                 loop.join(PATIENCE_S)
@@ -71,6 +80,12 @@ def run(host: str, port: int) -> None:
                     here.note("finishing the step that is under way")
                 loop.join()
     here.note("stopped; everything answered is in the home")
+
+
+def _topics(kafka: Kafka, app: App) -> Consuming:
+    from homeostat.runtime.consuming import Consuming
+
+    return Consuming(kafka, app.home, app.clock, lambda words: click.echo(words, err=True))
 
 
 def _warm(app: App) -> None:
