@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 __all__ = ["FeastRefused", "FeastServer", "whole_features"]
 
+_WRITES = ("/write-to-online-store", "/materialize", "/materialize-incremental")
+
 _NEVER = "1970-01-01T00:00:00Z"
 """What Feast says of a value that has no instant."""
 
@@ -95,10 +97,11 @@ class FeastServer:
         }
 
     def mounts(self) -> tuple[Mount, ...]:
-        """Return the paths that a Feast client asks."""
+        """Return the paths that a Feast client asks: the question, and every way of writing."""
+        writes = [Mount(path, "Refused: events bring features", self.write) for path in _WRITES]
         return (
             Mount("/get-online-features", "Live features, as Feast asks", self.online_features),
-            Mount("/write-to-online-store", "Refused: events bring features", self.write),
+            *writes,
         )
 
     def write(self, body: bytes) -> Reply:
