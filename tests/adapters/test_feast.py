@@ -19,11 +19,13 @@ import numpy as np
 import polars as pl
 import pytest
 from benchmarks.environments import python_of
+from hypothesis import given
+from hypothesis import strategies as st
 
 import homeostat as hs
 from homeostat import count, last, mean
 from homeostat.adapters.feast_repository import FeastRepositoryTaken, history, write_repository
-from homeostat.adapters.feast_server import FeastServer
+from homeostat.adapters.feast_server import FeastRefused, FeastServer
 from homeostat.core.clock import ManualClock, to_micros
 from homeostat.core.errors import HomeostatError
 from homeostat.runtime.app import App
@@ -218,6 +220,11 @@ def test_feature_views_are_named_where_asked_for(paying: Paying) -> None:
 
 
 ONE = {"card": ["card-1"]}
+ANY = st.recursive(
+    st.none() | st.booleans() | st.floats(allow_nan=False) | st.integers() | st.text(max_size=4),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=2), inner),
+    max_leaves=4,
+)
 
 
 @pytest.mark.parametrize(
@@ -263,6 +270,43 @@ def test_a_wrong_question_is_told_what_is_wrong(
     told = json.loads(response.json())  # a text of JSON in JSON, as Feast sends it
     assert (response.status_code, told["module"], told["class"]) == (status, "feast.errors", kind)
     assert [word for word in words if word not in told["message"]] == [], told["message"]
+
+
+KEYS = st.lists(st.sampled_from(["card-1", "ü", None, 7])) | st.lists(ANY, max_size=3)
+QUESTIONS = st.one_of(
+    st.binary(max_size=30),
+    st.fixed_dictionaries(
+        {"entities": st.dictionaries(st.sampled_from(["card", "shop", "x"]), KEYS, max_size=3)},
+        optional={
+            "features": st.lists(st.sampled_from([*CARDS, "shops:count_1d", "x", ":"]), max_size=3),
+            "feature_service": st.sampled_from(["fraud", "x", None, 1]),
+            "full_feature_names": ANY,
+            "colour": ANY,
+        },
+    ).map(lambda body: json.dumps(body).encode()),
+)
+
+
+@given(QUESTIONS)
+def test_whatever_is_asked_is_answered_in_full_or_refused(body: bytes) -> None:
+    server = FeastServer(system(), MemoryStore(), ManualClock(0))
+    try:
+        reply = server.online_features(body)
+    except FeastRefused as refused:
+        reply = refused.reply()
+    assert reply.status in (200, 400, 404, 422)
+    if reply.status != 200:
+        return
+    found = json.loads(reply.body)
+    lengths = {len(result["values"]) for result in found["results"]}
+    lengths |= {len(result["statuses"]) for result in found["results"]}
+    assert len(lengths) == 1
+    assert len(found["results"]) == len(found["metadata"]["feature_names"])
+
+
+def test_a_question_about_nobody_has_empty_lists(paying: Paying) -> None:
+    found = table(paying.ask(features=CARDS, entities={"card": []}))
+    assert list(found.values()) == [[], [], [], []]
 
 
 def test_writes_are_refused_and_say_where_values_come_from(paying: Paying) -> None:
@@ -385,7 +429,8 @@ def repository(paying: Paying, tmp_path_factory: pytest.TempPathFactory) -> Repo
     feast(folder, "-c", "from feast.cli.cli import cli; cli()", "apply")
     past = history(app.system.view("pairs"), app.home.lake.read("sales"))
     spine = past.select("card", "shop", "online", "event_timestamp").sample(60, seed=3)
-    spine = spine.with_row_index("i")
+    between = pl.col("event_timestamp").dt.offset_by("2us")
+    spine = pl.concat([spine, spine[:1].with_columns(between)]).with_row_index("i")
     spine.write_parquet(folder / "spine.parquet")
     one = [{"card": "card-1", "shop": 1, "online": True}]
     given = {
@@ -449,7 +494,10 @@ def test_a_typed_read_gets_int64_and_float64(paying: Paying, repository: Reposit
 
 def test_feasts_history_is_our_point_in_time(paying: Paying, repository: Repository) -> None:
     past = pl.read_parquet(repository.folder / "past.parquet").sort("i")
-    spine = repository.spine.rename({"event_timestamp": "at"})
+    spine = repository.spine[:-1].rename({"event_timestamp": "at"})
+    stale = past.filter(pl.col("i") == len(spine)).select("^(cards|pairs)__.*$")
+    past = past.filter(pl.col("i") < len(spine))
+    assert stale.null_count().sum_horizontal().sum() == stale.width * stale.height
     ours = paying.app.features(["cards"], spine.select("card", "at"))
     for name in ("count_1d", "amount_mean_1d"):
         theirs = past[f"cards__{name}"].cast(pl.Float64).fill_nan(None).to_list()

@@ -64,13 +64,12 @@ def write_repository(
         (folder / "data" / name).mkdir(parents=True, exist_ok=True)
     rows: dict[str, dict[str, int]] = {"events": {}, "history": {}}
     for source in system.sources:
-        frame = _events(system, source, events(source.name))
-        frame.write_parquet(folder / "data" / "events" / f"{source.name}.parquet")
-        rows["events"][source.name] = frame.height
-    for view in system.views:
-        frame = history(view, events(view.source.name))
-        frame.write_parquet(folder / "data" / "history" / f"{view.name}.parquet")
-        rows["history"][view.name] = frame.height
+        heard = events(source.name)
+        frames = [("events", source.name, _events(system, source, heard))]
+        frames += [("history", v.name, history(v, heard)) for v in _views_of(system, source)]
+        for kind, name, frame in frames:
+            frame.write_parquet(folder / "data" / kind / f"{name}.parquet")
+            rows[kind][name] = frame.height
     (folder / "features.py").write_text("\n".join(_definitions(system)))
     settings.write_text(_settings(system, address))
     return rows
@@ -99,9 +98,13 @@ def history(view: FeatureView, events: pl.DataFrame) -> pl.DataFrame:
 
 def _events(system: System, source: EventSource, frame: pl.DataFrame) -> pl.DataFrame:
     """Leave out personal fields that are no key of a view, and our own digests."""
-    keys = {k for view in system.views if view.source.name == source.name for k in view.entity.keys}
+    keys = {key for view in _views_of(system, source) for key in view.entity.keys}
     fields = [f.name for f in source.schema.fields if f.name in keys or not f.is_personal]
     return frame.select(*fields, *_KEPT)
+
+
+def _views_of(system: System, source: EventSource) -> list[FeatureView]:
+    return [view for view in system.views if view.source.name == source.name]
 
 
 def _settings(system: System, address: str) -> str:
