@@ -196,6 +196,8 @@ def test_the_features_are_answered_and_exported_to_feast(own: Commands) -> None:
     assert run.address in (folder / "feature_store.yaml").read_text()
     assert 'name="fraud"' in (folder / "features.py").read_text()
     assert "feast apply" in own(*words).out
+    wrong = own("features", "export", "--feast", folder, "--server", "localhost:8000")
+    assert (wrong.status, "such as http://127.0.0.1:8000" in wrong.err) == (2, True)
     (folder / "feature_store.yaml").write_text("project: mine")
     taken = own(*words)
     assert (taken.status, "not written by an export" in taken.err) == (1, True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 __all__ = ["export"]
+
+ADDRESS = re.compile(r"https?://[\w.:\[\]-]+(/[\w./-]*)?")
 
 
 @click.command("export", cls=Command)
@@ -34,6 +37,10 @@ def export(folder: Path, server: str) -> None:
 
     The Parquet files are of this moment; export again for later ones.
     """
+    if not ADDRESS.fullmatch(server):
+        raise click.BadParameter(
+            f"{server!r}; write an address such as http://127.0.0.1:8000", param_hint="--server"
+        )
     here = session()
     with here.home() as (system, home):
         from homeostat.adapters.feast_repository import write_repository
