@@ -10,6 +10,7 @@ from homeostat.runtime import (
     cli_data,
     cli_doctor,
     cli_drift,
+    cli_export,
     cli_features,
     cli_letters,
     cli_models,
@@ -57,3 +58,4 @@ for _command in (
     main.add_command(_command)
 cli_features.features.add_command(cli_audit.audit)
 cli_features.features.add_command(cli_profile.profile_command)
+cli_features.features.add_command(cli_export.export)

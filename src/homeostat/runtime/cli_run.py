@@ -45,6 +45,7 @@ def run(host: str, port: int) -> None:
 
     Ends on Ctrl-C or SIGTERM, after it has answered what it received.
     """
+    from homeostat.adapters.feast_server import FeastServer
     from homeostat.runtime.profile import load_profile
     from homeostat.serve.http import Application
     from homeostat.serve.server import serve
@@ -57,6 +58,8 @@ def run(host: str, port: int) -> None:
             app.live.drain()
             _warm(app)
         application = Application(app.system, app.live.service, app.live.metrics, app.live.route)
+        for mount in FeastServer(app.system, app.home.store, app.clock).mounts():
+            application.mount(mount)
         stop = Event()
         loop = Thread(
             target=app.live.run, args=(stop, PAUSE_S, _teller(here)), name="homeostat-loop"
