@@ -88,6 +88,10 @@ class BrokenStore:
         """Fail: nothing can be read."""
         raise Drill(f"store: {key!r} cannot be read")
 
+    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Fail: nothing can be listed."""
+        raise Drill(f"store: {prefix!r} cannot be listed")
+
     def close(self) -> None:
         """Do nothing."""
 
