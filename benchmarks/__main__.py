@@ -23,7 +23,8 @@ from benchmarks.report import publish, table
 __all__ = ["NAMES", "benchmark", "main", "without"]
 
 NAMES = (
-    "windowed_offline", "latest_offline", "live_read", "fold", "apply_transforms", "ingest_kafka",
+    "windowed_offline", "windowed_scale", "latest_offline", "live_read", "fold",
+    "apply_transforms", "ingest_kafka",
 )  # fmt: skip
 PRINTING = ("serve_predict",)
 """Older benchmarks that print their own tables."""
