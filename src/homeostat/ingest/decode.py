@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import msgspec
 
 from homeostat.declare.schema import EventSchema, Field
+from homeostat.ingest.refusals import refusal_of
 
 __all__ = ["Decoded", "Fault", "PayloadDecoder"]
 
@@ -152,6 +153,9 @@ class PayloadDecoder:
 
     def _diagnose(self, payload: bytes, error: Exception) -> tuple[str, str]:
         """Return reason and detail of a payload that was refused with `error`."""
+        refusal = refusal_of(payload)
+        if refusal is not None:
+            return refusal.reason, refusal.detail
         try:
             raw = self._raw.decode(payload)
         except RecursionError:

@@ -20,6 +20,7 @@ from homeostat.declare.sources import EventSource
 from homeostat.ingest.columns import column, events_schema, instants
 from homeostat.ingest.decode import PayloadDecoder
 from homeostat.ingest.log import LogBatch
+from homeostat.ingest.refusals import refusal_of
 
 if TYPE_CHECKING:
     from homeostat.core.store import Writer
@@ -175,13 +176,15 @@ class Intake:
                     yield place, detail, f"out_of_range:{field}"
 
     def _letter(self, batch: LogBatch, place: int, reason: str, detail: str) -> DeadLetter:
+        payload = bytes(batch.payloads[place])
+        refusal = refusal_of(payload)
         return DeadLetter(
             self._source.name,
             int(batch.offsets[place]),
             int(batch.known[place]),
             reason,
             detail,
-            bytes(batch.payloads[place]),
+            payload if refusal is None else refusal.received,
         )
 
     def _verdicts(

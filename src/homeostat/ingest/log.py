@@ -12,7 +12,16 @@ import numpy.typing as npt
 from homeostat.core.durations import Micros
 from homeostat.core.errors import HomeostatError
 
-__all__ = ["EventLog", "Instants", "LogBatch", "LogDamaged", "LogEnd", "PayloadTooLarge"]
+__all__ = [
+    "Advance",
+    "EventLog",
+    "Instants",
+    "LogBatch",
+    "LogDamaged",
+    "LogEnd",
+    "PayloadTooLarge",
+    "PositionTaken",
+]
 
 Instants = Sequence[Micros] | npt.NDArray[np.int64]
 """Known times, one per payload, in microseconds since 1970."""
@@ -35,6 +44,30 @@ class PayloadTooLarge(HomeostatError, ValueError):
         super().__init__(
             f"source {source!r}: a payload has {size:,} bytes; allowed: at most {limit:,}; "
             "split it, or store the large part elsewhere and send its address"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Advance:
+    """A step through a stream outside: the log goes on from `after` (None: the beginning) to `to`.
+
+    `stream` and the positions are texts that only the reader of the stream understands.
+    """
+
+    stream: str
+    after: str | None
+    to: str
+
+
+class PositionTaken(HomeostatError):
+    """Another reader of the stream was faster: what was to be appended is in the log already."""
+
+    retryable = True
+
+    def __init__(self, source: str, step: Advance, stands: str | None) -> None:
+        super().__init__(
+            f"source {source!r}: the log stands at {stands!r} of {step.stream!r}, and not at "
+            f"{step.after!r}; allowed: to go on from where it stands; read on from there"
         )
 
 
@@ -68,11 +101,25 @@ class EventLog(Protocol):
 
     Laws: offsets are 0, 1, 2 ...; known times never decrease (an earlier one is raised to the
     last); what `append` returned from is read back, once, by this and every later process; a
-    reader may cut the sequence anywhere.
+    reader may cut the sequence anywhere. Where a stream outside was read up to is kept with the
+    records that were read, and moves with them or not at all.
     """
 
-    def append(self, source: str, known: Instants, payloads: Sequence[bytes]) -> int:
-        """Add records, all or none; return the offset of the first."""
+    def append(
+        self,
+        source: str,
+        known: Instants,
+        payloads: Sequence[bytes],
+        steps: Sequence[Advance] = (),
+    ) -> int:
+        """Add records and take the steps, all or nothing; return the offset of the first record.
+
+        Raises `PositionTaken` if a stream does not stand where its step begins.
+        """
+        ...
+
+    def positions(self, source: str) -> dict[str, str]:
+        """Return where the log stands in each stream that the source is read from."""
         ...
 
     def read(

@@ -15,7 +15,15 @@ import numpy.typing as npt
 
 from homeostat.core.durations import Micros
 from homeostat.core.errors import HomeostatError
-from homeostat.ingest.log import Instants, LogBatch, LogDamaged, LogEnd, PayloadTooLarge
+from homeostat.ingest.log import (
+    Advance,
+    Instants,
+    LogBatch,
+    LogDamaged,
+    LogEnd,
+    PayloadTooLarge,
+    PositionTaken,
+)
 
 __all__ = ["SqliteLog"]
 
@@ -25,6 +33,11 @@ CREATE TABLE IF NOT EXISTS segments (
     last_known INTEGER NOT NULL, checksum INTEGER NOT NULL,
     known BLOB NOT NULL, ends BLOB NOT NULL, body BLOB NOT NULL,
     PRIMARY KEY (source, first))
+"""
+_POSITIONS = """
+CREATE TABLE IF NOT EXISTS positions (
+    source TEXT NOT NULL, stream TEXT NOT NULL, position TEXT NOT NULL,
+    PRIMARY KEY (source, stream)) WITHOUT ROWID
 """
 _SEGMENT_RECORDS = 8_192
 _SEGMENT_BYTES = 4 << 20
@@ -74,10 +87,17 @@ class SqliteLog:
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=FULL")
         self._db.execute(_SCHEMA)
+        self._db.execute(_POSITIONS)
         self._current: dict[str, _Segment] = {}
 
-    def append(self, source: str, known: Instants, payloads: Sequence[bytes]) -> int:
-        """Add records in one synced transaction; return the offset of the first."""
+    def append(
+        self,
+        source: str,
+        known: Instants,
+        payloads: Sequence[bytes],
+        steps: Sequence[Advance] = (),
+    ) -> int:
+        """Add records and take the steps in one synced transaction; return the first offset."""
         if len(known) != len(payloads):
             raise HomeostatError(
                 f"log, source {source!r}: {len(known)} known times for {len(payloads)} payloads; "
@@ -90,6 +110,7 @@ class SqliteLog:
         with self._lock:
             self._db.execute("BEGIN IMMEDIATE")
             try:
+                self._advance(source, steps)
                 end = self._end(source)
                 if end.last_known is not None:
                     instants = np.maximum(instants, end.last_known)
@@ -141,10 +162,32 @@ class SqliteLog:
         with self._lock:
             return self._end(source)
 
+    def positions(self, source: str) -> dict[str, str]:
+        """Return where the log stands in each stream that the source is read from."""
+        with self._lock:
+            rows = self._db.execute(
+                "SELECT stream, position FROM positions WHERE source = ? ORDER BY stream", (source,)
+            )
+            return {str(stream): str(position) for stream, position in rows}
+
     def close(self) -> None:
         """Close the file."""
         with self._lock:
             self._db.close()
+
+    def _advance(self, source: str, steps: Sequence[Advance]) -> None:
+        for step in steps:
+            row = self._db.execute(
+                "SELECT position FROM positions WHERE source = ? AND stream = ?",
+                (source, step.stream),
+            ).fetchone()
+            stands = None if row is None else str(row[0])
+            if stands != step.after:
+                raise PositionTaken(source, step, stands)
+            self._db.execute(
+                "INSERT OR REPLACE INTO positions VALUES (?, ?, ?)",
+                (source, step.stream, step.to),
+            )
 
     def _end(self, source: str) -> LogEnd:
         row = self._db.execute(

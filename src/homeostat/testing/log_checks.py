@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 
 from homeostat.core.errors import HomeostatError
-from homeostat.ingest.log import EventLog, LogEnd
+from homeostat.ingest.log import Advance, EventLog, LogEnd, PositionTaken
 from homeostat.testing.laws import LawBroken, hold
 
 __all__ = ["event_log_checks"]
@@ -87,9 +87,35 @@ def event_log_checks(
                 raise LawBroken("two known times for one payload are refused")
             hold(log.end("a") == LogEnd(0, None), "nothing of it is there")
 
+    def a_stream_outside_moves_with_its_records() -> None:
+        with closing(open_log("streams")) as log:
+            hold(log.positions("a") == {}, "nothing was read yet")
+            log.append("a", [1], [b"x"], [Advance("s", None, "1"), Advance("t", None, "7")])
+            log.append("a", [], [], [Advance("s", "1", "5")])
+            log.append("b", [1], [b"y"], [Advance("s", None, "2")])
+        with closing(open_log("streams")) as log:
+            hold(log.positions("a") == {"s": "5", "t": "7"}, "positions are kept, by stream")
+            hold(log.positions("b") == {"s": "2"}, "and by source")
+
+    def a_step_from_elsewhere_is_refused_with_its_records() -> None:
+        with closing(open_log("fenced")) as log:
+            log.append("a", [1], [b"x"], [Advance("s", None, "1")])
+            for wrong in (None, "0", "2"):
+                try:
+                    log.append(
+                        "a", [1], [b"x"], [Advance("t", None, "1"), Advance("s", wrong, "3")]
+                    )
+                except PositionTaken:
+                    pass
+                else:
+                    raise LawBroken(f"a step from {wrong!r} is refused where the log stands at '1'")
+            hold(log.positions("a") == {"s": "1"}, "no position moved")
+            hold(log.end("a") == LogEnd(1, 1), "no record came")
+
     for check in (
         offsets_count_from_zero, known_times_never_decrease, any_cut_reads_the_same,
         only_what_was_known_before, another_process_reads_what_was_appended,
         sources_are_separate, a_refused_append_leaves_nothing,
+        a_stream_outside_moves_with_its_records, a_step_from_elsewhere_is_refused_with_its_records,
     ):  # fmt: skip
         yield check.__name__.replace("_", " "), check

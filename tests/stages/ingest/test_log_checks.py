@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from homeostat.ingest.log import Instants, LogBatch, LogEnd
+from homeostat.ingest.log import Advance, Instants, LogBatch, LogEnd
 from homeostat.ingest.sqlite_log import SqliteLog
 from homeostat.testing.laws import LawBroken
 from homeostat.testing.log_checks import event_log_checks
@@ -23,8 +23,14 @@ def test_the_embedded_log_keeps_the_law(name: str, tmp_path: Path) -> None:
 
 
 class CountsFromOne(SqliteLog):
-    def append(self, source: str, known: Instants, payloads: Sequence[bytes]) -> int:
-        return super().append(source, known, payloads) + 1
+    def append(
+        self,
+        source: str,
+        known: Instants,
+        payloads: Sequence[bytes],
+        steps: Sequence[Advance] = (),
+    ) -> int:
+        return super().append(source, known, payloads, steps) + 1
 
 
 class KeepsKnownTimes(SqliteLog):
@@ -32,9 +38,15 @@ class KeepsKnownTimes(SqliteLog):
 
     given: list[int]
 
-    def append(self, source: str, known: Instants, payloads: Sequence[bytes]) -> int:
+    def append(
+        self,
+        source: str,
+        known: Instants,
+        payloads: Sequence[bytes],
+        steps: Sequence[Advance] = (),
+    ) -> int:
         self.given = [*getattr(self, "given", []), *known]
-        return super().append(source, known, payloads)
+        return super().append(source, known, payloads, steps)
 
     def read(
         self, source: str, after: int, limit: int, known_before: int | None = None
@@ -65,8 +77,14 @@ class Forgets(SqliteLog):
 
 
 class HasOneSource(SqliteLog):
-    def append(self, source: str, known: Instants, payloads: Sequence[bytes]) -> int:
-        return super().append("one", known, payloads)
+    def append(
+        self,
+        source: str,
+        known: Instants,
+        payloads: Sequence[bytes],
+        steps: Sequence[Advance] = (),
+    ) -> int:
+        return super().append("one", known, payloads, steps)
 
     def read(
         self, source: str, after: int, limit: int, known_before: int | None = None
@@ -78,13 +96,52 @@ class HasOneSource(SqliteLog):
 
 
 class TakesWhatItCan(SqliteLog):
-    def append(self, source: str, known: Instants, payloads: Sequence[bytes]) -> int:
-        return super().append(source, list(known)[: len(payloads)], payloads)
+    def append(
+        self,
+        source: str,
+        known: Instants,
+        payloads: Sequence[bytes],
+        steps: Sequence[Advance] = (),
+    ) -> int:
+        return super().append(source, list(known)[: len(payloads)], payloads, steps)
+
+
+class LeavesThePosition(SqliteLog):
+    """Appends the records before it takes the steps."""
+
+    def append(
+        self,
+        source: str,
+        known: Instants,
+        payloads: Sequence[bytes],
+        steps: Sequence[Advance] = (),
+    ) -> int:
+        first = super().append(source, known, payloads)
+        super().append(source, [], [], steps)
+        return first
+
+
+class StepsFromAnywhere(SqliteLog):
+    def append(
+        self,
+        source: str,
+        known: Instants,
+        payloads: Sequence[bytes],
+        steps: Sequence[Advance] = (),
+    ) -> int:
+        stands = self.positions(source)
+        taken = [replace(step, after=stands.get(step.stream)) for step in steps]
+        return super().append(source, known, payloads, taken)
+
+
+class MixesPositions(SqliteLog):
+    def positions(self, source: str) -> dict[str, str]:
+        return super().positions("a")
 
 
 BROKEN = [
     CountsFromOne, KeepsKnownTimes, ReadsOneTooMany, IncludesTheInstant, Forgets, HasOneSource,
-    TakesWhatItCan,
+    TakesWhatItCan, MixesPositions, StepsFromAnywhere,
 ]  # fmt: skip
 
 
@@ -92,3 +149,8 @@ BROKEN = [
 def test_the_check_bites(name: str, broken: type[SqliteLog], tmp_path: Path) -> None:
     with pytest.raises(LawBroken):
         dict(event_log_checks(lambda log: broken(tmp_path / log)))[name]()
+
+
+def test_the_check_notices_records_that_come_without_their_step(tmp_path: Path) -> None:
+    with pytest.raises(LawBroken, match="no record came"):
+        dict(event_log_checks(lambda log: LeavesThePosition(tmp_path / log)))[NAMES[-1]]()

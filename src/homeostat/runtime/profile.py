@@ -1,0 +1,121 @@
+"""Reads the profile: `homeostat.toml` beside the system names what is outside the home.
+
+`${NAME}` in a text is the environment variable of that name, so that no secret stands in the file.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from homeostat.core.errors import DeclarationError, HomeostatError, UnknownName
+from homeostat.declare.kafka import Kafka, Topic
+from homeostat.declare.system import System
+
+__all__ = ["FILE", "Profile", "ProfileInvalid", "load_profile", "read_profile"]
+
+FILE = "homeostat.toml"
+
+_VARIABLE = re.compile(r"\$\{(\w+)\}")
+
+
+class ProfileInvalid(HomeostatError, ValueError):
+    """A profile that cannot be read."""
+
+    def __init__(self, where: str, found: str, allowed: str, next_step: str) -> None:
+        super().__init__(f"profile {where}: {found}; allowed: {allowed}; {next_step}.")
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What is outside the home; None for what is not used."""
+
+    kafka: Kafka | None = None
+
+
+def load_profile(system_file: Path, system: System) -> Profile:
+    """Return the profile beside a system's file, an empty one if there is none."""
+    path = system_file.parent / FILE
+    if not path.exists():
+        return Profile()
+    return read_profile(path.read_text(encoding="utf-8"), system, str(path))
+
+
+def read_profile(text: str, system: System, where: str = FILE) -> Profile:
+    """Return the profile that a TOML text describes, checked against the system.
+
+    >>> from homeostat.testing.toy import toy_system
+    >>> text = '[kafka]\\nbrokers = "localhost:9092"\\n[kafka.sources.payments]\\ntopic = "paid"'
+    >>> read_profile(text, toy_system()).kafka.of("payments").topic
+    'paid'
+    """
+    try:
+        said = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ProfileInvalid(where, str(error), "TOML", "correct that line") from error
+    said = _filled(said, where)
+    _known(said, ("kafka",), "section", where)
+    if "kafka" not in said:
+        return Profile()
+    return Profile(_kafka(_table(said["kafka"], f"{where}, [kafka]"), system, where))
+
+
+def _kafka(said: dict[str, Any], system: System, where: str) -> Kafka:
+    inside = f"{where}, [kafka]"
+    _known(said, ("brokers", "group", "registry", "client", "sources"), "setting", inside)
+    topics = []
+    for name, given in _table(said.pop("sources", {}), f"{inside} sources").items():
+        here = f"{where}, [kafka.sources.{name}]"
+        source = system.source(name)
+        given = _table(given, here)
+        _known(given, [f.name for f in fields(Topic) if f.name != "source"], "setting", here)
+        for field in filter(None, (given.get("key"), *given.get("headers", {}))):
+            _known({field: None}, source.schema.names(), "field", here)
+        topics.append(_made(Topic, {"source": name, **given}, here))
+    said.setdefault("group", f"homeostat-{system.name}")
+    return _made(Kafka, {"brokers": "", **said, "topics": tuple(topics)}, inside)
+
+
+def _made(declare: Callable[..., Any], given: dict[str, Any], where: str) -> Any:
+    try:
+        return declare(**given)
+    except DeclarationError as mistake:
+        raise ProfileInvalid(
+            where, f"{mistake.where}: {mistake.found}", mistake.allowed, mistake.next_step
+        ) from mistake
+
+
+def _table(value: object, where: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ProfileInvalid(where, f"{value!r}", "a table of settings", "write name = value")
+    return dict(value)
+
+
+def _known(said: Mapping[str, object], names: Any, kind: str, where: str) -> None:
+    for name in said:
+        if name not in names:
+            raise UnknownName(kind, name, tuple(names), f"profile {where}")
+
+
+def _filled(value: Any, where: str) -> Any:
+    """Return a value with the environment's variables in its texts."""
+    if isinstance(value, dict):
+        return {name: _filled(inner, where) for name, inner in value.items()}
+    if not isinstance(value, str):
+        return value
+
+    def variable(found: re.Match[str]) -> str:
+        name = found[1]
+        if name not in os.environ:
+            raise ProfileInvalid(
+                where, f"${{{name}}}: there is no such environment variable",
+                "a variable that is set", f"export {name}=...",
+            )  # fmt: skip
+        return os.environ[name]
+
+    return _VARIABLE.sub(variable, value)
