@@ -158,6 +158,13 @@ class Query:
         _check_zone(where, self.timezone)
 
     @property
+    def behind(self) -> timedelta | int:
+        """The declared overlap: a span of time, or a number for a cursor that counts."""
+        if isinstance(self.overlap, int | timedelta):
+            return self.overlap
+        return timedelta(microseconds=duration(self.overlap, self.name, "overlap"))
+
+    @property
     def name(self) -> str:
         """What messages call it."""
         return self.table or "sql"

@@ -67,12 +67,13 @@ class Kafka:
     Args:
         brokers: addresses to begin with, as in "one:9092,two:9092".
         topics: one or more, at most one per source.
-        group: the consumer group; a home has one of its own.
+        group: how the consumer groups begin, GROUP-SOURCE; a home has groups of its own.
         registry: the address of a Confluent-compatible schema registry.
         client: further settings of librdkafka (security, for example), as they are.
 
-    >>> Kafka(brokers="localhost:9092", topics=(Topic(source="taps"),), group="taps").of("taps").topic
-    'taps'
+    >>> taps = Topic(source="taps", topic="card-taps")
+    >>> Kafka(brokers="localhost:9092", topics=(taps,), group="taps").of("taps").topic
+    'card-taps'
     """
 
     brokers: str

@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
+import msgspec
+
 from homeostat.core.errors import HomeostatError
 
 __all__ = ["REASONS", "Refusal", "refusal_of"]
@@ -60,7 +62,7 @@ def refusal_of(payload: bytes) -> Refusal | None:
         return None
     head, _, received = payload[len(_MARK) :].partition(b"\n")
     try:
-        reason, detail = json.loads(head)
-        return Refusal(str(reason), str(detail), received)
+        reason, detail = msgspec.json.decode(head, type=tuple[str, str])
+        return Refusal(reason, detail, received)
     except ValueError:  # somebody else's bytes that begin like ours
         return None

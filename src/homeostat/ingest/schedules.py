@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from homeostat.core.clock import from_micros
 from homeostat.core.cron import last_run, next_run
 from homeostat.core.durations import Micros
 from homeostat.declare.feeds import Schedule
+from homeostat.ingest.feed import Landing
+from homeostat.ingest.log import Advance
 
-__all__ = ["Due", "due"]
+__all__ = ["Due", "Run", "Timetable", "due"]
+
+_STREAM = "schedule"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,3 +74,45 @@ def _before(schedule: Schedule, instant: Micros) -> Micros:
         return last_run(schedule.cron, instant)
     every = schedule.every or 1
     return instant // every * every
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run that is to be made: for which instant, and how the log remembers that it was.
+
+    `done` is appended with the last records of the run, so that a run is done with all of its
+    records or not at all. A run that was asked for by hand leaves the schedule as it is.
+    """
+
+    planned: Micros
+    done: tuple[Advance, ...] = ()
+
+
+class Timetable:
+    """The runs of one source: which was the last is kept in the log, with the records it brought.
+
+    Args:
+        schedule: the declared instants.
+        landing: whose log keeps when the last run was planned for.
+    """
+
+    def __init__(self, schedule: Schedule, landing: Landing) -> None:
+        self._schedule, self._landing = schedule, landing
+
+    def run(self, now: Micros, *, force: bool = False) -> Run | None:
+        """Return the run that is due at `now`; with `force` one in any case."""
+        if force:
+            return Run(now)
+        said = self._landing.position(_STREAM)
+        last = None if said is None else int(said)
+        found = due(self._schedule, last, now)
+        if found.anchor is not None:
+            if last is not None:
+                self._landing.told(
+                    f"the clock says {from_micros(now):%Y-%m-%d %H:%M} UTC, and the last run was "
+                    f"planned for {from_micros(last):%Y-%m-%d %H:%M}: the schedule goes on from now"
+                )
+            self._landing.append([], [Advance(_STREAM, said, str(found.anchor))])
+        if found.planned is None:
+            return None
+        return Run(found.planned, (Advance(_STREAM, said, str(found.planned)),))

@@ -1,4 +1,4 @@
-"""Puts what came beside a payload (a key, headers) into it, as fields that it does not say itself."""
+"""Puts what came beside a payload (a key, headers) into it, where it does not say it itself."""
 
 from __future__ import annotations
 

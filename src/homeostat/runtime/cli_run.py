@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from homeostat.declare.models import Model
     from homeostat.declare.schema import Field
     from homeostat.runtime.app import App
+    from homeostat.runtime.feeding import Feeding
     from homeostat.runtime.live import Ticked
 
 __all__ = ["example_request", "run"]
@@ -57,7 +58,10 @@ def run(host: str, port: int) -> None:
             target=app.live.run, args=(stop, PAUSE_S, _teller(here)), name="homeostat-loop"
         )
 
+        feeding = _feeding(app)
+
         def started(address: str) -> None:
+            feeding.start()
             _announce(here, app, address)
             loop.start()
 
@@ -65,12 +69,19 @@ def run(host: str, port: int) -> None:
             serve(application, host, port, started)
         finally:
             stop.set()
+            feeding.stop()
             if loop.ident is not None:
                 loop.join(PATIENCE_S)
                 if loop.is_alive():
                     here.note("finishing the step that is under way")
                 loop.join()
     here.note("stopped; everything answered is in the home")
+
+
+def _feeding(app: App) -> Feeding:
+    from homeostat.runtime.feeding import Feeding
+
+    return Feeding(app.system, app.home, app.clock, lambda words: click.echo(words, err=True))
 
 
 def _warm(app: App) -> None:

@@ -69,7 +69,9 @@ def _kafka(said: dict[str, Any], system: System, where: str) -> Kafka:
     inside = f"{where}, [kafka]"
     _known(said, ("brokers", "group", "registry", "client", "sources"), "setting", inside)
     topics = []
-    for name, given in _table(said.pop("sources", {}), f"{inside} sources").items():
+    sources = _table(said.pop("sources", {}), f"{inside} sources")
+    _known(sources, [source.name for source in system.sources], "source", inside)
+    for name, given in sources.items():
         here = f"{where}, [kafka.sources.{name}]"
         source = system.source(name)
         given = _table(given, here)
@@ -78,7 +80,8 @@ def _kafka(said: dict[str, Any], system: System, where: str) -> Kafka:
             _known({field: None}, source.schema.names(), "field", here)
         topics.append(_made(Topic, {"source": name, **given}, here))
     said.setdefault("group", f"homeostat-{system.name}")
-    return _made(Kafka, {"brokers": "", **said, "topics": tuple(topics)}, inside)
+    kafka: Kafka = _made(Kafka, {"brokers": "", **said, "topics": tuple(topics)}, inside)
+    return kafka
 
 
 def _made(declare: Callable[..., Any], given: dict[str, Any], where: str) -> Any:
