@@ -15,6 +15,8 @@ from pathlib import Path
 from threading import Event, Thread
 
 import pytest
+from sqlalchemy import create_engine, text
+from sqlalchemy.pool import NullPool
 
 from homeostat.testing.toy import toy_events
 from homeostat.testing.toy_feeds import PAYMENTS, VERDICTS, complete, payment_lines, write_verdicts
@@ -95,6 +97,24 @@ def verdicts_in_sqlite(folder: Path) -> str:
     return f"sqlite:///{folder / 'toy.db'}"
 
 
+def verdicts_in_postgresql(url: str) -> None:
+    """Write the verdicts into a table, anew."""
+    engine = create_engine(url, poolclass=NullPool)
+    with engine.begin() as connection:
+        connection.execute(text("DROP TABLE IF EXISTS verdicts"))
+        connection.execute(
+            text(
+                "CREATE TABLE verdicts (payment_id text, merchant text, judged_at timestamptz, "
+                "fraud boolean, seen_by text)"
+            )
+        )
+        connection.execute(
+            text("INSERT INTO verdicts VALUES (:payment_id, :merchant, :judged_at, :fraud, 'x')"),
+            toy_events()["verdicts"].drop("known_at").to_dicts(),
+        )
+    engine.dispose()
+
+
 def test_files_that_grow_while_the_taker_is_killed_are_taken_once(tmp_path: Path) -> None:
     assert kill_and_compare(tmp_path, None, kills=4, seed=1) > 0
 
@@ -103,9 +123,19 @@ def test_a_database_is_read_once_by_takers_that_are_killed(tmp_path: Path) -> No
     assert kill_and_compare(tmp_path, verdicts_in_sqlite(tmp_path), kills=4, seed=2) > 0
 
 
+def test_a_server_is_read_once_by_takers_that_are_killed(tmp_path: Path, postgres: str) -> None:
+    verdicts_in_postgresql(postgres)
+    assert kill_and_compare(tmp_path, postgres, kills=3, seed=3) > 0
+
+
 @pytest.mark.soak
 @pytest.mark.parametrize("seed", range(10))
-@pytest.mark.parametrize("database", [False, True])
-def test_many_kills(tmp_path: Path, seed: int, database: bool) -> None:
-    url = verdicts_in_sqlite(tmp_path) if database else None
+@pytest.mark.parametrize("fed_by", ["files", "sqlite", "postgresql"])
+def test_many_kills(tmp_path: Path, seed: int, fed_by: str, request: pytest.FixtureRequest) -> None:
+    url = None
+    if fed_by == "sqlite":
+        url = verdicts_in_sqlite(tmp_path)
+    elif fed_by == "postgresql":
+        url = request.getfixturevalue("postgres")
+        verdicts_in_postgresql(url)
     assert kill_and_compare(tmp_path, url, kills=15, seed=seed) > 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -13,7 +13,7 @@ from homeostat.core.clock import from_micros
 from homeostat.core.durations import Micros
 from homeostat.core.errors import HomeostatError, MissingExtra
 from homeostat.declare.feeds import Query
-from homeostat.ingest.snapshot import Asked, Fetched
+from homeostat.ingest.snapshot import Asked, Rows
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
@@ -57,24 +57,33 @@ class SqlDatabase:
     def __init__(self, query: Query) -> None:
         self._query = query
 
-    def fetch(self, asked: Asked) -> Iterator[Fetched]:
+    def columns(self) -> tuple[str, ...]:
+        """Return the names of the result's columns."""
+        with self._connection() as connection:
+            from sqlalchemy import text
+
+            statement = f"SELECT * FROM {self._relation(connection)} WHERE 1 = 0"
+            with connection.execute(text(statement), self._planned(connection, 0)) as rows:
+                return tuple(rows.keys())
+
+    def fetch(self, asked: Asked) -> Generator[Rows]:
         """Yield the rows that were asked for; raise `DatabaseFailed` if they do not come."""
         with self._connection() as connection:
             from sqlalchemy import text
 
-            quoted = [_quoted(connection, column) for column in asked.order]
-            first, given = quoted[0], {}
+            order = [_quoted(connection, column) for column in asked.order]
+            first, given = order[0], self._planned(connection, asked.planned)
             where = "" if asked.missing else f" WHERE {first} IS NOT NULL"
             if asked.start is not None:
                 given["start"] = asked.start
-                missing = f" OR {first} IS NULL" if asked.missing else ""
-                where = f" WHERE {first} >= :start{missing}"
-            statement = f"SELECT * FROM {self._relation(connection)}{where} ORDER BY "
-            given |= self._planned(connection, asked.planned)
-            rows = connection.execute(text(statement + ", ".join(quoted)), given)
-            columns = tuple(rows.keys())
-            for part in rows.partitions(asked.batch):
-                yield Fetched(columns, part)
+                where = f" WHERE ({first} >= :start{f' OR {first} IS NULL' * asked.missing})"
+            columns = ", ".join(_quoted(connection, column) for column in asked.columns)
+            statement = (
+                f"SELECT {columns} FROM {self._relation(connection)}{where} "
+                f"ORDER BY {', '.join(order)}"
+            )
+            with connection.execute(text(statement), given) as rows:
+                yield from rows.partitions(asked.batch)
 
     def lacks(self, column: str) -> bool:
         """Return whether there are rows without a value in a column."""
@@ -83,13 +92,14 @@ class SqlDatabase:
 
             relation = self._relation(connection)
             statement = f"SELECT 1 FROM {relation} WHERE {_quoted(connection, column)} IS NULL"
-            given = self._planned(connection, 0)
-            return connection.execute(text(statement), given).first() is not None
+            with connection.execute(text(statement), self._planned(connection, 0)) as rows:
+                return rows.first() is not None
 
     def _relation(self, connection: Connection) -> str:
         if self._query.table is not None:
             return ".".join(_quoted(connection, part) for part in self._query.table.split("."))
-        return f"({(self._query.sql or '').strip().rstrip(';')}) AS fetched"
+        select = (self._query.sql or "").strip().rstrip(";")
+        return f"({select}\n) fetched"  # a comment at its end ends with the line
 
     def _planned(self, connection: Connection, planned: Micros) -> dict[str, Any]:
         """Return the instant of the run, if the SELECT asks for it."""
@@ -113,8 +123,7 @@ class SqlDatabase:
                 yield connection.execution_options(stream_results=True)
         except SQLAlchemyError as error:
             said = _hidden(str(getattr(error, "orig", None) or error), secrets)
-            address = engine.url.set(username=None, password=None, query={})
-            raise DatabaseFailed(self._query.name, str(address), said) from None
+            raise DatabaseFailed(self._query.name, _address(engine), said) from None
         finally:
             engine.dispose()
 
@@ -152,6 +161,13 @@ class SqlDatabase:
             return value if whole else quote(value, safe="")
 
         return _VARIABLE.sub(variable, self._query.url), secrets
+
+
+def _address(engine: Engine) -> str:
+    """Return where a database is, without who asks it."""
+    url = engine.url
+    host = "" if url.host is None else f"//{url.host}{'' if url.port is None else f':{url.port}'}/"
+    return f"{url.drivername}:{host}{url.database or ''}"
 
 
 def _quoted(connection: Connection, name: str) -> str:

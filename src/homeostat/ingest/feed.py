@@ -52,7 +52,8 @@ class Landing:
     ) -> None:
         """Add records and take the steps at once; known now, or if `history` as declared."""
         if history:
-            known = declared_times(self.source, payloads)
+            last = self.log.end(self.source.name).last_known
+            known = declared_times(self.source, payloads, last)
         else:
             known = np.full(len(payloads), self.clock.now(), dtype=np.int64)
         self.log.append(self.source.name, known, payloads, steps)

@@ -260,14 +260,21 @@ def _known_column(source: EventSource, frame: pl.DataFrame, name: str) -> npt.ND
     return frame[name].cast(INSTANT).to_physical().to_numpy()
 
 
-def declared_times(source: EventSource, payloads: list[bytes]) -> npt.NDArray[np.int64]:
-    """Return when each payload was known by the source's declaration, int64 of shape (n,)."""
+def declared_times(
+    source: EventSource, payloads: list[bytes], earlier: Micros | None = None
+) -> npt.NDArray[np.int64]:
+    """Return when each payload was known by the source's declaration, int64 of shape (n,).
+
+    One whose clock cannot be read takes the time of the one before it: the first ones `earlier`,
+    or where there is nothing earlier that of the first that can be read.
+    """
     clock = source.known_time or source.event_time
     field = source.schema.field(clock, f"event source {source.name!r}")
     decoded = PayloadDecoder(EventSchema("clock", (field,))).decode(payloads)
     times = instants([getattr(row, clock) for row in decoded.rows]) + source.delay_us
     places = np.asarray(decoded.places, dtype=np.int64)
     if not len(places):
-        return np.zeros(len(payloads), dtype=np.int64)
+        return np.full(len(payloads), earlier or 0, dtype=np.int64)
     before = np.searchsorted(places, np.arange(len(payloads)), side="right") - 1
-    return times[np.maximum(before, 0)]
+    first = times[0] if earlier is None else earlier
+    return np.where(before < 0, first, times[before])

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Protocol
 from zoneinfo import ZoneInfo
@@ -17,7 +18,10 @@ from homeostat.ingest.log import Advance
 from homeostat.ingest.rows import RowReader, as_text, earlier, from_text
 from homeostat.ingest.schedules import Run, Timetable
 
-__all__ = ["Asked", "Database", "Fetched", "QueryFeed"]
+__all__ = ["Asked", "Database", "QueryFeed", "Rows"]
+
+Rows = Sequence[Sequence[object]]
+"""Consecutive rows of a result."""
 
 _STREAM = "query"
 _NONE = ""
@@ -30,6 +34,7 @@ class Asked:
     """What is asked of a database.
 
     Attributes:
+        columns: the columns of the rows.
         order: the columns that rows come in the order of.
         start: the least value of the first of them, None for all.
         missing: whether rows without a value in the first of them come, too.
@@ -37,6 +42,7 @@ class Asked:
         batch: how many rows at a time.
     """
 
+    columns: tuple[str, ...]
     order: tuple[str, ...]
     start: object
     missing: bool
@@ -44,18 +50,14 @@ class Asked:
     batch: int
 
 
-@dataclass(frozen=True, slots=True)
-class Fetched:
-    """Consecutive rows of a result."""
-
-    columns: tuple[str, ...]
-    rows: Sequence[Sequence[object]]
-
-
 class Database(Protocol):
     """Answers one query in batches, without holding the whole result."""
 
-    def fetch(self, asked: Asked) -> Iterator[Fetched]:
+    def columns(self) -> tuple[str, ...]:
+        """Return the names of the result's columns."""
+        ...
+
+    def fetch(self, asked: Asked) -> Generator[Rows]:
         """Yield the rows that were asked for."""
         ...
 
@@ -130,38 +132,46 @@ class QueryFeed:
                 f"there are rows without {query.cursor!r}, the cursor: they are never taken; fill "
                 "it, or drop cursor= so that each run reads all rows"
             )
-        for fetched in self._asked(run, boundary):
-            payloads = self._fresh(fetched, boundary)
-            to = boundary.text(name)
-            if to == said:
-                continue
-            self._landing.append(payloads, [Advance(_STREAM, said, to)], history=query.history)
-            said = to
-            yield len(payloads)
+        reader = RowReader(self._landing.source, self._database.columns(), self._zone)
+        with closing(self._database.fetch(self._asked(reader, run, boundary))) as parts:
+            for rows in parts:
+                payloads = self._fresh(reader, rows, boundary)
+                to = boundary.text(name)
+                if to == said:
+                    continue
+                step = Advance(_STREAM, said, to)
+                self._landing.append(payloads, [step], history=query.history)
+                said = to
+                yield len(payloads)
         steps = list(run.done)
         if query.cursor is None and said:
             steps.append(Advance(_STREAM, said, ""))  # the next run begins at the beginning
         if steps:
             self._landing.append([], steps)
 
-    def _asked(self, run: Run, boundary: _Boundary) -> Iterator[Fetched]:
+    def _asked(self, reader: RowReader, run: Run, boundary: _Boundary) -> Asked:
         query, identity = self._query, self._landing.source.event_id
         order = (identity,) if query.cursor is None else (query.cursor, identity)
+        for column in order:
+            reader.place(column)
         start = boundary.at
         if start is not None:
             start = earlier(start, query.behind, self._landing.source.name)
-        asked = Asked(
-            tuple(dict.fromkeys(order)), start, query.cursor is None, run.planned, query.batch
+        return Asked(
+            columns=reader.columns,
+            order=tuple(dict.fromkeys(order)),
+            start=start,
+            missing=query.cursor is None,
+            planned=run.planned,
+            batch=query.batch,
         )
-        return self._database.fetch(asked)
 
-    def _fresh(self, fetched: Fetched, boundary: _Boundary) -> list[bytes]:
+    def _fresh(self, reader: RowReader, rows: Rows, boundary: _Boundary) -> list[bytes]:
         """Return the payloads of rows that were not taken yet; the boundary moves over them."""
         source, query = self._landing.source, self._query
-        reader = RowReader(source, fetched.columns, self._zone)
         place = reader.place(query.cursor or source.event_id)
         fresh: list[bytes] = []
-        for row in fetched.rows:
+        for row in rows:
             payload, value = reader.payload(row), row[place]
             digest = hashlib.blake2b(payload, digest_size=8).hexdigest()
             moves = not query.behind or boundary.at is None or _reaches(value, boundary.at)
