@@ -383,6 +383,13 @@ def test_mistakes_are_told_with_the_way_out(shop: Shop, log: SqliteLog) -> None:
             taker(hs.Query(url=url, table="orders", every="1h"), log).take()
 
 
+def test_nothing_is_written_into_a_database(postgres: str, log: SqliteLog) -> None:
+    Shop(postgres).run("CREATE SEQUENCE IF NOT EXISTS visits")
+    select = "SELECT nextval('visits')::text AS order_id, now() AS placed_at, 1 AS amount"
+    with pytest.raises(DatabaseFailed, match="in a read-only transaction"):
+        taker(query(Shop(postgres), table=None, sql=select), log).take()
+
+
 def test_without_the_extra_the_error_says_what_to_install(
     log: SqliteLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:

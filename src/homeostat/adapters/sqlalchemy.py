@@ -145,7 +145,10 @@ class SqlDatabase:
         except (ArgumentError, ValueError):
             raise UrlInvalid(self._query.name, "the url is none of SQLAlchemy's") from None
         if engine.dialect.name == "sqlite":
-            event.listen(engine, "connect", _keep_odd_text)
+            event.listen(engine, "connect", _only_read)
+            file = engine.url.database or ""
+            if file and not file.startswith((":", "file:")) and not os.path.exists(file):
+                raise DatabaseFailed(self._query.name, _address(engine), "there is no such file")
         return engine
 
     def _filled(self) -> tuple[str, list[str]]:
@@ -181,6 +184,7 @@ def _hidden(said: str, secrets: list[str]) -> str:
     return " ".join(said.split())
 
 
-def _keep_odd_text(connection: Any, record: object) -> None:
-    """Let SQLite hand out text that is no UTF-8: the intake refuses that row, not the run."""
+def _only_read(connection: Any, record: object) -> None:
+    """Let SQLite write nothing, and hand out text that is no UTF-8: the intake refuses that row."""
+    connection.execute("PRAGMA query_only = ON")
     connection.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")

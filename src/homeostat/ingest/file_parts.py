@@ -75,6 +75,10 @@ class Reached:
         """Return the line that the log keeps."""
         return json.dumps(asdict(self), separators=(",", ":"))
 
+    def covers(self, mark: Mark) -> bool:
+        """Return whether all of the file is taken that has this mark."""
+        return self.mark == mark or (self.mark is None and self.at == mark[0])
+
     @classmethod
     def of(cls, text: str | None) -> Reached:
         """Return what a kept line says; of None, the beginning.

@@ -163,7 +163,7 @@ class FolderFeed:
     def _settle(self, name: str, path: Path, reached: Reached) -> None:
         """Look at a file again only when it changes, if all of it is taken."""
         mark = mark_of(path)
-        if mark == self._seen[name].mark and (reached.mark is not None or reached.at == mark[0]):
+        if mark == self._seen[name].mark and (reached.mark is not None or reached.covers(mark)):
             self._settled[name] = mark
             self._said.pop(name, None)
 

@@ -11,9 +11,10 @@ from homeostat.declare.feeds import Schedule
 from homeostat.ingest.feed import Landing
 from homeostat.ingest.log import Advance
 
-__all__ = ["Due", "Run", "Timetable", "due"]
+__all__ = ["SCHEDULE", "Due", "Run", "Timetable", "due"]
 
-_STREAM = "schedule"
+SCHEDULE = "schedule"
+"""The stream under which the log keeps for when the last run was planned."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +104,7 @@ class Timetable:
         """Return the run that is due at `now`; with `force` one in any case."""
         if force:
             return Run(now)
-        said = self._landing.position(_STREAM)
+        said = self._landing.position(SCHEDULE)
         last = None if said is None else int(said)
         found = due(self._schedule, last, now)
         if found.anchor is not None:
@@ -112,7 +113,7 @@ class Timetable:
                     f"the clock says {from_micros(now):%Y-%m-%d %H:%M} UTC, and the last run was "
                     f"planned for {from_micros(last):%Y-%m-%d %H:%M}: the schedule goes on from now"
                 )
-            self._landing.append([], [Advance(_STREAM, said, str(found.anchor))])
+            self._landing.append([], [Advance(SCHEDULE, said, str(found.anchor))])
         if found.planned is None:
             return None
-        return Run(found.planned, (Advance(_STREAM, said, str(found.planned)),))
+        return Run(found.planned, (Advance(SCHEDULE, said, str(found.planned)),))

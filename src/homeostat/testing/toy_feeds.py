@@ -75,7 +75,7 @@ def fed_toy(folder: Path, url: str | None = None) -> hs.System:
             history=True,
         )  # fmt: skip
     feeds: dict[str, Feed] = {
-        "payments": hs.Folder(str(folder), PAYMENTS, quiet="52w", history=True),
+        "payments": hs.Folder(str(folder), PAYMENTS, every="1s", quiet="52w", history=True),
         "verdicts": verdicts,
     }
     return replace(system, sources=tuple(replace(s, feed=feeds[s.name]) for s in system.sources))
