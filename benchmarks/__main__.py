@@ -1,5 +1,7 @@
 """Measure the claims: python -m benchmarks [NAME ...] [--small] [--repeats 3] [--case WORDS].
 
+Contenders that cannot live in our environment get one of their own, made when first needed.
+
 The full form writes `build/bench/NAME.json` and the tables of docs/benchmarks.md; the small form
 takes seconds, compares the answers and writes `build/bench/NAME-small.json` only.
 """
@@ -11,15 +13,19 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
 from benchmarks.contest import ROOT, Benchmark, Row, contest
 from benchmarks.report import publish, table
 
-__all__ = ["NAMES", "benchmark", "main"]
+__all__ = ["NAMES", "benchmark", "main", "without"]
 
-NAMES = ("windowed_offline", "latest_offline", "live_read", "fold", "apply_transforms")
+NAMES = (
+    "windowed_offline", "windowed_scale", "latest_offline", "live_read", "fold",
+    "apply_transforms", "ingest_kafka",
+)  # fmt: skip
 PRINTING = ("serve_predict",)
 """Older benchmarks that print their own tables."""
 
@@ -30,6 +36,14 @@ def benchmark(name: str) -> Benchmark:
     return found
 
 
+def without(measured: Benchmark, words: str) -> Benchmark:
+    """Return a benchmark with only the contenders whose names do not contain some words."""
+    if not words:
+        return measured
+    kept = {system: named for system, named in measured.systems.items() if words not in system}
+    return replace(measured, systems=kept)
+
+
 def main(arguments: Sequence[str] | None = None, build: Path = ROOT / "build" / "bench") -> None:
     """Run what was asked for, one after the other."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
@@ -37,6 +51,7 @@ def main(arguments: Sequence[str] | None = None, build: Path = ROOT / "build" / 
     parser.add_argument("--small", action="store_true", help="a fiftieth of the size")
     parser.add_argument("--repeats", type=int, default=3, help="turns per contender")
     parser.add_argument("--case", default="", help="only cases whose name contains this")
+    parser.add_argument("--without", default="", help="no contenders whose name contains this")
     parser.add_argument("--limit", type=float, default=120, help="seconds before one is stopped")
     asked = parser.parse_args(arguments)
     unknown = set(asked.names) - {*NAMES, *PRINTING}
@@ -46,7 +61,7 @@ def main(arguments: Sequence[str] | None = None, build: Path = ROOT / "build" / 
         if name in PRINTING:
             subprocess.run([sys.executable, f"benchmarks/{name}.py"], cwd=ROOT, check=True)
             continue
-        found = benchmark(name)
+        found = without(benchmark(name), asked.without)
         cases = [c for c in found.cases(asked.small, build / "data") if asked.case in c.name]
         rows: list[Row] = []
         for case in cases:
@@ -54,7 +69,7 @@ def main(arguments: Sequence[str] | None = None, build: Path = ROOT / "build" / 
             print("\n".join(table(found, rows[-len(found.systems) :])), flush=True)
         target = build / f"{name}{'-small' if asked.small else ''}.json"
         target.write_text(json.dumps(rows, indent=1) + "\n")
-        if not asked.small and not asked.case:
+        if not asked.small and not asked.case and not asked.without:
             publish(found, rows, asked.repeats, ROOT / "docs" / "benchmarks.md")
 
 

@@ -1,7 +1,8 @@
 """Runs contenders by turns, each in a process of its own, and compares what they answer.
 
-A contender is a function of a module: `contender(case)` sets up and returns the work to be timed.
-The work returns a frame, which must equal every other contender's, or a mapping of figures.
+A contender is a function of a module: `contender(case)` sets up and returns the work to be timed,
+or says in words why it is not run. The work returns a frame, which must equal every other
+contender's, or a mapping of figures. One that cannot live in our environment is a `Foreign`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,10 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["ROOT", "Benchmark", "Case", "Row", "Work", "contest", "disagreement"]
+from benchmarks.environments import python_of
+
+__all__ = ["ROOT", "Benchmark", "Case", "Foreign", "Partial", "Row", "Work", "compare", "contest",
+           "disagreement"]  # fmt: skip
 
 ROOT = Path(__file__).parents[1]
 
@@ -26,6 +30,27 @@ Work = Callable[[], Any]
 
 Row = dict[str, Any]
 """One line of a table: case, system, wall_s, cpu_s, peak_mb, ratio, and figures of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Foreign:
+    """A contender in a module that imports nothing of ours, run by another environment's Python."""
+
+    environment: str
+    module: str
+    function: str
+
+
+@dataclass(frozen=True, slots=True)
+class Partial:
+    """An answer that lacks rows: float64 (found, columns), and which were found, int (found,).
+
+    `asked` is how many there should be. What was found must be right; the rest is counted.
+    """
+
+    table: Any
+    rows: Any
+    asked: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +69,15 @@ class Case:
 class Benchmark:
     """One claim and who is measured for it.
 
-    `systems` maps a name to a function of `module`; the first is ours, the ratio of all others is
-    their `measure` over ours. `cases` gives the sizes: full, or small ones for a quick look.
+    `systems` maps a name to a function of `module`, or to a foreign one; the first is ours, the
+    ratio of all others is their `measure` over ours. `cases` gives the sizes: full, or small ones
+    for a quick look.
     """
 
     name: str
     claim: str
     module: str
-    systems: Mapping[str, str]
+    systems: Mapping[str, str | Foreign]
     cases: Callable[[bool, Path], Sequence[Case]]
     prepare: Callable[[Case], None]
     measure: str = "cpu_s"
@@ -76,9 +102,10 @@ def _case(benchmark: Benchmark, case: Case, repeats: int, limit_s: float) -> lis
         (case.folder / "ready").touch()
     turns: dict[str, list[Row]] = {system: [] for system in benchmark.systems}
     for _ in range(repeats):
-        for system, function in benchmark.systems.items():
+        for system, named in benchmark.systems.items():
+            local = Foreign("", benchmark.module, named) if isinstance(named, str) else named
             if not any("note" in turn for turn in turns[system]):
-                turns[system].append(_turn(benchmark.module, function, case, limit_s))
+                turns[system].append(_turn(local, case, limit_s))
     rows = []
     for system, found in turns.items():
         numbers = {name for turn in found for name in turn if name not in ("note", "answer")}
@@ -92,7 +119,7 @@ def _case(benchmark: Benchmark, case: Case, repeats: int, limit_s: float) -> lis
     for row in rows:
         mine = row.get(benchmark.measure)
         row["ratio"] = round(mine / base, 2) if base and mine else None
-    _compare(case, turns)
+    compare(case, turns)
     return rows
 
 
@@ -101,12 +128,14 @@ def _median(turns: Sequence[Row], name: str) -> float:
     return round(middle, 4)
 
 
-def _turn(module: str, function: str, case: Case, limit_s: float) -> Row:
+def _turn(contender: Foreign, case: Case, limit_s: float) -> Row:
     """Measure one contender once, in a new process."""
-    answer = case.folder / f"{function}.npy"
+    module, function = contender.module, contender.function
+    answer = case.folder / f"{function}.npz"
     answer.unlink(missing_ok=True)
     told = json.dumps({"name": case.name, "folder": str(case.folder), "size": dict(case.size)})
-    command = [sys.executable, "-m", "benchmarks.child", module, function, told, str(answer)]
+    python = python_of(contender.environment) if contender.environment else sys.executable
+    command = [str(python), "-m", "benchmarks.child", module, function, told, str(answer)]
     try:
         done = subprocess.run(
             command, cwd=ROOT, capture_output=True, text=True, timeout=limit_s, check=False
@@ -121,15 +150,16 @@ def _turn(module: str, function: str, case: Case, limit_s: float) -> Row:
     return row | ({"answer": answer} if answer.exists() else {})
 
 
-def _compare(case: Case, turns: Mapping[str, list[Row]]) -> None:
-    """Raise if two contenders gave different answers."""
+def compare(case: Case, turns: Mapping[str, list[Row]]) -> None:
+    """Raise if two contenders gave different answers; of a partial one, compare what it has."""
     answers = {s: t[-1]["answer"] for s, t in turns.items() if t and "answer" in t[-1]}
     first: tuple[str, Any] | None = None
     for system, path in answers.items():
-        found = np.load(path)
+        with np.load(path) as kept:
+            found, rows = kept["table"], kept["rows"] if "rows" in kept else slice(None)
         if first is None:
             first = system, found
-        elif wrong := disagreement(first[1], found):
+        elif wrong := disagreement(first[1][rows], found):
             raise RuntimeError(f"{case.name}: {system} and {first[0]} disagree: {wrong}")
         path.unlink()
 

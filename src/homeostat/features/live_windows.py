@@ -10,6 +10,7 @@ import numpy as np
 
 from homeostat.aggregate.arrays import Floats, Ints
 from homeostat.aggregate.layout import Layout
+from homeostat.aggregate.operations import SELECTIONS
 from homeostat.aggregate.window import window_start
 from homeostat.core.clock import from_micros
 from homeostat.core.durations import Micros
@@ -19,7 +20,7 @@ from homeostat.declare.views import FeatureView
 from homeostat.features.cut import Cut
 from homeostat.features.keys import page_prefix, view_prefix
 from homeostat.features.pages import Pages
-from homeostat.features.record import BEFORE, PAGES, SELECTIONS, Record
+from homeostat.features.record import BEFORE, PAGES, Record
 
 __all__ = ["LiveWindows", "Looked", "StateGone", "Stored"]
 

@@ -26,8 +26,8 @@ from homeostat.core.ids import id_digests
 from homeostat.declare.views import FeatureView
 from homeostat.features.buckets import Buckets, Plan
 from homeostat.features.entities import Codes, Entities
-from homeostat.features.event_tables import EventTable, as_table
-from homeostat.features.log import Log
+from homeostat.features.event_tables import EventTable, FrameEvents, as_table
+from homeostat.features.log import Log, event_columns
 
 __all__ = ["point_in_time"]
 
@@ -55,6 +55,9 @@ def point_in_time(
     if not spine.height:
         return found
     table = as_table(events)
+    if len(table.parts) == 1:  # one read of everything instead of one per step
+        needed = event_columns(view, at_offsets=offsets is not None)
+        table = FrameEvents(table.read(table.parts[0], needed))
     entities = Entities(view, table.schema, spine)
     keys = list(view.entity.keys)
     codes = [entities.of(table.read(part, keys)) for part in table.parts]

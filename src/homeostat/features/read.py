@@ -28,7 +28,7 @@ class ViewReader:
 
     def __init__(self, view: FeatureView) -> None:
         from homeostat.aggregate.kernel import finalized
-        from homeostat.features.read_plan import ReadPlan
+        from homeostat.aggregate.read_plan import ReadPlan
 
         self.view = view
         self._layout = Layout(view)

@@ -24,10 +24,10 @@ import numpy as np
 
 from homeostat.aggregate.arrays import Ints
 from homeostat.aggregate.layout import Layout
-from homeostat.aggregate.operations import Selection
+from homeostat.aggregate.operations import SELECTIONS, Selection
 from homeostat.features.whole import Whole
 
-__all__ = ["BEFORE", "EVICTED", "HEAVY", "KNOWN", "NEXT", "PAGES", "SELECTIONS", "Record"]
+__all__ = ["BEFORE", "EVICTED", "HEAVY", "KNOWN", "NEXT", "PAGES", "Record"]
 
 BEFORE = -(2**63)
 """An instant before all others."""
@@ -40,9 +40,6 @@ FEWEST = 16
 
 PAGE = 256
 """Rows of a page; a record has up to twice as many of its own."""
-
-SELECTIONS: tuple[Selection, ...] = ("least", "greatest", "earliest", "latest")
-"""Selections by the number that the loops know them by."""
 
 EVICTED, KNOWN, PAGES, NEXT, HEAVY = range(5)
 """Places in the header; from the last one on are the magnitudes of the sums."""

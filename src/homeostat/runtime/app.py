@@ -30,6 +30,7 @@ from homeostat.runtime.live import Live
 from homeostat.runtime.lock import HomeLock
 from homeostat.runtime.reading import last_seen
 from homeostat.runtime.receipts import Receipt, receipt
+from homeostat.runtime.same_log import require_same_log
 from homeostat.runtime.timeline import Timeline
 from homeostat.runtime.training import Trainer
 from homeostat.runtime.worker import Counts
@@ -38,6 +39,7 @@ from homeostat.serve.requests import RequestReader
 
 if TYPE_CHECKING:
     from homeostat.deploy.state import RolloutState
+    from homeostat.ingest.log import EventLog
 
 __all__ = ["App", "open"]
 
@@ -45,15 +47,21 @@ STEP = 600_000_000
 """The loop's step where no replay has set another: ten minutes."""
 
 
-def open(system: System, home: str | Path = "state", clock: Clock | None = None) -> App:
+def open(
+    system: System,
+    home: str | Path = "state",
+    clock: Clock | None = None,
+    log: EventLog | None = None,
+) -> App:
     """Open, or begin, the home of a system.
 
     Args:
         system: the declarations.
         home: the folder that holds everything the system knows.
         clock: the present; None for the machine's clock. Tests pass a `ManualClock`.
+        log: where events are kept, always the same for a home; None for a file in the home.
     """
-    return App(system, Path(home), clock)
+    return App(system, Path(home), clock, log)
 
 
 class App(AbstractContextManager["App"]):
@@ -63,12 +71,19 @@ class App(AbstractContextManager["App"]):
     pyarrow, DuckDB) is accepted.
     """
 
-    def __init__(self, system: System, folder: Path, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        system: System,
+        folder: Path,
+        clock: Clock | None = None,
+        log: EventLog | None = None,
+    ) -> None:
         self.system = system
         with ExitStack() as opened:
             opened.callback(HomeLock(folder).release)
-            self.home = Home(folder, system)
+            self.home = Home(folder, system, log=log)
             opened.callback(self.home.close)
+            require_same_log(self.home)
             ensure_applied(self.home, system)
             self.clock, self.timeline = _resumed(self.home, clock)
             self.timeline.save(folder)

@@ -10,6 +10,7 @@ from homeostat.runtime import (
     cli_data,
     cli_doctor,
     cli_drift,
+    cli_export,
     cli_features,
     cli_fetch,
     cli_letters,
@@ -58,3 +59,4 @@ for _command in (
     main.add_command(_command)
 cli_features.features.add_command(cli_audit.audit)
 cli_features.features.add_command(cli_profile.profile_command)
+cli_features.features.add_command(cli_export.export)

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from homeostat.core.durations import Micros
     from homeostat.runtime.cli_shared import Taking
-    from homeostat.runtime.home import Home
     from homeostat.runtime.journal import Journal
 
 __all__ = ["ingest", "sql"]
@@ -30,20 +29,20 @@ ROWS = 200
 """At most this many rows of an answer are printed for a person."""
 
 
-@click.command(cls=Command, short_help="Take events from files.")
+@click.command(cls=Command, short_help="Take events from files, or from a topic.")
 @click.argument("source")
-@click.argument(
-    "files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path)
-)
+@click.argument("files", nargs=-1, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--known-at", type=INSTANT, help="All of it became known at this instant.")
 @click.option("--known-column", metavar="NAME", help="The column that says when a row was known.")
 @click.option("--received-now", is_flag=True, help="All of it becomes known now.")
+@click.option("--kafka", is_flag=True, help="Take the source's topic, up to its present end.")
 def ingest(
     source: str,
     files: tuple[Path, ...],
     known_at: Micros | None,
     known_column: str | None,
     received_now: bool,
+    kafka: bool,
 ) -> None:
     """Take events from FILES into the log of SOURCE, and fold them.
 
@@ -51,14 +50,25 @@ def ingest(
     each row was known when the source's declaration says (its known_time field, or event time
     plus delay). What is no event goes to the dead letters; events seen before are dropped. An
     import that was cut off goes on where it was when the same command is given again.
+
+    With --kafka the events come from the topic that homeostat.toml names, and become known now.
     """
-    if sum([known_at is not None, known_column is not None, received_now]) > 1:
+    said = sum([known_at is not None, known_column is not None, received_now])
+    if bool(files) == kafka:
+        raise click.UsageError("give one or more FILES, or --kafka")
+    if kafka and said:
+        raise click.UsageError("what comes from a topic is known when it is received")
+    if said > 1:
         raise click.UsageError("give one of --known-at, --known-column and --received-now")
+    from homeostat.runtime.consuming import unfolded
+
     here = session()
     with here.taking(new=True) as taking:
         known = taking.now if received_now else known_column or known_at
         rows = [_take(taking, source, path, known) for path in files]
-        waiting = _waiting(taking.home, source) if taking.folds else 0
+        if kafka:
+            rows = [_take_topic(taking, source)]
+        waiting = unfolded(taking.home, source) if taking.folds else 0
         reasons = {r: n for (s, r), n in taking.home.letters.counts("open").items() if s == source}
     body = {
         "source": source, "files": rows, "folded": taking.folds, "waiting": waiting,
@@ -97,24 +107,31 @@ def _take(taking: Taking, source: str, path: Path, known: Micros | str | None) -
             raised += int((instants < last).sum())
         log.append(source, instants, payloads, steps)
         records += len(payloads)
+    return {"file": str(path), "records": records, **_folded(taking, source), "raised": raised}
+
+
+def _take_topic(taking: Taking, source: str) -> dict[str, Any]:
+    """Bring a topic into the log up to its present end, fold it, and return what became of it."""
+    from homeostat.core.clock import ManualClock
+    from homeostat.runtime.consuming import drain_topic
+    from homeostat.runtime.profile import load_profile
+
+    here = session()
+    kafka, clock = load_profile(here.path, taking.home.system).kafka, ManualClock(taking.now)
+    records = drain_topic(kafka, source, taking.home, clock, here.note)
+    counts = _folded(taking, source)
+    return {"file": "kafka", "records": records, **counts, "raised": 0}
+
+
+def _folded(taking: Taking, source: str) -> dict[str, int | None]:
+    """Fold what was appended; return what became of it, None where another process folds."""
     counts = taking.fold().get(source)
     return {
-        "file": str(path),
-        "records": records,
         "accepted": None if counts is None else counts.accepted,
         "duplicates": None if counts is None else counts.duplicates,
         "too_late": None if counts is None else counts.too_late,
         "quarantined": None if counts is None else counts.rejected,
-        "raised": raised,
     }
-
-
-def _waiting(home: Home, source: str) -> int:
-    """Return how many records of the log are not folded yet."""
-    from homeostat.runtime.worker import folded_offset
-
-    with home.store.reader() as reader:
-        return home.log.end(source).next_offset - folded_offset(reader, source) - 1
 
 
 @click.command(cls=Command, short_help="Ask the lake: events, predictions and decisions.")

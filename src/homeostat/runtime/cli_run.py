@@ -14,9 +14,11 @@ import click
 from homeostat.runtime.cli_shared import Command, Session, session
 
 if TYPE_CHECKING:
+    from homeostat.declare.kafka import Kafka
     from homeostat.declare.models import Model
     from homeostat.declare.schema import Field
     from homeostat.runtime.app import App
+    from homeostat.runtime.consuming import Consuming
     from homeostat.runtime.feeding import Feeding
     from homeostat.runtime.live import Ticked
 
@@ -44,15 +46,21 @@ def run(host: str, port: int) -> None:
 
     Ends on Ctrl-C or SIGTERM, after it has answered what it received.
     """
+    from homeostat.adapters.feast_server import FeastServer
+    from homeostat.runtime.profile import load_profile
     from homeostat.serve.http import Application
     from homeostat.serve.server import serve
 
     here = session()
     with here.app(new=True) as app:
+        kafka = load_profile(here.path, app.system).kafka
+        topics = None if kafka is None else _topics(kafka, app)
         with here.console(notes=True).status("reading what waits in the log"):
             app.live.drain()
             _warm(app)
         application = Application(app.system, app.live.service, app.live.metrics, app.live.route)
+        for mount in FeastServer(app.system, app.home.store, app.clock).mounts():
+            application.mount(mount)
         stop = Event()
         loop = Thread(
             target=app.live.run, args=(stop, PAUSE_S, _teller(here)), name="homeostat-loop"
@@ -64,10 +72,14 @@ def run(host: str, port: int) -> None:
             feeding.start()
             _announce(here, app, address)
             loop.start()
+            if topics is not None:
+                topics.start()
 
         try:
             serve(application, host, port, started)
         finally:
+            if topics is not None:
+                topics.stop()
             stop.set()
             feeding.stop()
             if loop.ident is not None:
@@ -82,6 +94,12 @@ def _feeding(app: App) -> Feeding:
     from homeostat.runtime.feeding import Feeding
 
     return Feeding(app.system, app.home, app.clock, lambda words: click.echo(words, err=True))
+
+
+def _topics(kafka: Kafka, app: App) -> Consuming:
+    from homeostat.runtime.consuming import Consuming
+
+    return Consuming(kafka, app.home, app.clock, lambda words: click.echo(words, err=True))
 
 
 def _warm(app: App) -> None:

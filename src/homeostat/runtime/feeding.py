@@ -18,8 +18,9 @@ from homeostat.ingest.feed import EventFeed, Landing
 from homeostat.ingest.folder import FolderFeed
 from homeostat.ingest.log import PositionTaken
 from homeostat.ingest.snapshot import QueryFeed
+from homeostat.runtime.consuming import unfolded
 from homeostat.runtime.home import Home
-from homeostat.runtime.worker import CHUNK, Counts, folded_offset
+from homeostat.runtime.worker import CHUNK, Counts
 
 if TYPE_CHECKING:
     from homeostat.declare.feeds import Query
@@ -154,13 +155,7 @@ class Feeding:
     def _take(self, source: EventSource, feed: EventFeed) -> None:
         with closing(feed.take()) as commits:
             for _ in commits:
-                while self._waiting(source) > AHEAD and not self._stop.is_set():
+                while unfolded(self._home, source.name) > AHEAD and not self._stop.is_set():
                     self._stop.wait(LOOK_S)
                 if self._stop.is_set():
                     return
-
-    def _waiting(self, source: EventSource) -> int:
-        """Return how many records of a source are not folded yet."""
-        with self._home.store.reader() as reader:
-            folded = folded_offset(reader, source.name)
-        return self._home.log.end(source.name).next_offset - folded - 1

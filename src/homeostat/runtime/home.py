@@ -11,6 +11,7 @@ from homeostat.declare.models import Model
 from homeostat.declare.system import System
 from homeostat.ingest.columns import events_schema
 from homeostat.ingest.deadletters import DeadLetters
+from homeostat.ingest.log import EventLog
 from homeostat.ingest.sqlite_log import SqliteLog
 from homeostat.ingest.sqlite_schemas import SqliteSchemas
 from homeostat.lake.tables import Lake
@@ -29,13 +30,16 @@ class Home:
     Layout: `log.db` (events), `predictions.db`, `meta.db` (journal, registry, dead letters,
     definitions), `lake/` (Delta tables), `online/` (LMDB), `packages/` (models by content hash).
     `sync=False` leaves the flushing of the online store to the operating system: it survives the
-    end of the process, not of the machine.
+    end of the process, not of the machine. `log` is a log elsewhere instead of `log.db`; the home
+    closes it.
     """
 
-    def __init__(self, folder: Path, system: System, *, sync: bool = True) -> None:
+    def __init__(
+        self, folder: Path, system: System, *, sync: bool = True, log: EventLog | None = None
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.system = folder, system
-        self.log = SqliteLog(folder / "log.db")
+        self.log: EventLog = SqliteLog(folder / "log.db") if log is None else log
         events = {source.name: source.schema for source in system.sources}
         self.lake = Lake(folder / "lake", _schemas(system), events)
         self.schemas = SqliteSchemas(folder / "meta.db")

@@ -14,7 +14,7 @@ from homeostat.declare.system import System
 from homeostat.serve.crew import Crew
 from homeostat.serve.lane import Lane, Shared
 from homeostat.serve.metrics import Metrics
-from homeostat.serve.openapi import describe
+from homeostat.serve.openapi import describe, foreign
 from homeostat.serve.requests import RequestInvalid, RequestMalformed, RequestReader
 from homeostat.serve.routing import Route
 from homeostat.serve.seam import Service
@@ -30,7 +30,7 @@ from homeostat.serve.wire import (
     send_reply,
 )
 
-__all__ = ["Application", "Limits"]
+__all__ = ["Application", "Limits", "Mount"]
 
 _EVENT = msgspec.json.Decoder(msgspec.Raw)
 _EVENTS = msgspec.json.Decoder(list[msgspec.Raw])
@@ -45,6 +45,15 @@ _PATHS = {
     "metrics": ("GET", "/metrics"),
     "openapi.json": ("GET", "/openapi.json"),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """A path of another protocol: `answer` takes the body of a POST, on a thread."""
+
+    path: str
+    summary: str
+    answer: Callable[[bytes], Reply]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +96,20 @@ class Application:
             d.model.name: Lane(d, RequestReader(system, d.model), shared)
             for d in system.deployments
         }
+        self._mounts: dict[str, Mount] = {}
+        self._paths = dict(_PATHS)
         self._draining = False
+
+    def mount(self, given: Mount) -> None:
+        """Answer another protocol's path too; call it before serving."""
+        head = given.path.lstrip("/")
+        if head in self._paths or not head or "/" in head:
+            raise HomeostatError(
+                f"path {given.path!r}: taken, or of more than one part; allowed: one word beside "
+                f"{', '.join(self._paths)}; choose another."
+            )
+        self._mounts[head] = given
+        self._paths[head] = ("POST", given.path)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one HTTP request, or take part in the server's start and end."""
@@ -118,7 +140,7 @@ class Application:
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         head, _, rest = scope["path"].lstrip("/").partition("/")
-        place = _PATHS.get(head)
+        place = self._paths.get(head)
         label = place[1] if place else "other"
         try:
             reply = await self._reply(scope, receive, head, rest)
@@ -138,9 +160,9 @@ class Application:
         await send_reply(send, reply, with_body=scope["method"] != "HEAD")
 
     async def _reply(self, scope: Scope, receive: Receive, head: str, rest: str) -> Reply:
-        found = _PATHS.get(head)
+        found = self._paths.get(head)
         if found is None or ("{" in found[1]) != bool(rest):
-            paths = [path for _, path in _PATHS.values()]
+            paths = [path for _, path in self._paths.values()]
             raise Refused(
                 404,
                 "unknown_path",
@@ -155,6 +177,10 @@ class Application:
                 f"{found[1]}: found {scope['method']}; allowed: {found[0]}; send that.",
                 headers=((b"allow", found[0].encode()),),
             )
+        if head in self._mounts:
+            body = await self._body(scope, receive)
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(None, self._mounts[head].answer, body)
         match head:
             case "predict":
                 return await self._predict(rest, scope, receive)
@@ -173,7 +199,9 @@ class Application:
                 text = self._metrics.text(routes).encode()
                 return Reply(200, text, b"text/plain; version=0.0.4; charset=utf-8")
             case _:
-                return Reply.of(describe(self._system))
+                document = describe(self._system)
+                document["paths"] |= {m.path: foreign(m.summary) for m in self._mounts.values()}
+                return Reply.of(document)
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes:
         try:

@@ -11,7 +11,7 @@ from homeostat.declare.system import System
 from homeostat.serve.answer import Answer, ModelStatus, Readiness, Record
 from homeostat.serve.requests import required_fields
 
-__all__ = ["describe"]
+__all__ = ["describe", "foreign"]
 
 _KINDS: dict[str, dict[str, Any]] = {
     "string": {"type": "string"},
@@ -58,6 +58,17 @@ def describe(system: System) -> dict[str, Any]:
         "info": {"title": system.name, "version": system.hash[:12]},
         "paths": paths,
         "components": {"schemas": schemas},
+    }
+
+
+def foreign(summary: str) -> dict[str, Any]:
+    """Return the description of a path whose bodies another protocol defines."""
+    return {
+        "post": {
+            "summary": summary,
+            "requestBody": _content({"type": "object"}),
+            "responses": {"200": _json({"type": "object"}), "422": _error()},
+        }
     }
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from homeostat.core.store import Reader, Writer
+    from homeostat.core.store import Snapshot, Writer
     from homeostat.features.assemble import Features
     from homeostat.serve.predictions import Predictions
 
@@ -74,7 +74,7 @@ class BrokenStore:
         self._opens = opens
 
     @contextmanager
-    def reader(self) -> Iterator[Reader]:
+    def reader(self) -> Iterator[Snapshot]:
         """Open a snapshot that cannot be read, or fail at once."""
         if not self._opens:
             raise Drill("store: it cannot be opened")
@@ -87,6 +87,10 @@ class BrokenStore:
     def get(self, key: bytes) -> bytes | None:
         """Fail: nothing can be read."""
         raise Drill(f"store: {key!r} cannot be read")
+
+    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Fail: nothing can be listed."""
+        raise Drill(f"store: {prefix!r} cannot be listed")
 
     def close(self) -> None:
         """Do nothing."""

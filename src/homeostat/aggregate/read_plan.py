@@ -1,4 +1,4 @@
-"""How each feature of a view is read from what was found in the windows of a record."""
+"""How each feature of a view is read from what was found in its windows."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from homeostat.aggregate.arrays import Ints
 from homeostat.aggregate.kernel import AGE, COUNT, ELSEWHERE, MEAN, PICK, SHARE, SUM
 from homeostat.aggregate.layout import Layout, Read
-from homeostat.features.record import SELECTIONS
+from homeostat.aggregate.operations import SELECTIONS
 
 __all__ = ["ReadPlan"]
 

@@ -1,0 +1,86 @@
+"""Topics are read while a system runs: one thread per topic, until it is told to stop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from threading import Event, Thread
+
+from homeostat.adapters.confluent_registry import ConfluentClient
+from homeostat.adapters.confluent_values import ConfluentValues
+from homeostat.adapters.kafka import Inlet, drain, follow, require_client
+from homeostat.core.clock import Clock
+from homeostat.core.errors import UnknownName
+from homeostat.declare.kafka import Kafka, Topic
+from homeostat.runtime.home import Home
+from homeostat.runtime.worker import folded_offset
+
+__all__ = ["Consuming", "drain_topic", "unfolded"]
+
+
+def unfolded(home: Home, source: str) -> int:
+    """Return how many records of the log are not folded yet."""
+    with home.store.reader() as reader:
+        return home.log.end(source).next_offset - folded_offset(reader, source) - 1
+
+
+class Consuming:
+    """Reads the topics of a cluster into a home, between `start` and `stop`.
+
+    Args:
+        kafka: the cluster and its topics.
+        home: whose log takes the records.
+        clock: tells when a record is received, which is when it is known.
+        told: hears what happens: partitions that come and go, brokers that are lost, failures.
+    """
+
+    def __init__(self, kafka: Kafka, home: Home, clock: Clock, told: Callable[[str], None]) -> None:
+        require_client()
+        self._stop = Event()
+        self._threads = [
+            Thread(
+                target=follow,
+                args=(kafka, topic, _inlet(kafka, topic, home, clock, told), self._stop),
+                name=f"homeostat-kafka-{topic.source}",
+            )
+            for topic in kafka.topics
+        ]
+
+    def start(self) -> None:
+        """Begin to read."""
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """End after the records in hand, and leave the group; stopping twice changes nothing."""
+        self._stop.set()
+        for thread in self._threads:
+            if thread.ident is not None:
+                thread.join()
+
+
+def drain_topic(
+    kafka: Kafka | None, source: str, home: Home, clock: Clock, told: Callable[[str], None]
+) -> int:
+    """Read a source's topic to its present end; return how many records came."""
+    topic = None if kafka is None else kafka.of(source)
+    if kafka is None or topic is None:
+        known = () if kafka is None else tuple(found.source for found in kafka.topics)
+        raise UnknownName("Kafka topic of source", source, known, "homeostat.toml")
+    return drain(kafka, topic, _inlet(kafka, topic, home, clock, told))
+
+
+def _inlet(
+    kafka: Kafka, topic: Topic, home: Home, clock: Clock, told: Callable[[str], None]
+) -> Inlet:
+    decode = None
+    if topic.format == "confluent" and kafka.registry is not None:
+        decode = ConfluentValues(ConfluentClient(kafka.registry))
+    return Inlet(
+        log=home.log,
+        source=home.system.source(topic.source),
+        clock=clock,
+        waiting=partial(unfolded, home, topic.source),
+        decode=decode,
+        told=lambda words: told(f"{topic.source}, topic {topic.topic!r}: {words}"),
+    )

@@ -1,0 +1,86 @@
+"""The profile names what is outside; its mistakes are told where they stand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from homeostat.core.errors import HomeostatError
+from homeostat.declare.kafka import Topic
+from homeostat.runtime.profile import FILE, Profile, load_profile, read_profile
+from homeostat.testing.toy import toy_system
+
+FULL = """
+[kafka]
+brokers = "one:9092,two:9092"
+registry = "http://${REGISTRY_HOST}:8081"
+
+[kafka.client]
+"security.protocol" = "SASL_SSL"
+"sasl.password" = "${SECRET}"
+
+[kafka.sources.payments]
+
+[kafka.sources.verdicts]
+topic = "judged"
+format = "confluent"
+start = "latest"
+key = "payment_id"
+headers = {merchant = "shop"}
+tombstones = "skip"
+"""
+
+
+def test_a_whole_profile(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("REGISTRY_HOST", "registry")
+    monkeypatch.setenv("SECRET", "hush")
+    (tmp_path / FILE).write_text(FULL)
+    kafka = load_profile(tmp_path / "system.py", toy_system()).kafka
+    assert kafka is not None
+    assert (kafka.brokers, kafka.group) == ("one:9092,two:9092", "homeostat-toy")
+    assert kafka.registry == "http://registry:8081"
+    assert kafka.client == {"security.protocol": "SASL_SSL", "sasl.password": "hush"}
+    assert kafka.of("payments") == Topic(source="payments", topic="payments")
+    assert kafka.of("verdicts") == Topic(
+        source="verdicts",
+        topic="judged",
+        format="confluent",
+        start="latest",
+        key="payment_id",
+        headers={"merchant": "shop"},
+        tombstones="skip",
+    )
+    assert kafka.of("nothing") is None
+
+
+def test_no_profile_uses_nothing(tmp_path: Path) -> None:
+    assert load_profile(tmp_path / "system.py", toy_system()) == Profile()
+    assert read_profile("", toy_system()) == Profile()
+
+
+BROKERS = '[kafka]\nbrokers = "b:9092"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[kafka", "TOML"),
+        ("[kafak]", "no section named 'kafak'. Did you mean 'kafka'?"),
+        ("kafka = 3", "3; allowed: a table of settings"),
+        ('[kafka]\nbroker = "b"', "no setting named 'broker'. Did you mean 'brokers'?"),
+        ("[kafka]", "no brokers"),
+        (BROKERS + "[kafka.sources.payment]", "no source named 'payment'"),
+        (BROKERS + "[kafka.sources.payments]\nfromat = 'json'", "Did you mean 'format'?"),
+        (BROKERS + "[kafka.sources.payments]\nformat = 'jsn'", "Did you mean 'json'?"),
+        (BROKERS + "[kafka.sources.payments]\nstart = 'last'", "earliest, latest"),
+        (BROKERS + "[kafka.sources.payments]\nkey = 'crad'", "no field named 'crad'"),
+        (BROKERS + "[kafka.sources.payments]\nheaders = {crad = 'x'}", "no field named 'crad'"),
+        (BROKERS + "[kafka.sources.payments]\nformat = 'confluent'", "there is no registry"),
+        ('[kafka]\nbrokers = "${NOT_THERE_AT_ALL}"', "export NOT_THERE_AT_ALL"),
+    ],
+)
+def test_mistakes_are_told_where_they_stand(text: str, said: str) -> None:
+    with pytest.raises(HomeostatError) as raised:
+        read_profile(text, toy_system())
+    assert said in str(raised.value)
