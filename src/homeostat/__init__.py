@@ -32,6 +32,7 @@ from homeostat.declare.encodings import (
     Tokens,
 )
 from homeostat.declare.expressions import col
+from homeostat.declare.feeds import Folder, Query
 from homeostat.declare.models import Estimator, Gate, Label, Model, Requirements, Split
 from homeostat.declare.monitors import Drift, Freshness, Quality, Retrain, Skew
 from homeostat.declare.policies import Access, Erasure, Retention
@@ -75,6 +76,7 @@ __all__ = [
     "EventSource",
     "FeatureRef",
     "FeatureView",
+    "Folder",
     "FrequencyEncoding",
     "Freshness",
     "Gate",
@@ -89,6 +91,7 @@ __all__ = [
     "OneHot",
     "Personal",
     "Quality",
+    "Query",
     "Requirements",
     "Retention",
     "Retrain",

@@ -8,6 +8,7 @@ from datetime import timedelta
 from homeostat.core.durations import Micros
 from homeostat.core.errors import DeclarationError, did_you_mean
 from homeostat.core.hashing import UNSET_IS_UNSAID
+from homeostat.declare.feeds import Feed, Folder, Query
 from homeostat.declare.mistakes import duration, identifier, require, several
 from homeostat.declare.schema import Event, EventSchema, Field
 
@@ -61,6 +62,9 @@ class EventSource:
     `compatibility` says which changes of the class may be applied: `BACKWARD` (the new class reads
     the events of the last one), `FORWARD` (the last one reads those of the new), `FULL` (both),
     each also `..._TRANSITIVE` (with every version before, not just the last), or `NONE`.
+
+    `feed` says where events are fetched from while the system runs: a `Folder` or a `Query`. It is
+    no part of what the events mean: another one changes no feature and needs no `apply`.
     """
 
     name: str
@@ -73,6 +77,7 @@ class EventSource:
     clock_skew: str | timedelta | Micros = "5s"
     revisions: bool = False
     compatibility: str = field(default="BACKWARD", metadata=UNSET_IS_UNSAID)
+    feed: Feed | None = field(default=None, compare=False)
     schema: EventSchema = field(init=False)
 
     def __post_init__(self) -> None:
@@ -115,6 +120,13 @@ class EventSource:
                 "an id and clocks that each event brings itself",
                 "drop the default",
             )
+        require(
+            self.feed is None or isinstance(self.feed, Folder | Query),
+            where,
+            f"feed={type(self.feed).__name__}",
+            "homeostat.Folder or homeostat.Query",
+            "write feed=homeostat.Folder('incoming', '*.csv')",
+        )
         hint = did_you_mean(str(self.compatibility).upper(), COMPATIBILITY_MODES)
         require(
             self.compatibility in COMPATIBILITY_MODES,

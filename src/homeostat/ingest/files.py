@@ -24,15 +24,25 @@ from homeostat.declare.sources import EventSource
 from homeostat.ingest.columns import INSTANT, instants
 from homeostat.ingest.decode import PayloadDecoder
 
-__all__ = ["FileInvalid", "payloads_of"]
+__all__ = [
+    "COMPRESSED",
+    "CSV",
+    "LINES",
+    "FileInvalid",
+    "declared_times",
+    "kind_of",
+    "payloads_of",
+    "read_table",
+    "row_payloads",
+]
 
 Records = tuple[npt.NDArray[np.int64], list[bytes]]
 
 _CHUNK = 100_000
 _TRUE, _FALSE = ("true", "t", "yes", "1"), ("false", "f", "no", "0")
-_CSV, _LINES = (".csv", ".tsv"), (".ndjson", ".jsonl", ".json")
-_PARQUET, _ARROW = (".parquet",), (".arrow", ".feather", ".ipc")
-_COMPRESSED = (".gz", ".zst", ".bz2")
+CSV, LINES = (".csv", ".tsv"), (".ndjson", ".jsonl", ".json")
+PARQUET, ARROW = (".parquet",), (".arrow", ".feather", ".ipc")
+COMPRESSED = (".gz", ".zst", ".bz2")
 
 
 class FileInvalid(HomeostatError, ValueError):
@@ -60,7 +70,7 @@ def payloads_of(
     [([2000000], [b'{"tap":"a","at":"1970-01-01T00:00:01Z"}'])]
     """
     given: npt.NDArray[np.int64] | None = None
-    if isinstance(data, str | Path) and _kind(source, Path(data)) in _LINES:
+    if isinstance(data, str | Path) and kind_of(source, Path(data)) in LINES:
         if isinstance(known_time, str):
             raise FileInvalid(
                 source.name,
@@ -73,27 +83,28 @@ def payloads_of(
         frame, is_text = _frame(source, data)
         if isinstance(known_time, str):
             given = _known_column(source, frame, known_time)
-        payloads = _payloads(source, frame, is_text)
+        payloads = row_payloads(source, frame, is_text)
     if isinstance(known_time, int):
         given = np.full(len(payloads), known_time, dtype=np.int64)
-    known = _declared_times(source, payloads) if given is None else given
+    known = declared_times(source, payloads) if given is None else given
     order = np.argsort(known, kind="stable")
     for begin in range(0, len(order), _CHUNK):
         chunk = order[begin : begin + _CHUNK]
         yield known[chunk], [payloads[i] for i in chunk.tolist()]
 
 
-def _kind(source: EventSource, path: Path) -> str:
+def kind_of(source: EventSource, path: Path) -> str:
+    """Return the suffix that says how a file is read; raise `FileInvalid` if none does."""
     suffixes = [suffix.lower() for suffix in path.suffixes]
-    if suffixes and suffixes[-1] in _COMPRESSED:
+    if suffixes and suffixes[-1] in COMPRESSED:
         suffixes.pop()
     kind = suffixes[-1] if suffixes else ""
-    if kind not in (*_CSV, *_LINES, *_PARQUET, *_ARROW):
+    if kind not in (*CSV, *LINES, *PARQUET, *ARROW):
         raise FileInvalid(
             source.name,
             f"file {path.name!r}",
-            f"{', '.join((*_CSV, *_LINES, *_PARQUET, *_ARROW))}, each also with "
-            f"{', '.join(_COMPRESSED)}",
+            f"{', '.join((*CSV, *LINES, *PARQUET, *ARROW))}, each also with "
+            f"{', '.join(COMPRESSED)}",
             "rename or convert it",
         )
     return kind
@@ -120,20 +131,24 @@ def _frame(source: EventSource, data: object) -> tuple[pl.DataFrame, bool]:
             )
         return pl.DataFrame(data), False
     path = Path(data)
-    kind, body = _kind(source, path), io.BytesIO(_bytes(path))
+    kind = kind_of(source, path)
+    return read_table(source, path, kind, _bytes(path)), kind in CSV
+
+
+def read_table(source: EventSource, path: Path, kind: str, body: bytes) -> pl.DataFrame:
+    """Return the table in the bytes of a file of a kind; all columns of CSV are text."""
     try:
-        if kind in _CSV:
+        if kind in CSV:
             separator = "\t" if kind == ".tsv" else ","
-            return pl.read_csv(body, infer_schema=False, separator=separator), True
-        read = pl.read_parquet if kind in _PARQUET else pl.read_ipc
-        return read(body), False
+            return pl.read_csv(io.BytesIO(body), infer_schema=False, separator=separator)
+        return (pl.read_parquet if kind in PARQUET else pl.read_ipc)(io.BytesIO(body))
     except pl.exceptions.PolarsError as error:
         raise FileInvalid(
             source.name, f"{path.name}: {error}", f"a {kind[1:]} file", "write it again"
         ) from error
 
 
-def _payloads(source: EventSource, frame: pl.DataFrame, is_text: bool) -> list[bytes]:
+def row_payloads(source: EventSource, frame: pl.DataFrame, is_text: bool) -> list[bytes]:
     """Return one JSON object per row; columns that the event does not have are left out."""
     frame = _renamed(source, frame)
     fields = [field for field in source.schema.fields if field.name in frame.columns]
@@ -245,14 +260,21 @@ def _known_column(source: EventSource, frame: pl.DataFrame, name: str) -> npt.ND
     return frame[name].cast(INSTANT).to_physical().to_numpy()
 
 
-def _declared_times(source: EventSource, payloads: list[bytes]) -> npt.NDArray[np.int64]:
-    """Return when each payload was known by the source's declaration, int64 of shape (n,)."""
+def declared_times(
+    source: EventSource, payloads: list[bytes], earlier: Micros | None = None
+) -> npt.NDArray[np.int64]:
+    """Return when each payload was known by the source's declaration, int64 of shape (n,).
+
+    One whose clock cannot be read takes the time of the one before it: the first ones `earlier`,
+    or where there is nothing earlier that of the first that can be read.
+    """
     clock = source.known_time or source.event_time
     field = source.schema.field(clock, f"event source {source.name!r}")
     decoded = PayloadDecoder(EventSchema("clock", (field,))).decode(payloads)
     times = instants([getattr(row, clock) for row in decoded.rows]) + source.delay_us
     places = np.asarray(decoded.places, dtype=np.int64)
     if not len(places):
-        return np.zeros(len(payloads), dtype=np.int64)
+        return np.full(len(payloads), earlier or 0, dtype=np.int64)
     before = np.searchsorted(places, np.arange(len(payloads)), side="right") - 1
-    return times[np.maximum(before, 0)]
+    first = times[0] if earlier is None else earlier
+    return np.where(before < 0, first, times[before])

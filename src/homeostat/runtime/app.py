@@ -24,6 +24,7 @@ from homeostat.lake import sql as lake_sql
 from homeostat.runtime.applying import ensure_applied
 from homeostat.runtime.auditing import Auditor
 from homeostat.runtime.building import Builder, requests_of
+from homeostat.runtime.feeding import Pulled, Puller
 from homeostat.runtime.home import Home
 from homeostat.runtime.live import Live
 from homeostat.runtime.lock import HomeLock
@@ -88,6 +89,7 @@ class App(AbstractContextManager["App"]):
             self.timeline.save(folder)
             self.live = Live(system, self.home, self.timeline, self.clock)
             self._opened = opened.pop_all()
+        self._pullers: dict[str, Puller] = {}
         self._trainer = Trainer(system, self.home.lake, self.home.registry)
 
     def __exit__(
@@ -126,6 +128,17 @@ class App(AbstractContextManager["App"]):
         for instants, payloads in payloads_of(declared, rows, known):
             self.home.log.append(source, instants, payloads)
         return self.live.drain()[source]
+
+    def pull(self, source: str, *, due: bool = False) -> Pulled:
+        """Fetch what a source's folder or database has, fold it, and return what became of it.
+
+        Args:
+            source: the name of an event source with a feed.
+            due: fetch only what the schedule says is due now; by default, fetch in any case.
+        """
+        if source not in self._pullers:
+            self._pullers[source] = Puller(self.system.source(source), self.home, self.clock)
+        return self._pullers[source].pull(self.live.drain, force=not due)
 
     def read(self, view: str, keys: Mapping[str, Sequence[Any]]) -> pl.DataFrame:
         """Return the live features of entities, now: the key columns, then one per feature."""

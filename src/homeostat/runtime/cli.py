@@ -12,6 +12,7 @@ from homeostat.runtime import (
     cli_drift,
     cli_export,
     cli_features,
+    cli_fetch,
     cli_letters,
     cli_models,
     cli_profile,
@@ -27,7 +28,7 @@ __all__ = ["main"]
 
 HEADINGS = {
     "Declare": ("init", "check", "plan", "apply"),
-    "Run": ("run", "replay", "ingest", "dead-letters"),
+    "Run": ("run", "replay", "ingest", "fetch", "dead-letters"),
     "Learn": ("features", "train", "models", "evaluate", "rebuild", "drift"),
     "Look": ("status", "journal", "receipt", "explain", "sql", "report", "doctor"),
     "Act": ("rollback",),
@@ -50,7 +51,7 @@ def main() -> None:
 
 for _command in (
     cli_system.init, cli_system.check, cli_system.plan, cli_system.apply,
-    cli_run.run, cli_replay.replay, cli_data.ingest, cli_letters.dead_letters,
+    cli_run.run, cli_replay.replay, cli_data.ingest, cli_fetch.fetch, cli_letters.dead_letters,
     cli_features.features, cli_models.train, cli_models.models, cli_models.evaluate,
     cli_models.rebuild, cli_drift.drift, cli_watch.status, cli_watch.journal, cli_receipt.receipt,
     cli_receipt.explain, cli_data.sql, cli_receipt.report, cli_doctor.doctor, cli_watch.rollback,

@@ -48,7 +48,8 @@ def ingest(
 
     CSV, JSON lines, Parquet and Arrow files, also compressed. Without an option they are history:
     each row was known when the source's declaration says (its known_time field, or event time
-    plus delay). What is no event goes to the dead letters; events seen before are dropped.
+    plus delay). What is no event goes to the dead letters; events seen before are dropped. An
+    import that was cut off goes on where it was when the same command is given again.
 
     With --kafka the events come from the topic that homeostat.toml names, and become known now.
     """
@@ -96,15 +97,15 @@ def ingest(
 
 def _take(taking: Taking, source: str, path: Path, known: Micros | str | None) -> dict[str, Any]:
     """Bring one file into the log, fold it, and return what became of its records."""
-    from homeostat.ingest.files import payloads_of
+    from homeostat.ingest.imports import import_of
 
     declared, log = taking.home.system.source(source), taking.home.log
     records = raised = 0
     last = log.end(source).last_known
-    for instants, payloads in payloads_of(declared, path, known):
+    for instants, payloads, steps in import_of(declared, path, known, log):
         if last is not None:
             raised += int((instants < last).sum())
-        log.append(source, instants, payloads)
+        log.append(source, instants, payloads, steps)
         records += len(payloads)
     return {"file": str(path), "records": records, **_folded(taking, source), "raised": raised}
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from homeostat.declare.schema import Field
     from homeostat.runtime.app import App
     from homeostat.runtime.consuming import Consuming
+    from homeostat.runtime.feeding import Feeding
     from homeostat.runtime.live import Ticked
 
 __all__ = ["example_request", "run"]
@@ -65,7 +66,10 @@ def run(host: str, port: int) -> None:
             target=app.live.run, args=(stop, PAUSE_S, _teller(here)), name="homeostat-loop"
         )
 
+        feeding = _feeding(app)
+
         def started(address: str) -> None:
+            feeding.start()
             _announce(here, app, address)
             loop.start()
             if topics is not None:
@@ -77,12 +81,19 @@ def run(host: str, port: int) -> None:
             if topics is not None:
                 topics.stop()
             stop.set()
+            feeding.stop()
             if loop.ident is not None:
                 loop.join(PATIENCE_S)
                 if loop.is_alive():
                     here.note("finishing the step that is under way")
                 loop.join()
     here.note("stopped; everything answered is in the home")
+
+
+def _feeding(app: App) -> Feeding:
+    from homeostat.runtime.feeding import Feeding
+
+    return Feeding(app.system, app.home, app.clock, lambda words: click.echo(words, err=True))
 
 
 def _topics(kafka: Kafka, app: App) -> Consuming:

@@ -8,9 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from homeostat.core.clock import from_micros
 from homeostat.core.errors import HomeostatError
+from homeostat.declare.feeds import Folder
 from homeostat.declare.system import System
 from homeostat.deploy.state import replayed
+from homeostat.ingest.file_parts import Reached, mark_of
+from homeostat.ingest.folder import files_in, stream_of
+from homeostat.ingest.schedules import SCHEDULE
 from homeostat.runtime.applying import views_to_fill
 from homeostat.runtime.home import Home
 from homeostat.runtime.lock import owner_of
@@ -53,7 +58,7 @@ def examine(system: System, folder: Path) -> Iterator[Check]:
         yield Check("home", "broken", str(broken), "restore the folder from a copy")
         return
     try:
-        for part in (_log, _offsets, _lake, _journal, _packages, _declarations, _letters):
+        for part in (_log, _offsets, _lake, _journal, _packages, _declarations, _letters, _feeds):
             yield from _guarded(part, system, home)
     finally:
         home.close()
@@ -188,3 +193,43 @@ def _letters(system: System, home: Home) -> Iterator[Check]:
         yield Check("dead letters", "note", f"{number:,} open", advice)
     else:
         yield Check("dead letters", "ok", "none open")
+
+
+def _feeds(system: System, home: Home) -> Iterator[Check]:
+    """Say how far folders and databases were read; none is asked anything."""
+    for source in system.sources:
+        if isinstance(source.feed, Folder):
+            yield _folder(source.name, source.feed, home)
+        elif source.feed is not None:
+            at = home.log.positions(source.name).get(SCHEDULE)
+            if at is None:
+                advice = "nothing to do: `homeostat run` makes its runs, `homeostat fetch` one now"
+                yield Check(f"feed of {source.name}", "note", "no run was made yet", advice)
+            else:
+                found = f"the last run was planned for {from_micros(int(at)):%Y-%m-%d %H:%M} UTC"
+                yield Check(f"feed of {source.name}", "ok", found)
+
+
+def _folder(source: str, feed: Folder, home: Home) -> Check:
+    name, positions = f"feed of {source}", home.log.positions(source)
+    try:
+        files = files_in(source, feed)
+    except HomeostatError as problem:
+        return Check(name, "note", str(problem), "make the folder, or correct its path or rights")
+    unread, behind, rows = [], [], 0
+    for file, path in files.items():
+        reached = Reached.of(positions.get(stream_of(file)))
+        rows += reached.rows
+        try:
+            if not reached.covers(mark_of(path)):
+                behind.append(file)
+        except OSError:
+            unread.append(file)
+    found = (
+        f"{len(files) - len(unread) - len(behind)} of {len(files)} files taken, {rows:,} records"
+    )
+    if unread or behind:
+        named = ", ".join([*unread, *behind][:4])
+        advice = f"`homeostat fetch {source}` takes the rest, and says what it cannot take: {named}"
+        return Check(name, "note", found, advice)
+    return Check(name, "ok", found)

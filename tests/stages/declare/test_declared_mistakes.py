@@ -21,6 +21,10 @@ def source(world: Any, **changes: Any) -> Any:
     return loose.EventSource("taps", world.taps.event, **given)
 
 
+def query(**changes: Any) -> Any:
+    return loose.Query(**{"url": "sqlite:///shop.db", "every": "1h", **changes})
+
+
 def view(world: Any, *aggregations: Any, **changes: Any) -> Any:
     given = {"entity": world.card, "source": world.taps, **changes}
     return loose.FeatureView("view", aggregations=aggregations or (hs.count(),), **given)
@@ -58,6 +62,28 @@ MISTAKES: list[tuple[Callable[[Any], Any], str]] = [
     (lambda w: source(w, event_time="att"), "Did you mean 'at'"),
     (lambda w: source(w, known_time="shop"), "clock 'shop' is a string"),
     (lambda w: source(w, known_time="at", delay="1h"), "both known_time and delay"),
+    (lambda w: source(w, feed="incoming"), "feed=str; allowed: homeostat.Folder or"),
+    # feeds
+    (
+        lambda w: loose.Folder("in", files="../*.csv"),
+        "folder 'in': files='../\\*.csv'; allowed: globs",
+    ),
+    (lambda w: loose.Folder("in", files=("*.csv", "/tmp/*")), "files='/tmp/\\*'"),
+    (lambda w: loose.Folder("in", every="soon"), "every='soon' is no duration"),
+    (lambda w: loose.Folder("in", every="0s"), "every of nothing"),
+    (lambda w: loose.Folder("in", every="1h", cron="0 * * * *"), "both every and cron"),
+    (
+        lambda w: loose.Folder("in", cron="0 * * *"),
+        "cron='0 \\* \\* \\*': 4 fields; allowed: minute",
+    ),
+    (lambda w: loose.Folder("in", catch_up="eech"), r"catch_up='eech'. Did you mean 'each'\?"),
+    (lambda w: query(), "query of 'sql': neither table nor sql; allowed: one of them"),
+    (lambda w: query(table="t", sql="SELECT 1"), "both table and sql"),
+    (lambda w: query(table="t", every=None), "neither every nor cron"),
+    (lambda w: query(table="t", overlap="1m"), "an overlap without a cursor"),
+    (lambda w: query(table="t", cursor="c", overlap="-1m"), "overlap='-1m' is no duration"),
+    (lambda w: query(table="t", batch=0), "batch=0; allowed: 1 or more"),
+    (lambda w: query(table="t", timezone="Mars/Base"), "timezone='Mars/Base'; allowed: a name"),
     (lambda w: source(w, lateness="1 day"), "lateness='1 day' is no duration"),
     (lambda w: source(w, clock_skew=-5), "clock_skew=-5; allowed: at least 0"),
     (lambda w: loose.EventSource("x", dict, event_id="a", event_time="b"), "is no event class"),
@@ -236,3 +262,20 @@ def test_collecting_may_be_nested() -> None:
             hs.Entity("a b", key="x")
         hs.Entity("c d", key="x")
     assert (len(inner), len(outer)) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql+psycopg://app:s3cret@db/shop",
+        "postgresql+psycopg://app:s3@cret@db:5432/shop",
+        "postgresql+psycopg://db/shop?user=app&password=s3cret",
+        "postgresql+psycopg://app:${A}s3cret@db/shop",
+    ],
+)
+def test_a_password_in_a_url_is_refused_and_not_repeated(url: str) -> None:
+    with pytest.raises(DeclarationError, match="a password in the url; allowed: passwords") as told:
+        query(table="orders", url=url)
+    assert "cret" not in str(told.value)
+    for fine in ("postgresql+psycopg://app:${PASSWORD}@db/shop", "${URL}", "sqlite:////a:b/c@d"):
+        assert query(table="orders", url=fine).url == fine

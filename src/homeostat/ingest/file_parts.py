@@ -1,0 +1,233 @@
+"""A file in parts, each with how far the file is then taken: where to go on after a crash.
+
+Text that is not compressed (CSV, JSON lines) is taken as it grows, up to its last whole line;
+tables and compressed files are taken when they are whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+from collections.abc import Generator, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from homeostat.core.errors import HomeostatError
+from homeostat.declare.sources import EventSource
+from homeostat.ingest.files import (
+    COMPRESSED,
+    CSV,
+    LINES,
+    FileInvalid,
+    kind_of,
+    read_table,
+    row_payloads,
+)
+from homeostat.ingest.lines import ByteReader, blocks, first_record, split_records
+
+__all__ = ["FileIncomplete", "Mark", "Reached", "mark_of", "parts_of"]
+
+_ROWS = 25_000
+_EDGE = 4_096
+_BOM = b"\xef\xbb\xbf"
+_CODECS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}
+_MAGIC = {".parquet": b"PAR1", ".arrow": b"ARROW1", ".feather": b"ARROW1", ".ipc": b"ARROW1"}
+"""What stands at the end of a table that is whole."""
+
+Mark = tuple[int, int]
+"""Size and time of the last change (nanoseconds) of a file, as the file system says."""
+
+
+class FileIncomplete(HomeostatError):
+    """A file that is not all there yet."""
+
+    retryable = True
+
+    def __init__(self, source: str, name: str, why: str) -> None:
+        super().__init__(
+            f"import into {source!r}: {name}: {why}; allowed: a file that is whole; it is taken "
+            "when it is, or write it again"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """How far a file is taken.
+
+    Attributes:
+        at: bytes of a text, or rows of a table.
+        rows: the records that were taken.
+        check: a digest of what was taken: the edges of a growing text, all of another file.
+        loose: where a last line begins that was taken without its end, -1 for none.
+        mark: of a file that is taken when it is whole, its mark when all of it was taken.
+    """
+
+    at: int = 0
+    rows: int = 0
+    check: str = ""
+    loose: int = -1
+    mark: Mark | None = None
+
+    def text(self) -> str:
+        """Return the line that the log keeps."""
+        return json.dumps(asdict(self), separators=(",", ":"))
+
+    def covers(self, mark: Mark) -> bool:
+        """Return whether all of the file is taken that has this mark."""
+        return self.mark == mark or (self.mark is None and self.at == mark[0])
+
+    @classmethod
+    def of(cls, text: str | None) -> Reached:
+        """Return what a kept line says; of None, the beginning.
+
+        >>> Reached.of(Reached(7, 2, "ab", mark=(7, 1)).text()).mark
+        (7, 1)
+        """
+        if text is None:
+            return cls()
+        said = json.loads(text)
+        return cls(**{**said, "mark": None if said["mark"] is None else tuple(said["mark"])})
+
+
+Part = tuple[list[bytes], Reached]
+
+
+def mark_of(path: Path) -> Mark:
+    """Return the mark of a file; raises `OSError` if it cannot be looked at."""
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns
+
+
+def parts_of(source: EventSource, path: Path, said: Reached, *, ended: bool) -> Generator[Part]:
+    """Yield (payloads, how far the file is then taken), from where `said` leaves off.
+
+    A file that is not the one of which `said` speaks is taken from its beginning. With `ended` a
+    last line without its end is taken, too. Raises `FileInvalid`, `FileIncomplete`, `OSError`.
+    """
+    kind = kind_of(source, path)
+    if path.suffix.lower() not in COMPRESSED and kind in (*CSV, *LINES):
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            start = said if _is_same(file, size, said) else Reached()
+            yield from _text(_Text(source, path, kind), file, size, start, ended=ended)
+        return
+    mark = mark_of(path)
+    if said.mark == mark:
+        return
+    body = path.read_bytes()
+    if mark_of(path) != mark:
+        raise FileIncomplete(source.name, path.name, "it is being written")
+    check = hashlib.blake2b(body, digest_size=16).hexdigest()
+    start = said if said.check == check else Reached(check=check)
+    for payloads, reached in _whole(_Text(source, path, kind), body, start):
+        yield payloads, reached
+        start = reached
+    yield [], Reached(start.at, start.rows, check, mark=mark)
+
+
+@dataclass(frozen=True, slots=True)
+class _Text:
+    """A file and how its records are read."""
+
+    source: EventSource
+    path: Path
+    kind: str
+
+    def payloads(self, header: bytes, block: bytes) -> list[bytes]:
+        """Return the payloads of whole records."""
+        if self.kind in LINES:
+            return [line for line in block.split(b"\n") if line.strip()]
+        try:
+            table = read_table(self.source, self.path, self.kind, header + block)
+            return row_payloads(self.source, table, is_text=True)
+        except FileInvalid:
+            records = split_records(block)
+            if len(records) == 1:
+                return [block.strip()]  # no row of the table: the intake refuses it as it is
+            middle = len(records) // 2
+            halves = b"".join(records[:middle]), b"".join(records[middle:])
+            return [payload for half in halves for payload in self.payloads(header, half)]
+
+    def header(self, file: ByteReader, size: int) -> bytes | None:
+        """Return the line with the columns, checked; none of JSON lines; None if not yet there."""
+        if self.kind in LINES:
+            return b""
+        header = first_record(file, size)
+        if header is not None:
+            table = read_table(self.source, self.path, self.kind, header)
+            row_payloads(self.source, table, is_text=True)
+        return header
+
+
+def _text(
+    text: _Text, file: BinaryIO | io.BytesIO, size: int, said: Reached, *, ended: bool
+) -> Iterator[Part]:
+    """Yield the parts of a text, from where `said` leaves off."""
+    header = text.header(file, size)
+    if header is None:
+        return
+    at, rows = max(said.at, len(header)), said.rows
+    if said.loose >= 0 and at < size:
+        file.seek(at)
+        after = file.read(2)
+        if after[:1] == b"\n" or after == b"\r\n":
+            at += after.index(b"\n") + 1
+            yield [], Reached(at, rows, _edges(file, at))
+        else:
+            at = said.loose  # the line goes on: it is taken anew, as a whole
+    quoted = text.kind in CSV
+    for block, end in blocks(file, at, size, quoted=quoted):
+        payloads = text.payloads(header, block.removeprefix(_BOM) if at == 0 else block)
+        at, rows = end, rows + len(payloads)
+        yield payloads, Reached(at, rows, _edges(file, at))
+    if ended and at < size:
+        file.seek(at)
+        payloads = text.payloads(header, file.read(size - at))
+        yield payloads, Reached(size, rows + len(payloads), _edges(file, size), loose=at)
+
+
+def _whole(text: _Text, body: bytes, said: Reached) -> Iterator[Part]:
+    """Yield the parts of a file that is whole: a table, or anything compressed."""
+    source, path, kind = text.source, text.path, text.kind
+    if path.suffix.lower() in COMPRESSED:
+        body = _decompressed(source, path, body)
+    if kind in (*CSV, *LINES):
+        start = Reached(said.at, said.rows)
+        for payloads, reached in _text(text, io.BytesIO(body), len(body), start, ended=True):
+            yield payloads, Reached(reached.at, reached.rows, said.check)
+        return
+    if not body.endswith(_MAGIC[kind]):
+        raise FileIncomplete(source.name, path.name, "its end is missing")
+    table = read_table(source, path, kind, body)
+    for begin in range(said.at, table.height, _ROWS):
+        part = row_payloads(source, table.slice(begin, _ROWS), is_text=False)
+        end = begin + len(part)
+        yield part, Reached(end, end, said.check)
+
+
+def _decompressed(source: EventSource, path: Path, body: bytes) -> bytes:
+    import pyarrow as pa
+
+    codec = _CODECS[path.suffix.lower()]
+    try:
+        with pa.input_stream(pa.BufferReader(body), compression=codec) as stream:
+            return bytes(stream.read())
+    except OSError as error:
+        raise FileIncomplete(source.name, path.name, str(error)) from error
+
+
+def _is_same(file: BinaryIO, size: int, said: Reached) -> bool:
+    """Return whether the text still begins with what was taken of it."""
+    return said.at <= size and (not said.at or _edges(file, said.at) == said.check)
+
+
+def _edges(file: BinaryIO | io.BytesIO, at: int) -> str:
+    """Return a digest of the first and the last bytes before `at`."""
+    digest = hashlib.blake2b(digest_size=16)
+    for begin in (0, max(0, at - _EDGE)):
+        file.seek(begin)
+        digest.update(file.read(min(_EDGE, at)))
+    return digest.hexdigest()

@@ -1,0 +1,67 @@
+"""The command that fetches: from watched folders and databases, now."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from homeostat.runtime.cli_shared import BESIDE, Command, session
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from homeostat.runtime.cli_shared import Taking
+
+__all__ = ["fetch"]
+
+
+@click.command(cls=Command, short_help="Fetch what folders and databases have, now.")
+@click.argument("sources", nargs=-1)
+@click.option("--due", is_flag=True, help="Only what the schedules say is due now.")
+def fetch(sources: tuple[str, ...], due: bool) -> None:
+    """Take in what the folders and databases of SOURCES have, as `run` does on its schedule.
+
+    Without SOURCES, of all that declare a feed. Each record is taken once: a fetch that was cut off
+    goes on where it was. With --due another scheduler may call this as often as it likes.
+    """
+    here = session()
+    with here.taking(new=True) as taking:
+        fed = [source.name for source in taking.home.system.sources if source.feed is not None]
+        rows = [_pull(taking, name, due) for name in sources or fed]
+
+    def show(to: Console) -> None:
+        from homeostat.runtime.cli_output import table
+
+        table(to, [{k: v for k, v in row.items() if k != "notes"} for row in rows])
+        if not rows:
+            to.print("no source declares a feed; see homeostat.Folder and homeostat.Query")
+
+    here.answer({"sources": rows, "folded": taking.folds}, show)
+    for row in rows:
+        for note in row["notes"]:
+            here.note(note)
+        if row["quarantined"]:
+            here.note(f"see why: homeostat dead-letters list --source {row['source']}")
+    if not taking.folds:
+        here.note(BESIDE)
+
+
+def _pull(taking: Taking, source: str, due: bool) -> dict[str, Any]:
+    """Fetch for one source, and return what became of its records."""
+    from homeostat.core.clock import ManualClock
+    from homeostat.runtime.feeding import Puller
+
+    declared = taking.home.system.source(source)
+    puller = Puller(declared, taking.home, ManualClock(taking.now))
+    pulled = puller.pull(taking.fold, force=not due)
+    counts = pulled.counts
+    return {
+        "source": source,
+        "records": pulled.records,
+        "accepted": None if counts is None else counts.accepted,
+        "duplicates": None if counts is None else counts.duplicates,
+        "too_late": None if counts is None else counts.too_late,
+        "quarantined": None if counts is None else counts.rejected,
+        "notes": list(pulled.notes),
+    }
