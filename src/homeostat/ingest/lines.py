@@ -27,8 +27,8 @@ def blocks(file: ByteReader, start: int, size: int, *, quoted: bool) -> Iterator
     (CSV) a line break inside quotes ends nothing. Blocks have a few megabytes.
 
     >>> import io
-    >>> list(blocks(io.BytesIO(b'a\\n"b\\n"\\nc'), 0, 9, quoted=True))
-    [(b'a\\n"b\\n"\\n', 8)]
+    >>> list(blocks(io.BytesIO(b'a\\n"b\\n"\\nc'), 0, 8, quoted=True))
+    [(b'a\\n"b\\n"\\n', 7)]
     """
     while start < size:
         wanted, whole, block = _BLOCK, 0, b""
