@@ -47,7 +47,7 @@ def judge(commands: Commands, *names: str, minute: int) -> None:
         database.commit()
 
 
-def took(commands: Commands, *words: str) -> list[tuple[str, int, int, int]]:
+def took(commands: Commands, *words: str) -> list[tuple[str, int, int | None, int | None]]:
     """Fetch, and return source, records, accepted and quarantined ones."""
     found = commands("fetch", *words, "--json").json["sources"]
     return [(s["source"], s["records"], s["accepted"], s["quarantined"]) for s in found]
@@ -76,6 +76,8 @@ def test_fetch_says_what_is_wrong(fed: Commands) -> None:
     unknown = fed("fetch", "payment")
     assert (unknown.status, "Did you mean 'payments'?" in unknown.err) == (1, True)
     (fed.folder / "toy.db").unlink()
+    (fed.folder / PAYMENTS).write_bytes(payment_lines().splitlines(keepends=True)[0])
+    assert took(fed) == [("payments", 1, 1, 0), ("verdicts", 0, None, None)], "one goes on"
     missing = fed("fetch", "verdicts")
     assert (missing.status, "there is no such file" in missing.err) == (1, True)
     assert not (fed.folder / "toy.db").exists()

@@ -122,7 +122,8 @@ class SqlDatabase:
             with engine.connect() as connection:
                 yield connection.execution_options(stream_results=True)
         except SQLAlchemyError as error:
-            said = _hidden(str(getattr(error, "orig", None) or error), secrets)
+            hidden = [*secrets, str(engine.url.password or "")]
+            said = _hidden(str(getattr(error, "orig", None) or error), hidden)
             raise DatabaseFailed(self._query.name, _address(engine), said) from None
         finally:
             engine.dispose()
@@ -179,8 +180,8 @@ def _quoted(connection: Connection, name: str) -> str:
 
 def _hidden(said: str, secrets: list[str]) -> str:
     """Return a message on one line, without secrets."""
-    for secret in secrets:
-        said = said.replace(secret, "***")
+    for secret in filter(None, secrets):
+        said = said.replace(secret, "***").replace(quote(secret, safe=""), "***")
     return " ".join(said.split())
 
 

@@ -26,7 +26,14 @@ from homeostat.ingest.files import (
     read_table,
     row_payloads,
 )
-from homeostat.ingest.lines import ByteReader, blocks, first_record, split_records
+from homeostat.ingest.lines import (
+    BEGINNING,
+    LONGEST,
+    ByteReader,
+    blocks,
+    first_record,
+    split_records,
+)
 
 __all__ = ["FileIncomplete", "Mark", "Reached", "mark_of", "parts_of"]
 
@@ -183,9 +190,12 @@ def _text(
         payloads = text.payloads(header, block.removeprefix(_BOM) if at == 0 else block)
         at, rows = end, rows + len(payloads)
         yield payloads, Reached(at, rows, _edges(file, at))
+    if at == len(header) > said.at:
+        yield [], Reached(at, rows, _edges(file, at))
     if ended and at < size:
         file.seek(at)
-        payloads = text.payloads(header, file.read(size - at))
+        rest = file.read(min(size - at, LONGEST))
+        payloads = text.payloads(header, rest if at + len(rest) == size else rest[:BEGINNING])
         yield payloads, Reached(size, rows + len(payloads), _edges(file, size), loose=at)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -47,16 +48,20 @@ def stream_of(name: str) -> str:
 def files_in(source: str, feed: Folder) -> dict[str, Path]:
     """Return the files that the globs of a folder name, by path within it, sorted.
 
-    Hidden files are left out: that is how a file is called while it is being uploaded.
+    Hidden files are left out: that is how a file is called while it is being uploaded. So is what
+    is no file, such as a pipe; a link that leads nowhere is a file that cannot be read.
     """
     root = Path(feed.path)
     if not root.is_dir():
         raise FolderInvalid(source, root, "there is no such folder")
     try:
+        with os.scandir(root):
+            pass  # a glob is silent about a folder that may not be read
         found = {path for pattern in feed.patterns for path in root.glob(pattern)}
     except OSError as problem:
         raise FolderInvalid(source, root, str(problem)) from problem
-    named = {_name(path.relative_to(root)): path for path in found if not path.is_dir()}
+    files = [path for path in found if path.is_file() or not path.exists()]
+    named = {_name(path.relative_to(root)): path for path in files}
     return {
         name: named[name]
         for name in sorted(named)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Protocol
 
-__all__ = ["LONGEST", "ByteReader", "blocks", "first_record", "split_records"]
+__all__ = ["BEGINNING", "LONGEST", "ByteReader", "blocks", "first_record", "split_records"]
 
 _BLOCK = 4 << 20
 LONGEST = 48 << 20
 """A record with more bytes than this is no event; its beginning goes to the dead letters."""
-_BEGINNING = 64 << 10
+BEGINNING = 64 << 10
 
 
 class ByteReader(Protocol):
@@ -27,8 +27,8 @@ def blocks(file: ByteReader, start: int, size: int, *, quoted: bool) -> Iterator
     (CSV) a line break inside quotes ends nothing. Blocks have a few megabytes.
 
     >>> import io
-    >>> list(blocks(io.BytesIO(b'a\\n"b\\n"\\nc'), 0, 9, quoted=True))
-    [(b'a\\n"b\\n"\\n', 8)]
+    >>> list(blocks(io.BytesIO(b'a\\n"b\\n"\\nc'), 0, 8, quoted=True))
+    [(b'a\\n"b\\n"\\n', 7)]
     """
     while start < size:
         wanted, whole, block = _BLOCK, 0, b""
@@ -42,7 +42,7 @@ def blocks(file: ByteReader, start: int, size: int, *, quoted: bool) -> Iterator
                 end = _end_of_line(file, start + len(block), size)
                 if end is None:
                     return
-                yield block[:_BEGINNING], end
+                yield block[:BEGINNING], end
                 start, wanted = end, _BLOCK
             else:
                 wanted *= 2

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
 from threading import Event, Thread
@@ -84,8 +84,8 @@ class Puller:
         self._notes.clear()
         counts: Counts | None = None
         records = waiting = 0
-        with closing(self._feed.take(force=force)) as commits:
-            for number in commits:
+        with closing(self._feed.take(force=force)) as commits, suppress(PositionTaken):
+            for number in commits:  # up to where another process, which runs the home, is faster
                 records, waiting = records + number, waiting + number
                 if waiting >= CHUNK:
                     counts, waiting = _sum(counts, fold().get(self._source)), 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import random
 from collections.abc import Iterator
 from dataclasses import replace
@@ -216,6 +217,7 @@ def test_a_file_that_changed_is_taken_anew_and_said_so(watched: Watched) -> None
 def test_what_cannot_be_read_is_said_once_and_tried_again(watched: Watched) -> None:
     loop, wrong = watched.folder / "a.csv", watched.folder / "b.csv"
     loop.symlink_to(loop)
+    os.mkfifo(watched.folder / "pipe.csv")
     wrong.write_text("tip,at\nb1,2023-11-14T22:00:00Z\n")
     (watched.folder / "c.xlsx").write_text("?")
     (watched.folder / "d.parquet").write_bytes(b"PAR1 no table PAR1")
