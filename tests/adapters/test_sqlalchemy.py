@@ -359,6 +359,10 @@ def test_secrets_come_from_the_environment_and_are_told_to_nobody(
     with pytest.raises(DatabaseFailed) as failed:
         list(_fetched(away))
     assert secret not in str(failed.value)
+    monkeypatch.setenv("SHOP_FOLDER", str(tmp_path))
+    with pytest.raises(DatabaseFailed, match="there is no such file") as failed:
+        list(_fetched(hs.Query(url="sqlite:///${SHOP_FOLDER}/no.db", table="orders", every="1h")))
+    assert str(tmp_path) not in str(failed.value)
     monkeypatch.delenv("SHOP_PASSWORD")
     with pytest.raises(UrlInvalid, match="there is no variable SHOP_PASSWORD"):
         list(_fetched(hs.Query(url=url, table="orders", every="1h")))

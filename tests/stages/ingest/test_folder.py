@@ -189,6 +189,8 @@ def test_a_table_is_taken_when_it_is_whole_and_holds_up_no_other(watched: Watche
     (watched.folder / "c.ndjson").write_text(line("c1"))
     assert watched.look() == ["c1"]
     assert [note.split(":")[0] for note in watched.notes] == ["a.parquet", "b.ndjson.gz"]
+    assert "its end is missing; allowed: a file that is whole" in watched.notes[0]
+    assert "Truncated compressed stream; allowed: a file that is whole" in watched.notes[1]
     assert watched.look() == []
     assert len(watched.notes) == 2, "the same is said once"
     part.write_bytes(body)
