@@ -12,7 +12,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import homeostat as hs
@@ -309,7 +309,6 @@ def test_a_line_longer_than_any_event_is_cut_and_the_next_one_taken(
     assert (len(cut), after) == (64 << 10, "a2")
 
 
-@settings(max_examples=80)
 @given(
     csv=st.booleans(),
     notes=st.lists(st.text(st.sampled_from('a",\n\r'), max_size=6), min_size=1, max_size=12),
