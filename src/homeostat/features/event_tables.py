@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
 
 import polars as pl
 
-__all__ = ["EventTable", "FrameEvents", "ParquetEvents", "as_table"]
+__all__ = ["EventTable", "FrameEvents", "ParquetEvents", "as_table", "read_ahead"]
 
 PART = 1 << 20
 """Events that are read at once."""
@@ -35,6 +37,21 @@ class EventTable(Protocol):
     def read(self, part: slice, columns: Sequence[str]) -> pl.DataFrame:
         """Return some columns of one of the parts."""
         ...
+
+
+def read_ahead(
+    table: EventTable, parts: Sequence[int], columns: Sequence[str]
+) -> Iterator[tuple[int, pl.DataFrame]]:
+    """Yield some of the parts by number; the next one is read while one is worked on."""
+    with ThreadPoolExecutor(1) as reading:
+        waiting: deque[tuple[int, Future[pl.DataFrame]]] = deque()
+        for number in parts:
+            waiting.append((number, reading.submit(table.read, table.parts[number], columns)))
+            if len(waiting) > 1:
+                first, read = waiting.popleft()
+                yield first, read.result()
+        for last, read in waiting:
+            yield last, read.result()
 
 
 def as_table(events: pl.DataFrame | EventTable) -> EventTable:

@@ -15,7 +15,7 @@ from homeostat.aggregate.exact import LARGEST, ValueRefused
 from homeostat.aggregate.layout import Layout
 from homeostat.declare.views import FeatureView
 from homeostat.features.entities import Codes
-from homeostat.features.event_tables import EventTable
+from homeostat.features.event_tables import EventTable, read_ahead
 from homeostat.features.events import wanted
 
 __all__ = ["Log", "event_columns"]
@@ -81,13 +81,11 @@ class Log:
         """
         columns = sorted({*self._used, *self._system, *self.layout.columns})
         self._last = [-(2**63)] * len(self._clocks)
-        for part, whose in zip(self._table.parts, self._codes, strict=True):
-            if entities is not None:
-                asked = (whose >= max(entities.start, 1)) & (whose < entities.stop)
-                if not asked.any() and part.start:
-                    continue
-                whose = np.where(asked, whose, np.uint32(0))
-            events = self._table.read(part, columns)
+        numbers = [
+            n for n, codes in enumerate(self._codes) if n == 0 or _only(codes, entities).any()
+        ]
+        for number, events in read_ahead(self._table, numbers, columns):
+            part, whose = self._table.parts[number], _only(self._codes[number], entities)
             for begin in range(0, max(len(whose), 1), CHUNK):
                 piece = slice(begin, begin + CHUNK)
                 yield self._chunk(part.start + begin, events[piece], whose[piece])
@@ -142,8 +140,8 @@ class Log:
             order, cuts = grouped(parts, len(first))
             asked.append((known[order], numbers[order], cuts, fetches))
         names = sorted({name for *_, fetches in asked for _, name in fetches})
-        for number, part in enumerate(self._table.parts):
-            events = self._table.read(part, names)
+        for number, events in read_ahead(self._table, range(len(first)), names):
+            part = self._table.parts[number]
             for known, numbers, cuts, fetches in asked:
                 here = slice(*cuts[number : number + 2].tolist())
                 near = numbers[here] - part.start
@@ -168,6 +166,14 @@ class Log:
             raise ValueRefused(where, float(found[row, place]))
         found += 0.0  # negative zero becomes zero
         return found
+
+
+def _only(codes: Codes, entities: range | None) -> Codes:
+    """Return the codes of some entities (None: of all), 0 in place of others."""
+    if entities is None:
+        return codes
+    asked = (codes >= max(entities.start, 1)) & (codes < entities.stop)
+    return np.where(asked, codes, np.uint32(0))
 
 
 def _physical(events: pl.DataFrame, name: str) -> Ints:
