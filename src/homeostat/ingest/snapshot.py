@@ -22,8 +22,6 @@ __all__ = ["Asked", "Database", "QueryFeed", "Rows"]
 Rows = Sequence[Sequence[object]]
 """Consecutive rows of a result."""
 
-_STREAM = "query"
-
 
 @dataclass(frozen=True, slots=True)
 class Asked:
@@ -78,6 +76,8 @@ class QueryFeed:
     def __init__(self, query: Query, database: Database, landing: Landing) -> None:
         self._query, self._database, self._landing = query, database, landing
         self._timetable = Timetable(query.schedule, landing)
+        # Another table or cursor is read from its beginning: where this one stands says nothing.
+        self._stream = f"query/{query.name}/{query.cursor or ''}"
         self._zone = None if query.timezone is None else ZoneInfo(query.timezone)
 
     def take(self, *, force: bool = False) -> Generator[int]:
@@ -88,7 +88,7 @@ class QueryFeed:
 
     def _fetch(self, run: Run) -> Iterator[int]:
         query, name = self._query, self._landing.source.name
-        said = self._landing.position(_STREAM)
+        said = self._landing.position(self._stream)
         boundary = Boundary(said, query.behind, name)
         if (
             query.cursor is not None
@@ -106,13 +106,13 @@ class QueryFeed:
                 to = boundary.text()
                 if to == said:
                     continue
-                step = Advance(_STREAM, said, to)
+                step = Advance(self._stream, said, to)
                 self._landing.append(payloads, [step], history=query.history)
                 said = to
                 yield len(payloads)
         steps = list(run.done)
         if query.cursor is None and said:
-            steps.append(Advance(_STREAM, said, ""))  # the next run begins at the beginning
+            steps.append(Advance(self._stream, said, ""))  # the next run begins at the beginning
         if steps:
             self._landing.append([], steps)
 
