@@ -298,6 +298,15 @@ def test_runs_that_were_missed_are_caught_up_as_declared(
     assert came == expected
 
 
+def test_another_cursor_or_table_is_read_from_its_beginning(shop: Shop, log: SqliteLog) -> None:
+    shop.add("a", "b", minute=5)
+    assert taker(query(shop, cursor="updated_at"), log).take() == ["a", "b"]
+    assert taker(query(shop, cursor="order_id"), log).take() == ["a", "b"]
+    select = "SELECT * FROM orders WHERE order_id = 'b'"
+    assert taker(query(shop, table=None, sql=select, cursor="updated_at"), log).take() == ["b"]
+    assert taker(query(shop, cursor="updated_at"), log).take() == []
+
+
 def test_a_run_that_is_cut_off_is_still_due(shop: Shop, log: SqliteLog) -> None:
     shop.add(*"abcdefg", minute=0)
     orders = taker(query(shop), log)
@@ -359,6 +368,10 @@ def test_secrets_come_from_the_environment_and_are_told_to_nobody(
     with pytest.raises(DatabaseFailed) as failed:
         list(_fetched(away))
     assert secret not in str(failed.value)
+    monkeypatch.setenv("SHOP_FOLDER", str(tmp_path))
+    with pytest.raises(DatabaseFailed, match="there is no such file") as failed:
+        list(_fetched(hs.Query(url="sqlite:///${SHOP_FOLDER}/no.db", table="orders", every="1h")))
+    assert str(tmp_path) not in str(failed.value)
     monkeypatch.delenv("SHOP_PASSWORD")
     with pytest.raises(UrlInvalid, match="there is no variable SHOP_PASSWORD"):
         list(_fetched(hs.Query(url=url, table="orders", every="1h")))

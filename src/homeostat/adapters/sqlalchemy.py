@@ -118,15 +118,22 @@ class SqlDatabase:
             raise MissingExtra("reading a database", "database") from missing
         url, secrets = self._filled()
         engine = self._engine(url)
+        file = engine.url.database or ""
+        if _is_file(engine) and not os.path.exists(file):
+            raise self._failed(engine, "there is no such file", secrets)
         try:
             with engine.connect() as connection:
                 yield connection.execution_options(stream_results=True)
         except SQLAlchemyError as error:
-            hidden = [*secrets, str(engine.url.password or "")]
-            said = _hidden(str(getattr(error, "orig", None) or error), hidden)
-            raise DatabaseFailed(self._query.name, _address(engine), said) from None
+            said = str(getattr(error, "orig", None) or error)
+            raise self._failed(engine, said, secrets) from None
         finally:
             engine.dispose()
+
+    def _failed(self, engine: Engine, said: str, secrets: list[str]) -> DatabaseFailed:
+        hidden = [*secrets, str(engine.url.password or "")]
+        address = _hidden(_address(engine), hidden)
+        return DatabaseFailed(self._query.name, address, _hidden(said, hidden))
 
     def _engine(self, url: str) -> Engine:
         from sqlalchemy import create_engine, event
@@ -147,9 +154,6 @@ class SqlDatabase:
             raise UrlInvalid(self._query.name, "the url is none of SQLAlchemy's") from None
         if engine.dialect.name == "sqlite":
             event.listen(engine, "connect", _only_read)
-            file = engine.url.database or ""
-            if file and not file.startswith((":", "file:")) and not os.path.exists(file):
-                raise DatabaseFailed(self._query.name, _address(engine), "there is no such file")
         return engine
 
     def _filled(self) -> tuple[str, list[str]]:
@@ -172,6 +176,12 @@ def _address(engine: Engine) -> str:
     url = engine.url
     host = "" if url.host is None else f"//{url.host}{'' if url.port is None else f':{url.port}'}/"
     return f"{url.drivername}:{host}{url.database or ''}"
+
+
+def _is_file(engine: Engine) -> bool:
+    """Return whether the database is a file of SQLite, which would make one that is not there."""
+    name = engine.url.database or ""
+    return engine.dialect.name == "sqlite" and bool(name) and not name.startswith((":", "file:"))
 
 
 def _quoted(connection: Connection, name: str) -> str:

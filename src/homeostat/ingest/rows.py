@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
@@ -43,7 +42,6 @@ class CursorInvalid(HomeostatError, TypeError):
         )
 
 
-@dataclass(frozen=True, slots=True)
 class RowReader:
     """Turns rows with these columns into payloads of a source.
 
@@ -60,35 +58,33 @@ class RowReader:
     b'{"tap":"a","at":"2024-02-29T00:00:00+00:00","n":2}'
     """
 
-    source: EventSource
-    columns: tuple[str, ...]
-    zone: ZoneInfo | None = None
-
-    def __post_init__(self) -> None:
-        for field in self.source.schema.fields:
-            if not field.is_optional and self._place(field) is None:
-                raise ColumnMissing(self.source.name, field.name, self.columns)
+    def __init__(
+        self, source: EventSource, columns: Sequence[str], zone: ZoneInfo | None = None
+    ) -> None:
+        self.columns = tuple(columns)
+        self._source, self._zone = source.name, zone
+        self._fields: list[tuple[Field, int]] = []
+        for field in source.schema.fields:
+            names = [name for name in (field.name, *field.aliases) if name in self.columns]
+            if names:
+                self._fields.append((field, self.columns.index(names[0])))
+            elif not field.is_optional:
+                raise ColumnMissing(source.name, field.name, self.columns)
 
     def place(self, column: str) -> int:
         """Return where a column stands; raise `ColumnMissing` if it does not."""
         if column not in self.columns:
-            raise ColumnMissing(self.source.name, column, self.columns)
+            raise ColumnMissing(self._source, column, self.columns)
         return self.columns.index(column)
 
     def payload(self, row: Sequence[object]) -> bytes:
         """Return one row as JSON; columns that the event does not have are left out."""
-        said: dict[str, object] = {}
-        for field in self.source.schema.fields:
-            place = self._place(field)
-            if place is None or (row[place] is None and not field.nullable):
-                continue
-            said[field.name] = _held(field, row[place], self.zone)
-        text = json.dumps(said, separators=(",", ":"), ensure_ascii=False, default=_as_it_is)
-        return text.encode("utf-8", "surrogateescape")
-
-    def _place(self, field: Field) -> int | None:
-        names = (field.name, *field.aliases)
-        return next((self.columns.index(name) for name in names if name in self.columns), None)
+        said = {
+            field.name: _held(field, row[place], self._zone)
+            for field, place in self._fields
+            if row[place] is not None or field.nullable
+        }
+        return _encoded(said).encode("utf-8", "surrogateescape")
 
 
 def _held(field: Field, value: object, zone: ZoneInfo | None) -> object:
@@ -132,6 +128,11 @@ def _as_it_is(value: object) -> object:
     if isinstance(value, bytes | memoryview):
         return bytes(value).hex()
     return str(value)
+
+
+_encoded = json.JSONEncoder(
+    separators=(",", ":"), ensure_ascii=False, default=_as_it_is
+).encode  # NaN and infinities stay as they are: the intake refuses them by name
 
 
 def as_text(value: object, source: str) -> str:

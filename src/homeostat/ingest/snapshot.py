@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Protocol
@@ -13,20 +11,16 @@ from zoneinfo import ZoneInfo
 
 from homeostat.core.durations import Micros
 from homeostat.declare.feeds import Query
+from homeostat.ingest.boundary import Boundary
 from homeostat.ingest.feed import Landing
 from homeostat.ingest.log import Advance
-from homeostat.ingest.rows import RowReader, as_text, earlier, from_text
+from homeostat.ingest.rows import RowReader
 from homeostat.ingest.schedules import Run, Timetable
 
 __all__ = ["Asked", "Database", "QueryFeed", "Rows"]
 
 Rows = Sequence[Sequence[object]]
 """Consecutive rows of a result."""
-
-_STREAM = "query"
-_NONE = ""
-_REMEMBERED = 10_000
-"""Rows at the boundary that are told apart from new ones. Beyond, the intake drops them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,39 +60,6 @@ class Database(Protocol):
         ...
 
 
-class _Boundary:
-    """The last value of the order, and the rows near it that were taken.
-
-    Rows are asked for from the boundary on, itself included: others may have the same value, and
-    with an overlap even lesser ones may have come since. Those that were taken are known by their
-    digest.
-    """
-
-    def __init__(self, said: str | None) -> None:
-        found = json.loads(said) if said else {"at": None, "rows": []}
-        self.at: object = None if found["at"] is None else from_text(found["at"])
-        self._rows: deque[tuple[str, str]] = deque(map(tuple, found["rows"]))
-        self._known = {digest for _, digest in self._rows}
-
-    def is_new(self, digest: str) -> bool:
-        return digest not in self._known
-
-    def add(self, value: object, text: str, digest: str, *, moves: bool) -> None:
-        self._rows.append((text, digest))
-        self._known.add(digest)
-        if moves:
-            self.at = value
-
-    def forget(self, keeps: Callable[[str], bool]) -> None:
-        """Keep only rows that may be asked for again, and not too many."""
-        kept = [row for row in self._rows if keeps(row[0])][-_REMEMBERED:]
-        self._rows, self._known = deque(kept), {digest for _, digest in kept}
-
-    def text(self, source: str) -> str:
-        at = None if self.at is None else as_text(self.at, source)
-        return json.dumps({"at": at, "rows": list(self._rows)}, separators=(",", ":"))
-
-
 class QueryFeed:
     """Takes the rows of a source's query into the log.
 
@@ -115,6 +76,8 @@ class QueryFeed:
     def __init__(self, query: Query, database: Database, landing: Landing) -> None:
         self._query, self._database, self._landing = query, database, landing
         self._timetable = Timetable(query.schedule, landing)
+        # Another table or cursor is read from its beginning: where this one stands says nothing.
+        self._stream = f"query/{query.name}/{query.cursor or ''}"
         self._zone = None if query.timezone is None else ZoneInfo(query.timezone)
 
     def take(self, *, force: bool = False) -> Generator[int]:
@@ -125,9 +88,13 @@ class QueryFeed:
 
     def _fetch(self, run: Run) -> Iterator[int]:
         query, name = self._query, self._landing.source.name
-        said = self._landing.position(_STREAM)
-        boundary = _Boundary(said)
-        if query.cursor is not None and boundary.at is None and self._database.lacks(query.cursor):
+        said = self._landing.position(self._stream)
+        boundary = Boundary(said, query.behind, name)
+        if (
+            query.cursor is not None
+            and boundary.start is None
+            and self._database.lacks(query.cursor)
+        ):
             self._landing.told(
                 f"there are rows without {query.cursor!r}, the cursor: they are never taken; fill "
                 "it, or drop cursor= so that each run reads all rows"
@@ -136,61 +103,41 @@ class QueryFeed:
         with closing(self._database.fetch(self._asked(reader, run, boundary))) as parts:
             for rows in parts:
                 payloads = self._fresh(reader, rows, boundary)
-                to = boundary.text(name)
+                to = boundary.text()
                 if to == said:
                     continue
-                step = Advance(_STREAM, said, to)
+                step = Advance(self._stream, said, to)
                 self._landing.append(payloads, [step], history=query.history)
                 said = to
                 yield len(payloads)
         steps = list(run.done)
         if query.cursor is None and said:
-            steps.append(Advance(_STREAM, said, ""))  # the next run begins at the beginning
+            steps.append(Advance(self._stream, said, ""))  # the next run begins at the beginning
         if steps:
             self._landing.append([], steps)
 
-    def _asked(self, reader: RowReader, run: Run, boundary: _Boundary) -> Asked:
+    def _asked(self, reader: RowReader, run: Run, boundary: Boundary) -> Asked:
         query, identity = self._query, self._landing.source.event_id
         order = (identity,) if query.cursor is None else (query.cursor, identity)
         for column in order:
             reader.place(column)
-        start = boundary.at
-        if start is not None:
-            start = earlier(start, query.behind, self._landing.source.name)
         return Asked(
             columns=reader.columns,
             order=tuple(dict.fromkeys(order)),
-            start=start,
+            start=boundary.start,
             missing=query.cursor is None,
             planned=run.planned,
             batch=query.batch,
         )
 
-    def _fresh(self, reader: RowReader, rows: Rows, boundary: _Boundary) -> list[bytes]:
+    def _fresh(self, reader: RowReader, rows: Rows, boundary: Boundary) -> list[bytes]:
         """Return the payloads of rows that were not taken yet; the boundary moves over them."""
-        source, query = self._landing.source, self._query
-        place = reader.place(query.cursor or source.event_id)
+        place = reader.place(self._query.cursor or self._landing.source.event_id)
         fresh: list[bytes] = []
         for row in rows:
-            payload, value = reader.payload(row), row[place]
+            payload = reader.payload(row)
             digest = hashlib.blake2b(payload, digest_size=8).hexdigest()
-            moves = not query.behind or boundary.at is None or _reaches(value, boundary.at)
-            if boundary.is_new(digest):
+            if boundary.takes(row[place], digest):
                 fresh.append(payload)
-                text = _NONE if value is None else as_text(value, source.name)
-                boundary.add(value, text, digest, moves=moves and value is not None)
-        boundary.forget(self._keeps(boundary))
+        boundary.forget()
         return fresh
-
-    def _keeps(self, boundary: _Boundary) -> Callable[[str], bool]:
-        """Return what tells whether rows at a value of the order may be asked for again."""
-        name, query = self._landing.source.name, self._query
-        if not query.behind or boundary.at is None:
-            last = _NONE if boundary.at is None else as_text(boundary.at, name)
-            return lambda text: text in (last, _NONE)
-        start = earlier(boundary.at, query.behind, name)
-        return lambda text: _reaches(from_text(text), start)
-
-
-def _reaches(value: object, start: object) -> bool:
-    return bool(value >= start)  # type: ignore[operator]
