@@ -67,7 +67,7 @@ def cluster() -> Iterator[Cluster]:
 
 def kill_and_compare(
     cluster: Cluster, folder: Path, kills: int, seed: int, log_in_kafka: bool = False
-) -> None:
+) -> int:
     """Kill `kills` times at random instants; every home that gets done is like an undisturbed one.
 
     A home that gets done before it is killed is followed by a new one.
@@ -87,6 +87,7 @@ def kill_and_compare(
         assert ended in (None, undisturbed)
         assert done <= 2 * kills + 10, "it is done before it can be killed"
     assert sent.run(folder / f"killed-{done}") == undisturbed
+    return struck
 
 
 def valid(sent: Sent) -> Iterator[bytes]:
@@ -98,23 +99,23 @@ def valid(sent: Sent) -> Iterator[bytes]:
 
 
 def test_a_killed_reader_ends_like_an_undisturbed_one(cluster: Cluster, tmp_path: Path) -> None:
-    kill_and_compare(cluster, tmp_path, kills=4, seed=3)
+    assert kill_and_compare(cluster, tmp_path, kills=4, seed=3) == 4
 
 
 def test_so_does_one_whose_log_is_in_kafka(cluster: Cluster, tmp_path: Path) -> None:
-    kill_and_compare(cluster, tmp_path, kills=3, seed=5, log_in_kafka=True)
+    assert kill_and_compare(cluster, tmp_path, kills=3, seed=5, log_in_kafka=True) == 3
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("seed", range(100, 104))
 def test_many_kills_with_the_log_in_kafka(cluster: Cluster, tmp_path: Path, seed: int) -> None:
-    kill_and_compare(cluster, tmp_path, kills=20, seed=seed, log_in_kafka=True)
+    assert kill_and_compare(cluster, tmp_path, kills=20, seed=seed, log_in_kafka=True) == 20
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("seed", range(15))
 def test_many_kills(cluster: Cluster, tmp_path: Path, seed: int) -> None:
-    kill_and_compare(cluster, tmp_path, kills=20, seed=seed)
+    assert kill_and_compare(cluster, tmp_path, kills=20, seed=seed) == 20
 
 
 def test_the_toy_has_every_kind_of_trouble() -> None:

@@ -22,7 +22,6 @@ import numpy.typing as npt
 
 from homeostat.adapters.kafka import BrokersSilent, require_client
 from homeostat.core.durations import Micros
-from homeostat.core.errors import HomeostatError
 from homeostat.ingest.log import (
     Advance,
     Instants,
@@ -31,6 +30,7 @@ from homeostat.ingest.log import (
     LogEnd,
     PayloadTooLarge,
     PositionTaken,
+    check_lengths,
 )
 
 if TYPE_CHECKING:
@@ -153,11 +153,7 @@ class KafkaLog:
         steps: Sequence[Advance] = (),
     ) -> int:
         """Add records and take the steps, all or nothing; return the first offset."""
-        if len(known) != len(payloads):
-            raise HomeostatError(
-                f"log, source {source!r}: {len(known)} known times for {len(payloads)} payloads; "
-                "allowed: one each; pass sequences of one length"
-            )
+        check_lengths(source, known, payloads)
         for payload in payloads:
             if len(payload) > PART_BYTES:
                 raise PayloadTooLarge(source, len(payload), PART_BYTES)

@@ -116,6 +116,18 @@ def _select(here: Ints, numbers: Floats, selected: Ints, table: Ints, row: int, 
 
 
 @compiled
+def _first_from(rows: Ints, column: int, low: int, high: int, start: int) -> int:
+    """Return the first of the rows `[low, high)` whose column has `start` or a later instant."""
+    while low < high:
+        middle = (low + high) // 2
+        if rows[middle, column] < start:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+@compiled
 def _evict(rows: Ints, count: int, horizon: int, header: Ints, fewest: int) -> int:
     """Cut rows that no later read can reach off the front, once they are a quarter of all.
 
@@ -123,13 +135,7 @@ def _evict(rows: Ints, count: int, horizon: int, header: Ints, fewest: int) -> i
     """
     if count < fewest or rows[count // 4, 0] >= horizon:
         return count
-    low, high = count // 4 + 1, count
-    while low < high:
-        middle = (low + high) // 2
-        if rows[middle, 0] < horizon:
-            low = middle + 1
-        else:
-            high = middle
+    low = _first_from(rows, 0, count // 4 + 1, count, horizon)
     header[0] = max(header[0], rows[low - 1, 0])
     width = rows.shape[1]
     for word in range(2, width):
@@ -260,18 +266,6 @@ def described(lanes: int, rows: Ints, entry: Ints) -> None:
 
 
 @compiled
-def _first_from(rows: Ints, low: int, high: int, start: int) -> int:
-    """Return the first of the rows `[low, high)` at or after an instant."""
-    while low < high:
-        middle = (low + high) // 2
-        if rows[middle, 0] < start:
-            low = middle + 1
-        else:
-            high = middle
-    return low
-
-
-@compiled
 def _scan(
     rows: Ints, begin: int, end: int, lanes: int, mine: int, picks: Floats, times: Ints
 ) -> None:
@@ -342,16 +336,33 @@ def pages_wanted(shape: Ints, starts: Ints, words: Ints) -> Ints:
     entries = words[directory : directory + count * entry].reshape(count, entry)
     wanted = np.zeros(count, np.bool_)
     for start in starts:
-        low, high = 0, count
-        while low < high:
-            middle = (low + high) // 2
-            if entries[middle, 3] < start:
-                low = middle + 1
-            else:
-                high = middle
+        low = _first_from(entries, 3, 0, count, start)
         if start != _BEFORE and low < count and entries[low, 2] < start:
             wanted[low] = True
     return np.flatnonzero(wanted)
+
+
+@compiled
+def _read_part(part: Ints, start: int, found: Ints, pick: Floats, time: Ints) -> None:
+    """Read the end of a page, from an instant on."""
+    n, lanes = len(part), len(found)
+    first = _first_from(part, 0, 0, n, start)
+    _scan(part, first, n, lanes, -1, pick, time)
+    for lane in range(lanes):
+        found[lane] += part[n - 1, 2 + lane]
+        if first > 0:
+            found[lane] -= part[first - 1, 2 + lane]
+
+
+@compiled
+def _read_kept(words: Ints, selected: Ints, picks: Floats, times: Ints) -> None:
+    """Read the selections of the whole history from the header of a record."""
+    numbers = words.view(np.float64)
+    for kept in range(len(selected)):
+        at, select, signal = selected[kept, 0], selected[kept, 1], selected[kept, 2]
+        picks[signal, select] = numbers[at + 2]
+        if select == _LATEST_OF:
+            times[signal] = words[at]
 
 
 @compiled
@@ -407,14 +418,8 @@ def looked_up(
         states[number] = 0
         words = records[ends[number] : ends[number + 1]]
         if len(words) == 0:
-            for window in range(len(starts)):
-                for lane in range(lanes):
-                    sums[number, window, lane] = 0
-                for signal in range(signals):
-                    for select in range(4):
-                        picks[number, window, signal, select] = np.nan
+            sums[number, :, :], picks[number, :, :, :] = 0, np.nan
             continue
-        numbers = words.view(np.float64)
         directory, count_of_pages = _directory(words, sizes_at, size), words[2]
         begin = directory + count_of_pages * entry
         count = (len(words) - begin) // width
@@ -434,16 +439,12 @@ def looked_up(
             if start == _BEFORE:
                 for lane in range(lanes):
                     found[lane] = rows[count - 1, 2 + lane]
-                for kept in range(len(selected)):
-                    at, select, signal = selected[kept, 0], selected[kept, 1], selected[kept, 2]
-                    picks[number, window, signal, select] = numbers[at + 2]
-                    if select == _LATEST_OF:
-                        times[number, window, signal] = words[at]
+                _read_kept(words, selected, picks[number, window], times[number, window])
                 continue
             if words[0] >= start:
                 states[number] = GONE
                 break
-            first = _first_from(rows, 1, cursor, start)
+            first = _first_from(rows, 0, 1, cursor, start)
             _scan(rows, first, cursor, lanes, mine, pick, time)
             cursor = first
             for lane in range(2, 2 + lanes):
@@ -460,12 +461,7 @@ def looked_up(
                         continue
                     n, at = entries[page - 1, 1], page_at[page - 1]
                     part = pages[at : at + n * width].reshape(n, width)
-                    first = _first_from(part, 0, n, start)
-                    _scan(part, first, n, lanes, -1, pick, time)
-                    for lane in range(2, 2 + lanes):
-                        found[lane - 2] += part[n - 1, lane]
-                        if first > 0:
-                            found[lane - 2] -= part[first - 1, lane]
+                    _read_part(part, start, found, pick, time)
             for signal in range(signals):
                 times[number, window, signal] = time[signal]
                 for select in range(4):

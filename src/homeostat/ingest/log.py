@@ -21,6 +21,7 @@ __all__ = [
     "LogEnd",
     "PayloadTooLarge",
     "PositionTaken",
+    "check_lengths",
 ]
 
 Instants = Sequence[Micros] | npt.NDArray[np.int64]
@@ -57,6 +58,15 @@ class Advance:
     stream: str
     after: str | None
     to: str
+
+
+def check_lengths(source: str, known: Instants, payloads: Sequence[bytes]) -> None:
+    """Refuse what is to be appended unless every payload has its known time."""
+    if len(known) != len(payloads):
+        raise HomeostatError(
+            f"log, source {source!r}: {len(known)} known times for {len(payloads)} payloads; "
+            "allowed: one each; pass sequences of one length"
+        )
 
 
 class PositionTaken(HomeostatError):

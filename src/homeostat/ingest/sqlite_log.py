@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 
 from homeostat.core.durations import Micros
-from homeostat.core.errors import HomeostatError
 from homeostat.ingest.log import (
     Advance,
     Instants,
@@ -23,6 +22,7 @@ from homeostat.ingest.log import (
     LogEnd,
     PayloadTooLarge,
     PositionTaken,
+    check_lengths,
 )
 
 __all__ = ["SqliteLog"]
@@ -98,11 +98,7 @@ class SqliteLog:
         steps: Sequence[Advance] = (),
     ) -> int:
         """Add records and take the steps in one synced transaction; return the first offset."""
-        if len(known) != len(payloads):
-            raise HomeostatError(
-                f"log, source {source!r}: {len(known)} known times for {len(payloads)} payloads; "
-                "allowed: one each; pass sequences of one length"
-            )
+        check_lengths(source, known, payloads)
         lengths = np.fromiter(map(len, payloads), dtype=np.int64, count=len(payloads))
         if lengths.size and int(lengths.max()) > _PAYLOAD_BYTES:
             raise PayloadTooLarge(source, int(lengths.max()), _PAYLOAD_BYTES)

@@ -17,9 +17,10 @@ from homeostat.declare.aggregations import Aggregation, count, last, mean, sum_,
 from homeostat.declare.sources import Entity
 from homeostat.declare.views import FeatureView
 from homeostat.features.fold import ViewFold
-from homeostat.features.keys import KeyCodec, KeyInvalid, view_prefix
+from homeostat.features.keys import KeyCodec, KeyInvalid, page_prefix, view_prefix
 from homeostat.features.offline import point_in_time
 from homeostat.features.read import StateGone, ViewReader
+from homeostat.testing.executions import small_records
 from homeostat.testing.generators import START, TICK, events_frame, readings
 from homeostat.testing.memory_store import MemoryStore
 
@@ -197,6 +198,54 @@ def test_sums_that_could_wrap_are_exact_or_refused(step: int) -> None:
         read(view, store, at)
     with pytest.raises(SumRefused, match="add up to 2\\^52 or more"):
         point_in_time(view, events_frame(rows), spine(at))
+
+
+@pytest.mark.parametrize("step", [1, 300])
+def test_large_sums_are_refused_in_pages_too(step: int) -> None:
+    view = view_of(sum_("amount").over("10s", "1h"), mean("amount").over("10s"))
+    rows = [reading(n, amount=LARGE - n) for n in range(300)]
+    with small_records(4):
+        store = folded(view, rows, step)
+        assert len(pages_of(view, store)) > 50
+        with pytest.raises(SumRefused, match="add up to 2\\^52 or more"):
+            read(view, store, START + 299 * TICK + 1)
+
+
+def pages_of(view: FeatureView, store: MemoryStore) -> list[bytes]:
+    with store.reader() as reader:
+        return [key for key, _ in reader.scan(page_prefix(view))]
+
+
+def test_pages_are_dropped_with_what_no_window_reaches() -> None:
+    view = view_of(sum_("level").over("5m"), count())
+    rows = [reading(n, level=n) for n in range(400)]
+    with small_records(2):
+        store = folded(view, rows, 7)
+        # Five minutes and a minute of slack at one row per ten seconds, and a page or two.
+        assert 10 < len(pages_of(view, store)) < 25
+        at = START + 399 * TICK + 1
+        assert read(view, store, at) == [float(sum(range(370, 400))), 400.0]
+
+
+def test_a_page_that_is_missing_is_said_with_what_to_do() -> None:
+    view = view_of(sum_("level").over("5m"))
+    with small_records(2):
+        store = folded(view, [reading(n) for n in range(30)])
+        with store.writer() as writer:
+            for key in pages_of(view, store):
+                writer.delete(key)
+        with pytest.raises(HomeostatError, match=r"page \d+ .*is missing.*homeostat apply"):
+            read(view, store, START + 30 * TICK + TICK // 2)
+
+
+def test_pages_of_entities_with_like_keys_are_not_confused() -> None:
+    view = view_of(sum_("level").over("10m"))
+    names = ["a", "a" + "\0" * 8, "a" + "\0" * 7 + "\1"]
+    rows = [reading(n, place=names[n % 3], level=n) for n in range(60)]
+    with small_records(1):
+        store = folded(view, rows, 11)
+        found = [read(view, store, START + 60 * TICK, name) for name in names]
+    assert found == [[float(sum(range(first, 60, 3)))] for first in range(3)]
 
 
 def spine(at: int) -> Any:

@@ -411,10 +411,11 @@ FAULTS: dict[str, tuple[Execution, Any, str, Any]] = {
     ),
     "live: a window that begins in a page begins late": loop(
         state_rows, "looked_up",
-        "first = _first_from(part, 0, n, start)", "first = _first_from(part, 0, n, start + 1)",
+        "first = _first_from(part, 0, 0, n, start)",
+        "first = _first_from(part, 0, 0, n, start + 1)",
     ),
     "live: what is before a window in its page counts": loop(
-        state_rows, "looked_up", "found[lane - 2] -= part[first - 1, lane]", "pass",
+        state_rows, "looked_up", "found[lane] -= part[first - 1, 2 + lane]", "pass",
     ),
     "live: the greatest value of a page is its last": loop(
         state_rows, "described", "or value > picks[at + 1 + _GREATEST_OF]", "or True",

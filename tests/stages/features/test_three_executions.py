@@ -109,7 +109,9 @@ def check_restarts(history: History) -> None:
             return LmdbStore(folder, map_size=2**24, sync=False)
 
         reopen: Callable[[Store], Store] = opened
-        assert differences(restarted_rows(history, opened(), reopen), oracle_rows(history)) == []
+        with small_records(2):
+            found = restarted_rows(history, opened(), reopen)
+        assert differences(found, oracle_rows(history)) == []
 
 
 @settings(EXAMPLES, max_examples=15)
