@@ -15,8 +15,20 @@ from typing import Any, TypeVar
 
 import numba
 from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
 
-__all__ = ["INTS", "INT_OUT", "compiled", "compiled_for", "given", "pair", "written"]
+__all__ = [
+    "INTS",
+    "INT_OUT",
+    "compiled",
+    "compiled_for",
+    "copied",
+    "given",
+    "items",
+    "pair",
+    "written",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -60,6 +72,36 @@ def compiled_for(result: Any, *arguments: Any) -> Callable[[F], F]:
         return found
 
     return make
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def items(typing: Any, array: Any) -> Any:
+    """Return a pointer to the items of an array that its holder keeps alive.
+
+    Passing an array from loop to loop counts its references, each time by a locked instruction;
+    passing a pointer costs nothing. Its indices must be right: none is counted from the end.
+    """
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        held = context.make_array(signature.args[0])(context, builder, arguments[0])
+        return builder.bitcast(held.data, context.get_value_type(signature.return_type))
+
+    return types.CPointer(array.dtype)(array), code
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def copied(typing: Any, to: Any, at: Any, source: Any, start: Any, count: Any) -> Any:
+    """Copy `count` items from `source[start]` on to `to[at]` and on; both are `items`."""
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        goal, first, found, begin, number = arguments
+        size = context.get_abi_sizeof(context.get_data_type(signature.args[0].dtype))
+        cgutils.raw_memcpy(
+            builder, builder.gep(goal, [first]), builder.gep(found, [begin]), number, size
+        )
+        return context.get_dummy_value()
+
+    return types.void(to, types.int64, source, types.int64, types.int64), code
 
 
 def _made(function: Callable[..., Any], signature: Any) -> Any:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,9 @@ from homeostat.core.durations import Micros
 from homeostat.core.errors import HomeostatError, did_you_mean
 from homeostat.declare.schema import EventSchema, Field
 from homeostat.declare.sources import EventSource
-from homeostat.ingest.columns import INSTANT, instants
-from homeostat.ingest.decode import PayloadDecoder
+from homeostat.ingest.columns import INSTANT
+from homeostat.ingest.event_columns import ColumnDecoder
+from homeostat.ingest.payloads import Payloads
 
 __all__ = [
     "COMPRESSED",
@@ -36,7 +37,7 @@ __all__ = [
     "row_payloads",
 ]
 
-Records = tuple[npt.NDArray[np.int64], list[bytes]]
+Records = tuple[npt.NDArray[np.int64], Payloads]
 
 _CHUNK = 100_000
 _TRUE, _FALSE = ("true", "t", "yes", "1"), ("false", "f", "no", "0")
@@ -78,19 +79,20 @@ def payloads_of(
                 "a column of a table, an instant, or the source's own declaration",
                 "declare EventSource(known_time=...)",
             )
-        payloads = [line for line in _bytes(Path(data)).split(b"\n") if line.strip()]
+        payloads = Payloads.lines(_bytes(Path(data)))
     else:
         frame, is_text = _frame(source, data)
         if isinstance(known_time, str):
             given = _known_column(source, frame, known_time)
-        payloads = row_payloads(source, frame, is_text)
+        payloads = Payloads.of(row_payloads(source, frame, is_text))
     if isinstance(known_time, int):
         given = np.full(len(payloads), known_time, dtype=np.int64)
     known = declared_times(source, payloads) if given is None else given
-    order = np.argsort(known, kind="stable")
-    for begin in range(0, len(order), _CHUNK):
-        chunk = order[begin : begin + _CHUNK]
-        yield known[chunk], [payloads[i] for i in chunk.tolist()]
+    if (np.diff(known) < 0).any():
+        order = np.argsort(known, kind="stable")
+        known, payloads = known[order], payloads.take(order)
+    for begin in range(0, len(known), _CHUNK):
+        yield known[begin : begin + _CHUNK], payloads[begin : begin + _CHUNK]
 
 
 def kind_of(source: EventSource, path: Path) -> str:
@@ -261,7 +263,7 @@ def _known_column(source: EventSource, frame: pl.DataFrame, name: str) -> npt.ND
 
 
 def declared_times(
-    source: EventSource, payloads: list[bytes], earlier: Micros | None = None
+    source: EventSource, payloads: Sequence[bytes], earlier: Micros | None = None
 ) -> npt.NDArray[np.int64]:
     """Return when each payload was known by the source's declaration, int64 of shape (n,).
 
@@ -270,9 +272,9 @@ def declared_times(
     """
     clock = source.known_time or source.event_time
     field = source.schema.field(clock, f"event source {source.name!r}")
-    decoded = PayloadDecoder(EventSchema("clock", (field,))).decode(payloads)
-    times = instants([getattr(row, clock) for row in decoded.rows]) + source.delay_us
-    places = np.asarray(decoded.places, dtype=np.int64)
+    columns = ColumnDecoder(EventSchema("clock", (field,))).decode(Payloads.of(payloads))
+    places = np.flatnonzero(columns.valid & (columns.has[0] != 0))
+    times = columns.words[0, places] + source.delay_us
     if not len(places):
         return np.full(len(payloads), earlier or 0, dtype=np.int64)
     before = np.searchsorted(places, np.arange(len(payloads)), side="right") - 1

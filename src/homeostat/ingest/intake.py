@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,13 +12,16 @@ import polars as pl
 
 from homeostat.core.durations import Micros, format_duration
 from homeostat.core.errors import DeclarationError
-from homeostat.core.ids import id_digests
 from homeostat.declare.schema import EventSchema
 from homeostat.declare.sources import EventSource
-from homeostat.ingest.columns import column, events_schema, instants
-from homeostat.ingest.decode import PayloadDecoder
+from homeostat.ingest.columns import INSTANT, events_schema
+from homeostat.ingest.earlier import EarlierReading
+from homeostat.ingest.event_columns import ColumnDecoder, EventColumns
+from homeostat.ingest.identities import Identities, identities
 from homeostat.ingest.log import LogBatch
+from homeostat.ingest.payloads import Payloads
 from homeostat.ingest.refusals import refusal_of
+from homeostat.ingest.seen import CONFLICT, DUPLICATE, FRESH, SeenIds
 
 if TYPE_CHECKING:
     from homeostat.core.store import Writer
@@ -28,11 +29,6 @@ if TYPE_CHECKING:
 __all__ = ["DeadLetter", "Intake", "Taken"]
 
 Int64s = npt.NDArray[np.int64]
-
-_SLICE = 8_192
-"""Records that are worked on at once: as Python objects they still fit the processor's cache."""
-
-_FRESH, _DUPLICATE, _CONFLICT = 0, 1, 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,92 +84,60 @@ class Intake:
                 "send the correction as an event with an id of its own",
             )
         self._source, self._bounds = source, dict(bounds or {})
-        self._decoder = PayloadDecoder(source.schema)
-        self._earlier = tuple(PayloadDecoder(schema) for schema in earlier)
+        self._decoder = ColumnDecoder(source.schema)
+        self._earlier = tuple(EarlierReading(schema, self._decoder) for schema in earlier)
         self._schema = events_schema(source)
-        self._prefix = b"seen/" + source.name.encode() + b"/"
+        self._seen = SeenIds(source.name, None)
 
     def take(self, batch: LogBatch, seen: Writer) -> Taken:
         """Return the batch's events and dead letters, and remember the ids in `seen`."""
-        parts = [
-            self._take(_part(batch, begin, begin + _SLICE), seen)
-            for begin in range(0, max(len(batch), 1), _SLICE)
-        ]
-        if len(parts) == 1:
-            return parts[0]
-        return Taken(
-            events=pl.concat([part.events for part in parts]),
-            rejected=[letter for part in parts for letter in part.rejected],
-            duplicates=sum(part.duplicates for part in parts),
-            too_late=sum(part.too_late for part in parts),
-            accepted=sum(part.accepted for part in parts),
+        payloads = Payloads.of(batch.payloads)
+        columns = self._decoder.decode(payloads)
+        known, offsets = batch.known, batch.offsets
+        event_times = columns.numbers(self._source.event_time)
+        usable = columns.valid.copy()
+        rejected = [self._letter(batch, f.place, f.reason, f.detail) for f in columns.faults]
+
+        def refuse(places: Int64s, reason: str, details: Sequence[str]) -> None:
+            usable[places] = False
+            for place, detail in zip(places.tolist(), details, strict=True):
+                rejected.append(self._letter(batch, place, reason, detail))
+
+        ahead = np.flatnonzero(usable & (event_times > known + self._source.clock_skew_us))
+        by = (event_times[ahead] - known[ahead]).tolist()
+        refuse(ahead, "future", [f"{format_duration(micros)} ahead" for micros in by])
+        ids = identities(columns, self._source)
+        empty = np.flatnonzero(usable & ids.empty)
+        refuse(
+            empty, f"invalid_field:{self._source.event_id}", ["the id is empty"] * len(empty)
         )
-
-    def _take(self, batch: LogBatch, seen: Writer) -> Taken:
-        decoded = self._decoder.decode(batch.payloads)
-        rejected = [
-            self._letter(batch, fault.place, fault.reason, fault.detail) for fault in decoded.faults
+        for field, bound in self._bounds.items():
+            beyond = np.flatnonzero(usable & _exceeds(columns, field, bound))
+            detail = f"{field} must be below {bound:.0f} in magnitude"
+            refuse(beyond, f"out_of_range:{field}", [detail] * len(beyond))
+        verdicts = self._verdicts(columns, payloads, np.flatnonzero(usable), ids, batch, seen)
+        conflicts = np.flatnonzero(usable & (verdicts == CONFLICT))
+        detail = "the id came before with other content"
+        refuse(conflicts, "conflict", [detail] * len(conflicts))
+        keep = np.flatnonzero(usable & (verdicts == FRESH))
+        late = known[keep] - event_times[keep] > self._source.lateness_us
+        system = [
+            pl.Series("_offset", offsets[keep]),
+            pl.Series("_known_time", known[keep]).cast(INSTANT),
+            pl.Series("_event_time", np.minimum(event_times, known)[keep]).cast(INSTANT),
+            ids.series(keep).alias("_id"),
+            pl.Series("_tie", ids.digests[keep]),
+            pl.Series("_too_late", late),
         ]
-        rows = decoded.rows
-        places = np.asarray(decoded.places, dtype=np.int64)
-        ids = list(map(attrgetter(self._source.event_id), rows))
-        if self._source.schema.field(self._source.event_id, "intake").kind == "integer":
-            ids = list(map(str, ids))
-        event_times = instants(list(map(attrgetter(self._source.event_time), rows)))
-        known, offsets = batch.known[places], batch.offsets[places]
-
-        usable = np.ones(len(rows), dtype=np.bool_)
-        for i in np.flatnonzero(event_times > known + self._source.clock_skew_us).tolist():
-            usable[i] = False
-            ahead = format_duration(int(event_times[i] - known[i]))
-            rejected.append(self._letter(batch, int(places[i]), "future", f"{ahead} ahead"))
-        if "" in ids:
-            reason = f"invalid_field:{self._source.event_id}"
-            for i in [i for i, name in enumerate(ids) if name == "" and usable[i]]:
-                usable[i] = False
-                rejected.append(self._letter(batch, int(places[i]), reason, "the id is empty"))
-        for place, detail, reason in self._out_of_range(rows):
-            if usable[place]:
-                usable[place] = False
-                rejected.append(self._letter(batch, int(places[place]), reason, detail))
-        ties = id_digests(ids)
-        verdicts = self._verdicts(rows, np.flatnonzero(usable), ties, offsets, seen)
-        for i in np.flatnonzero(usable & (verdicts == _CONFLICT)).tolist():
-            remembered = seen.get(self._prefix + int(ties[i]).to_bytes(8, "big", signed=True))
-            if self._was(batch.payloads[int(places[i])], rows[i], (remembered or b"")[:8]):
-                verdicts[i] = _DUPLICATE
-                continue
-            rejected.append(
-                self._letter(
-                    batch, int(places[i]), "conflict", "the id came before with other content"
-                )
-            )
-        keep = np.flatnonzero(usable & (verdicts == _FRESH))
-        late = known - event_times > self._source.lateness_us
-        system = {
-            "_offset": offsets,
-            "_known_time": known.view("datetime64[us]"),
-            "_event_time": np.minimum(event_times, known).view("datetime64[us]"),
-            "_id": pl.Series(ids, dtype=pl.String),
-            "_tie": ties,
-            "_too_late": late,
-        }
         rejected.sort(key=lambda letter: letter.offset)
+        fields = [columns.series(field.name, keep) for field in self._source.schema.fields]
         return Taken(
-            events=self._frame(rows, keep, system),
+            events=pl.DataFrame([*fields, *system], schema=self._schema),
             rejected=rejected,
-            duplicates=int(np.count_nonzero(usable & (verdicts == _DUPLICATE))),
-            too_late=int(np.count_nonzero(late[keep])),
+            duplicates=int(np.count_nonzero(usable & (verdicts == DUPLICATE))),
+            too_late=int(np.count_nonzero(late)),
             accepted=len(keep),
         )
-
-    def _out_of_range(self, rows: list[Any]) -> Iterator[tuple[int, str, str]]:
-        """Yield (row, detail, reason) of every number that no view could aggregate exactly."""
-        for field, bound in self._bounds.items():
-            for place, value in enumerate(map(attrgetter(field), rows)):
-                if value is not None and abs(value) >= bound:
-                    detail = f"{field} must be below {bound:.0f} in magnitude"
-                    yield place, detail, f"out_of_range:{field}"
 
     def _letter(self, batch: LogBatch, place: int, reason: str, detail: str) -> DeadLetter:
         payload = bytes(batch.payloads[place])
@@ -188,58 +152,27 @@ class Intake:
         )
 
     def _verdicts(
-        self, rows: list[Any], usable: Int64s, ties: Int64s, offsets: Int64s, seen: Writer
-    ) -> npt.NDArray[np.int8]:
-        """Tell fresh rows from duplicates and conflicts; ids are looked up in key order."""
-        verdicts = np.full(len(rows), _FRESH, dtype=np.int8)
-        order = usable[np.argsort(ties[usable], kind="stable")]
-        keys = ties[order].astype(">i8").tobytes()
-        firsts = offsets[order].astype(">i8").tobytes()
-        contents = self._decoder.canonical(rows[i] for i in order.tolist())
-        get, put, prefix, blake = seen.get, seen.put, self._prefix, hashlib.blake2b
-        for rank, content in enumerate(contents):
-            cut = slice(8 * rank, 8 * rank + 8)
-            key, first = prefix + keys[cut], firsts[cut]
-            digest = blake(content, digest_size=8).digest()
-            found = get(key)
-            if found is None:
-                put(key, digest + first)
-            elif found[8:] != first:
-                verdicts[order[rank]] = _DUPLICATE if found[:8] == digest else _CONFLICT
+        self, columns: EventColumns, payloads: Payloads, usable: Int64s, ids: Identities,
+        batch: LogBatch, seen: Writer,
+    ) -> npt.NDArray[np.int8]:  # fmt: skip
+        """Tell fresh rows from duplicates and conflicts."""
+        contents = self._decoder.contents(columns)
+        judged = self._seen.judge(
+            seen, ids.digests[usable], contents[usable], batch.offsets[usable], batch.known[usable]
+        )
+        verdicts = np.full(len(columns), FRESH, np.int8)
+        verdicts[usable] = judged.verdicts
+        if self._earlier:
+            for rank in np.flatnonzero(judged.verdicts == CONFLICT).tolist():
+                place = int(usable[rank])
+                payload, before = payloads[place : place + 1], int(judged.remembered[rank])
+                if any(e.is_same(payload, before, int(contents[place])) for e in self._earlier):
+                    verdicts[place] = DUPLICATE
         return verdicts
 
-    def _was(self, payload: bytes, row: Any, remembered: bytes) -> bool:
-        """Return whether an earlier schema read this very event when it was remembered.
 
-        An earlier schema does not see what came later: what it reads must be all there is.
-        """
-        for decoder in self._earlier:
-            contents = decoder.canonical(decoder.decode([payload]).rows)
-            if [hashlib.blake2b(content, digest_size=8).digest() for content in contents] == [
-                remembered
-            ]:
-                again = self._decoder.decode(contents).rows
-                return self._decoder.canonical(again) == self._decoder.canonical([row])
-        return False
-
-    def _frame(self, rows: list[Any], keep: Int64s, system: dict[str, Any]) -> pl.DataFrame:
-        """Return the kept rows' fields, then the system's columns, which hold all rows."""
-        added = pl.DataFrame(system)
-        if len(keep) < len(rows):
-            rows, added = [rows[i] for i in keep.tolist()], added[keep]
-        fields = {
-            field.name: column(list(map(attrgetter(field.name), rows)), self._schema[field.name])
-            for field in self._source.schema.fields
-        }
-        return pl.DataFrame(fields).hstack(added).cast(self._schema)
-
-
-def _part(batch: LogBatch, begin: int, end: int) -> LogBatch:
-    if begin == 0 and end >= len(batch):
-        return batch
-    return LogBatch(
-        batch.source,
-        batch.offsets[begin:end],
-        batch.known[begin:end],
-        batch.payloads[begin:end],
-    )
+def _exceeds(columns: EventColumns, field: str, bound: float) -> npt.NDArray[np.bool_]:
+    """Return where a number is that no view could aggregate exactly."""
+    values = columns.numbers(field)
+    beyond = (values >= bound) | (values <= -bound)
+    return np.asarray(beyond & (columns.has[columns.place(field)] != 0))

@@ -24,6 +24,7 @@ from homeostat.ingest.log import (
     PositionTaken,
     check_lengths,
 )
+from homeostat.ingest.payloads import Payloads
 
 __all__ = ["SqliteLog"]
 
@@ -57,10 +58,11 @@ class _Segment:
     def stop(self) -> int:
         return self.first + len(self.known)
 
-    def payloads(self, begin: int, end: int) -> list[bytes]:
-        body, cuts = self.body, self.ends[begin:end].tolist()
-        starts = [int(self.ends[begin - 1]) if begin else 0, *cuts[:-1]]
-        return [body[start:stop] for start, stop in zip(starts, cuts, strict=True)]
+    def payloads(self, begin: int, end: int) -> Payloads:
+        first = int(self.ends[begin - 1]) if begin else 0
+        ends = self.ends[begin:end] - first
+        body = np.frombuffer(self.body, np.uint8)[first : first + int(ends[-1])]
+        return Payloads(body, np.append(0, ends[:-1]), ends)
 
 
 class SqliteLog:
@@ -71,7 +73,7 @@ class SqliteLog:
     >>> log.append("taps", [10, 9], [b"a", b"b"])
     0
     >>> batch = log.read("taps", after=-1, limit=10)
-    >>> batch.payloads, batch.known.tolist()
+    >>> list(batch.payloads), batch.known.tolist()
     ([b'a', b'b'], [10, 10])
     >>> log.end("taps")
     LogEnd(next_offset=2, last_known=10)
@@ -99,7 +101,8 @@ class SqliteLog:
     ) -> int:
         """Add records and take the steps in one synced transaction; return the first offset."""
         check_lengths(source, known, payloads)
-        lengths = np.fromiter(map(len, payloads), dtype=np.int64, count=len(payloads))
+        packed = Payloads.of(payloads)
+        lengths = packed.lengths
         if lengths.size and int(lengths.max()) > _PAYLOAD_BYTES:
             raise PayloadTooLarge(source, int(lengths.max()), _PAYLOAD_BYTES)
         instants = np.asarray(known, dtype=np.int64)
@@ -118,7 +121,7 @@ class SqliteLog:
                             source,
                             end.next_offset + begin,
                             instants[begin:stop],
-                            payloads[begin:stop],
+                            packed[begin:stop],
                         ),
                     )
             except BaseException:
@@ -132,25 +135,27 @@ class SqliteLog:
     ) -> LogBatch:
         """Return at most `limit` records with a greater offset than `after`."""
         start = max(after, -1) + 1
-        payloads: list[bytes] = []
+        parts: list[Payloads] = []
+        count = 0
         known: list[npt.NDArray[np.int64]] = []
         with self._lock, closing(self._segments(source, start)) as segments:
             for segment in segments:
                 self._current[source] = segment
                 begin = max(start - segment.first, 0)
-                end = min(len(segment.known), begin + limit - len(payloads))
+                end = min(len(segment.known), begin + limit - count)
                 if known_before is not None:
                     end = min(end, int(np.searchsorted(segment.known, known_before, side="left")))
                 if end > begin:
-                    payloads += segment.payloads(begin, end)
+                    parts.append(segment.payloads(begin, end))
+                    count += end - begin
                     known.append(segment.known[begin:end])
-                if end < len(segment.known) or len(payloads) >= limit:
+                if end < len(segment.known) or count >= limit:
                     break
         return LogBatch(
             source,
-            np.arange(start, start + len(payloads), dtype=np.int64),
+            np.arange(start, start + count, dtype=np.int64),
             np.concatenate(known) if known else np.empty(0, dtype=np.int64),
-            payloads,
+            Payloads.joined(parts) if parts else Payloads.of(()),
         )
 
     def end(self, source: str) -> LogEnd:
@@ -229,12 +234,12 @@ def _cuts(lengths: npt.NDArray[np.int64]) -> Iterator[tuple[int, int]]:
 
 
 def _packed(
-    source: str, first: int, instants: npt.NDArray[np.int64], payloads: Sequence[bytes]
+    source: str, first: int, instants: npt.NDArray[np.int64], payloads: Payloads
 ) -> tuple[str | int | bytes, ...]:
     """Return the row of a segment of at least one record."""
     known = instants.astype("<i8").tobytes()
-    ends = np.cumsum([len(payload) for payload in payloads]).astype("<u4").tobytes()
-    body = b"".join(payloads)
+    ends = np.cumsum(payloads.lengths).astype("<u4").tobytes()
+    body = payloads.packed()
     last_known, checksum = int(instants[-1]), _checksum(known, ends, body)
     return source, first, len(payloads), last_known, checksum, known, ends, body
 
