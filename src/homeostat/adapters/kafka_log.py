@@ -23,6 +23,7 @@ import numpy.typing as npt
 from homeostat.adapters.kafka import BrokersSilent, require_client
 from homeostat.core.durations import Micros
 from homeostat.ingest.log import (
+    READ_BYTES,
     Advance,
     Instants,
     LogBatch,
@@ -181,14 +182,15 @@ class KafkaLog:
     def read(
         self, source: str, after: int, limit: int, known_before: Micros | None = None
     ) -> LogBatch:
-        """Return at most `limit` records with a greater offset than `after`."""
+        """Return at most `limit` records with a greater offset than `after`, of `READ_BYTES`."""
         start = max(after, -1) + 1
         payloads: list[bytes] = []
         known: list[npt.NDArray[np.int64]] = []
+        size = 0
         with self._lock:
             found = self._caught_up(source)
             number = max(bisect_right(found.firsts, start) - 1, 0)
-            while number < len(found.firsts) and len(payloads) < limit:
+            while number < len(found.firsts) and len(payloads) < limit and size < READ_BYTES:
                 part = self._part(found, source, found.places[number])
                 instants = np.frombuffer(part.known, dtype="<i8").astype(np.int64, copy=False)
                 begin = min(max(start - part.first, 0), len(instants))
@@ -197,6 +199,7 @@ class KafkaLog:
                     end = min(end, int(np.searchsorted(instants, known_before, side="left")))
                 if end > begin:
                     payloads += _payloads(part, begin, end)
+                    size += sum(map(len, payloads[begin - end :]))
                     known.append(instants[begin:end])
                 if end < len(instants):
                     break

@@ -20,6 +20,9 @@ from homeostat.features.record import Record
 
 __all__ = ["Prepared", "ViewFold"]
 
+KEYS = 8_192
+"""Entities whose records are folded at once: bounds the memory, and keeps what is read near."""
+
 _ONE = np.array([0, 1])
 
 
@@ -87,7 +90,11 @@ class ViewFold:
         if len(here) < len(keys):
             keys = [keys[code] for code in here.tolist()]
             cuts = np.append(cuts[here], high - low)
-        self._fold(writer, prepared, keys, order + low, cuts)
+        order += low
+        for begin in range(0, len(keys), KEYS):
+            cut = cuts[begin : begin + KEYS + 1]
+            some = order[cut[0] : cut[-1]]
+            self._fold(writer, prepared, keys[begin : begin + KEYS], some, cut - cut[0])
 
     def _fold(
         self, writer: Writer, prepared: Prepared, keys: list[bytes], order: Ints, cuts: Ints

@@ -13,6 +13,7 @@ from homeostat.core.durations import Micros
 from homeostat.core.errors import HomeostatError
 
 __all__ = [
+    "READ_BYTES",
     "Advance",
     "EventLog",
     "Instants",
@@ -23,6 +24,9 @@ __all__ = [
     "PositionTaken",
     "check_lengths",
 ]
+
+READ_BYTES = 64 << 20
+"""A batch with more bytes than this may end early."""
 
 Instants = Sequence[Micros] | npt.NDArray[np.int64]
 """Known times, one per payload, in microseconds since 1970."""
@@ -135,9 +139,10 @@ class EventLog(Protocol):
     def read(
         self, source: str, after: int, limit: int, known_before: Micros | None = None
     ) -> LogBatch:
-        """Return at most `limit` records with a greater offset than `after`.
+        """Return at most `limit` records with a greater offset than `after`, at least one of them.
 
-        With `known_before`, only those known strictly before that instant.
+        With `known_before`, only those known strictly before that instant. When the records have
+        more than `READ_BYTES`, they may be fewer, though more are there.
         """
         ...
 

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from homeostat.core.durations import Micros
 from homeostat.ingest.log import (
+    READ_BYTES,
     Advance,
     Instants,
     LogBatch,
@@ -133,10 +134,10 @@ class SqliteLog:
     def read(
         self, source: str, after: int, limit: int, known_before: Micros | None = None
     ) -> LogBatch:
-        """Return at most `limit` records with a greater offset than `after`."""
+        """Return at most `limit` records with a greater offset than `after`, of `READ_BYTES`."""
         start = max(after, -1) + 1
         parts: list[Payloads] = []
-        count = 0
+        count = size = 0
         known: list[npt.NDArray[np.int64]] = []
         with self._lock, closing(self._segments(source, start)) as segments:
             for segment in segments:
@@ -147,9 +148,9 @@ class SqliteLog:
                     end = min(end, int(np.searchsorted(segment.known, known_before, side="left")))
                 if end > begin:
                     parts.append(segment.payloads(begin, end))
-                    count += end - begin
+                    count, size = count + end - begin, size + len(parts[-1].body)
                     known.append(segment.known[begin:end])
-                if end < len(segment.known) or count >= limit:
+                if end < len(segment.known) or count >= limit or size >= READ_BYTES:
                     break
         return LogBatch(
             source,

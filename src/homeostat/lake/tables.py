@@ -20,6 +20,7 @@ from homeostat.core.durations import Micros
 from homeostat.core.errors import HomeostatError, UnknownName
 from homeostat.declare.schema import EventSchema
 from homeostat.ingest.schema_compatibility import Incompatibility
+from homeostat.lake.encoding import writer_properties
 from homeostat.lake.events import LakeEvents, Span, Stored
 from homeostat.lake.evolved import Evolved, column_conflicts, rewrite
 
@@ -133,6 +134,7 @@ class Lake:
             partition_by=[_DAY],
             description=None if target is not None else json.dumps({"day": day}),
             configuration=None if target is not None else _KEEP_HISTORY,
+            writer_properties=writer_properties(frame),
             commit_properties=CommitProperties(
                 app_transactions=[Transaction(application, version)]
             ),

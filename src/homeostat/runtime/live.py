@@ -32,8 +32,11 @@ from homeostat.serve.service import LocalService, ServiceParts
 
 __all__ = ["Live", "Ticked"]
 
-FLUSH_ROWS = 20_000
-"""The lake is committed when this many events wait, and at every step of the loop."""
+FLUSH_ROWS, FLUSH_BYTES = 400_000, 64 << 20
+"""The lake is committed when this many events wait, or so much text, and at every step of the loop.
+
+What waits is in the log: after a crash it is decoded again.
+"""
 
 LONGEST_REST_S = 60.0
 """A loop that keeps failing tries again at least this often."""
@@ -160,7 +163,8 @@ class Live:
                     pending.finish(writer)
                     self._engine.learn(pending)
                     done.counts[source.name] = pending.counts
-            if self._engine.worker.waiting() >= FLUSH_ROWS:
+            rows, size = self._engine.worker.waiting()
+            if rows >= FLUSH_ROWS or size >= FLUSH_BYTES:
                 self._engine.worker.flush()
             return done
 

@@ -29,8 +29,12 @@ if TYPE_CHECKING:
 
 __all__ = ["CHUNK", "Counts", "FoldWorker", "Pending", "folded_offset"]
 
-CHUNK = 50_000
-"""Log records that are decoded at once: bounds the memory of a backlog."""
+CHUNK = 200_000
+"""Log records that are decoded at most at once: bounds the memory of a backlog.
+
+A batch is what has come since the last one, so its size adapts to the load: a few events when it is
+low, so many when the worker is behind, and then each costs least.
+"""
 
 
 def folded_offset(reader: Reader, source: str) -> int:
@@ -202,9 +206,10 @@ class FoldWorker:
             )
             frames.clear()
 
-    def waiting(self) -> int:
-        """Return how many events wait for the next flush."""
-        return sum(frame.height for frames in self._buffers.values() for frame in frames)
+    def waiting(self) -> tuple[int, int]:
+        """Return how many events wait for the next flush, and about how many bytes they take."""
+        frames = [frame for kept in self._buffers.values() for frame in kept]
+        return sum(f.height for f in frames), sum(int(f.estimated_size()) for f in frames)
 
     def tail(self, source: str) -> pl.DataFrame | None:
         """Return the events that wait for the next flush, if any."""
