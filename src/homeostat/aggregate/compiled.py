@@ -74,8 +74,7 @@ def compiled_for(result: Any, *arguments: Any) -> Callable[[F], F]:
     return make
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def items(typing: Any, array: Any) -> Any:
+def _items(typing: Any, array: Any) -> Any:
     """Return a pointer to the items of an array that its holder keeps alive.
 
     Passing an array from loop to loop counts its references, each time by a locked instruction;
@@ -86,22 +85,25 @@ def items(typing: Any, array: Any) -> Any:
         held = context.make_array(signature.args[0])(context, builder, arguments[0])
         return builder.bitcast(held.data, context.get_value_type(signature.return_type))
 
-    return types.CPointer(array.dtype)(array), code
+    return types.CPointer(array.dtype)(array), code  # type: ignore[no-untyped-call]
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def copied(typing: Any, to: Any, at: Any, source: Any, start: Any, count: Any) -> Any:
+def _copied(typing: Any, to: Any, at: Any, source: Any, start: Any, count: Any) -> Any:
     """Copy `count` items from `source[start]` on to `to[at]` and on; both are `items`."""
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         goal, first, found, begin, number = arguments
         size = context.get_abi_sizeof(context.get_data_type(signature.args[0].dtype))
-        cgutils.raw_memcpy(
+        cgutils.raw_memcpy(  # type: ignore[no-untyped-call]
             builder, builder.gep(goal, [first]), builder.gep(found, [begin]), number, size
         )
         return context.get_dummy_value()
 
     return types.void(to, types.int64, source, types.int64, types.int64), code
+
+
+items: Any = intrinsic(_items)
+copied: Any = intrinsic(_copied)
 
 
 def _made(function: Callable[..., Any], signature: Any) -> Any:

@@ -64,7 +64,7 @@ def gathered(body: Bytes, starts: Int64s, ends: Int64s) -> Bytes:
 
 
 @compiled
-def _word(body: Bytes, at: int, count: int) -> int:
+def _word(body: Bytes, at: int, count: int) -> np.int32:
     """Return up to four bytes as a little-endian number of 32 bits."""
     found = np.uint32(0)
     for place in range(count):

@@ -8,6 +8,8 @@ chain of multiplications.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 from numba import types
@@ -19,6 +21,8 @@ __all__ = ["content_digests", "text_digests"]
 Bytes = npt.NDArray[np.uint8]
 Int64s = npt.NDArray[np.int64]
 Uint64s = npt.NDArray[np.uint64]
+Word = Any
+"""A number of 64 bits without a sign."""
 
 _START = np.array(
     [
@@ -62,12 +66,12 @@ _INT_OUT = types.Array(types.int64, 1, "C")
 
 
 @compiled
-def _turned(word: int, by: int) -> int:
+def _turned(word: Word, by: int) -> Word:
     return (word >> np.uint64(by)) | (word << np.uint64(64 - by))
 
 
 @compiled
-def _mixed(a: int, b: int, c: int, d: int, x: int, y: int) -> tuple[int, int, int, int]:
+def _mixed(a: Word, b: Word, c: Word, d: Word, x: Word, y: Word) -> tuple[Word, Word, Word, Word]:
     a = a + b + x
     d = _turned(d ^ a, 32)
     c = c + d
@@ -142,7 +146,7 @@ def text_digests(body: Bytes, extra: Bytes, starts: Int64s, lengths: Int64s, out
 
 
 @compiled
-def _chained(digest: int, word: int) -> int:
+def _chained(digest: Word, word: Word) -> Word:
     digest = (digest ^ word) * _FACTOR
     digest ^= digest >> np.uint64(32)
     digest *= _STEP
@@ -150,7 +154,7 @@ def _chained(digest: int, word: int) -> int:
 
 
 @compiled
-def _text_chained(digest: int, text: Bytes, at: int, length: int) -> int:
+def _text_chained(digest: Word, text: Bytes, at: int, length: int) -> Word:
     whole = length // 8
     for piece in range(whole):
         word = np.uint64(0)

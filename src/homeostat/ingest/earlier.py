@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from homeostat.declare.schema import EventSchema
 from homeostat.ingest.decode import PayloadDecoder
 from homeostat.ingest.event_columns import ColumnDecoder

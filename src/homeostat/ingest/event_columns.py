@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from operator import attrgetter
@@ -60,7 +59,7 @@ class EventColumns:
     def numbers(self, name: str) -> npt.NDArray[Any]:
         """Return a field's values, of shape (n,): float64 of a float, int64 of any other kind."""
         place = self.place(name)
-        words = self.words[place]
+        words: npt.NDArray[Any] = self.words[place]
         return words.view(np.float64) if self.schema.fields[place].kind == "float" else words
 
     def series(self, name: str, rows: Int64s) -> pl.Series:

@@ -14,10 +14,11 @@ from homeostat.core.durations import Micros
 from homeostat.declare.sources import EventSource
 from homeostat.ingest.files import payloads_of
 from homeostat.ingest.log import Advance, EventLog
+from homeostat.ingest.payloads import Payloads
 
 __all__ = ["Batch", "import_of"]
 
-Batch = tuple[npt.NDArray[np.int64], list[bytes], tuple[Advance, ...]]
+Batch = tuple[npt.NDArray[np.int64], Payloads, tuple[Advance, ...]]
 """Known times, payloads, and the step to append with them."""
 
 _DONE = ""

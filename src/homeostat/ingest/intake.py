@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -108,9 +108,7 @@ class Intake:
         refuse(ahead, "future", [f"{format_duration(micros)} ahead" for micros in by])
         ids = identities(columns, self._source)
         empty = np.flatnonzero(usable & ids.empty)
-        refuse(
-            empty, f"invalid_field:{self._source.event_id}", ["the id is empty"] * len(empty)
-        )
+        refuse(empty, f"invalid_field:{self._source.event_id}", ["the id is empty"] * len(empty))
         for field, bound in self._bounds.items():
             beyond = np.flatnonzero(usable & _exceeds(columns, field, bound))
             detail = f"{field} must be below {bound:.0f} in magnitude"

@@ -9,6 +9,7 @@ tests compare them.
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,8 @@ __all__ = ["FORMER", "KINDS", "parsed", "powers"]
 Bytes = npt.NDArray[np.uint8]
 Int64s = npt.NDArray[np.int64]
 Uint64s = npt.NDArray[np.uint64]
+Word = Any
+"""A number of 64 bits without a sign."""
 
 KINDS = ("string", "integer", "float", "boolean", "timestamp")
 STRING, INTEGER, FLOAT, BOOLEAN, TIMESTAMP = range(5)
@@ -115,7 +118,7 @@ def _text(body: Bytes, at: int, end: int) -> int:
 
 
 @compiled
-def _number(body: Bytes, at: int, end: int) -> tuple[int, bool, int, int, bool]:
+def _number(body: Bytes, at: int, end: int) -> tuple[int, bool, Word, int, bool]:
     """Return (where it ends, is negative, digits, power of ten, is whole); -1 if it is not plain.
 
     At most nineteen digits, without leading zeros.
@@ -168,7 +171,7 @@ def _number(body: Bytes, at: int, end: int) -> tuple[int, bool, int, int, bool]:
 
 
 @compiled
-def _product(a: int, b: int) -> tuple[int, int]:
+def _product(a: Word, b: Word) -> tuple[Word, Word]:
     """Return a times b as 128 bits: (high, low)."""
     half, mask = np.uint64(32), np.uint64(0xFFFFFFFF)
     a1, a0, b1, b0 = a >> half, a & mask, b >> half, b & mask
@@ -179,7 +182,7 @@ def _product(a: int, b: int) -> tuple[int, int]:
 
 
 @compiled
-def _nearest(digits: int, power: int, table: Uint64s) -> tuple[int, bool]:
+def _nearest(digits: Word, power: int, table: Uint64s) -> tuple[Word, bool]:
     """Return the bits of the float64 nearest to digits * 10^power > 0, and whether it is sure.
 
     D. Lemire, "Number parsing at a gigabyte per second" (2021), section 5.
@@ -220,9 +223,9 @@ def _nearest(digits: int, power: int, table: Uint64s) -> tuple[int, bool]:
 
 
 @compiled
-def _digits(body: Bytes, at: int, count: int) -> int:
+def _digits(body: Bytes, at: int, count: int) -> Any:
     """Return a number of so many digits, -1 if one of them is none."""
-    found = 0
+    found = np.int64(0)
     for place in range(at, at + count):
         digit = np.int64(body[place]) - 48
         if not 0 <= digit <= 9:
@@ -254,7 +257,7 @@ def _instant(body: Bytes, at: int, end: int) -> tuple[int, bool]:
     if day > last:
         return wrong
     at += 19
-    micros = 0
+    micros: Any = 0
     if body[at] == 46:
         at += 1
         count = 0
@@ -310,7 +313,7 @@ def _scalar(body: Bytes, at: int, end: int) -> int:
         found = _text(body, at + 1, end)
         return found + 1 if found >= 0 else -1
     if body[at] == 45 or 48 <= body[at] <= 57:
-        return _number(body, at, end)[0]
+        return int(_number(body, at, end)[0])
     return _literal(body, at, end)[0]
 
 
@@ -368,7 +371,7 @@ def _skipped(body: Bytes, at: int, end: int) -> int:
 
 
 @compiled
-def _named(body: Bytes, start: int, end: int, names: Bytes, ends: Int64s, name: int) -> int:
+def _named(body: Bytes, start: int, end: int, names: Bytes, ends: Any, name: int) -> int:
     """Return where the quotation mark is that ends a name, -1 if another text begins at `start`."""
     begin = ends[name - 1] if name else 0
     length = ends[name] - begin
@@ -377,11 +380,11 @@ def _named(body: Bytes, start: int, end: int, names: Bytes, ends: Int64s, name: 
     for place in range(length):
         if body[start + place] != names[begin + place]:
             return -1
-    return start + length
+    return int(start + length)
 
 
 @compiled
-def _value(body: Bytes, at: int, end: int, kind: int, table: Uint64s) -> tuple[int, int, int]:
+def _value(body: Bytes, at: int, end: int, kind: int, table: Uint64s) -> tuple[int, Any, int]:
     """Return (where the value at `at` ends, its word, its length); -1 if it is not plain."""
     wrong = (-1, 0, 0)
     if kind in (STRING, TIMESTAMP):

@@ -115,7 +115,9 @@ def objects(draw: st.DrawFn) -> bytes:
     for _ in range(draw(st.sampled_from([0, 0, 0, 1, 2]))):
         place = draw(st.integers(0, len(body)))
         body[place : place + draw(st.integers(0, 1))] = draw(
-            st.sampled_from([b"", b'"', b"\\", b",", b"}", b"{", b"\x00", b"\xff", b"9", b"e", b" "])
+            st.sampled_from(
+                [b"", b'"', b"\\", b",", b"}", b"{", b"\x00", b"\xff", b"9", b"e", b" "]
+            )
         )
     return bytes(body)
 
@@ -208,7 +210,9 @@ def test_digests_of_texts_are_those_of_ids(texts: list[str]) -> None:
 @given(strings=st.lists(st.binary(max_size=5)), picks=st.data())
 def test_payloads_are_a_sequence_of_bytes(strings: list[bytes], picks: st.DataObject) -> None:
     held = Payloads.of(strings)
-    assert held == strings and list(held) == strings and held.packed() == b"".join(strings)
+    assert held == strings
+    assert list(held) == strings
+    assert held.packed() == b"".join(strings)
     if strings:
         places = picks.draw(st.lists(st.integers(0, len(strings) - 1)))
         some = held.take(np.array(places, np.int64))
