@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from homeostat.core.clock import Clock
 from homeostat.core.errors import HomeostatError, MissingExtra
 from homeostat.declare.kafka import Kafka, Topic
@@ -219,7 +221,9 @@ class TopicReader:
         if self._is_member:
             self._rest_or_go_on()
         messages = self._consumer.consume(BATCH, wait_s)
-        records = [message for message in messages if self._is_record(message)]
+        records = messages
+        if any(message.error() for message in messages):
+            records = [message for message in messages if self._is_record(message)]
         if self._ends:
             self._silent_s = 0.0 if messages else self._silent_s + wait_s
             if self._silent_s > PATIENCE_S:
@@ -235,16 +239,7 @@ class TopicReader:
     def _append(self, messages: Sequence[Message]) -> int:
         """Append records and positions in one transaction, then commit to Kafka for its tools."""
         after = dict(self._next)
-        payloads: list[bytes] = []
-        for message in messages:
-            partition, offset = int(message.partition() or 0), int(message.offset() or 0)
-            stands = after.get(partition, -1)
-            if stands is not None and (stands < 0 or offset < stands):
-                continue  # given up meanwhile, or in the log already
-            payload = self._payload(message)
-            after[partition] = offset + 1
-            if payload is not None:
-                payloads.append(payload)
+        payloads = self._payloads(self._fresh(messages, after))
         steps = [
             self._advance(partition, self._next[partition], to)
             for partition, to in after.items()
@@ -261,6 +256,35 @@ class TopicReader:
         if self._is_member:
             self._commit(after)
         return len(payloads)
+
+    def _fresh(self, messages: Sequence[Message], after: dict[int, int | None]) -> list[Message]:
+        """Return the records that the log does not have, and move the positions behind them.
+
+        Left out are those of partitions that were given up meanwhile.
+        """
+        partitions = np.array([message.partition() for message in messages], np.int64)
+        offsets = np.array([message.offset() for message in messages], np.int64)
+        fresh = np.zeros(len(messages), np.bool_)
+        for partition in np.unique(partitions).tolist():
+            if partition not in after:
+                continue
+            mine = np.flatnonzero(partitions == partition)
+            stands = np.maximum.accumulate(np.append(after[partition] or 0, offsets[mine] + 1))
+            fresh[mine[offsets[mine] >= stands[:-1]]] = True
+            if stands[-1] > stands[0]:
+                after[partition] = int(stands[-1])
+        if fresh.all():
+            return list(messages)
+        return [messages[place] for place in np.flatnonzero(fresh).tolist()]
+
+    def _payloads(self, messages: Sequence[Message]) -> list[bytes]:
+        """Return what goes into the log."""
+        if self._is_plain and self.inlet.decode is None:
+            values: list[Any] = [message.value() for message in messages]
+            if None not in values and max(map(len, values), default=0) <= VALUE_BYTES:
+                return values
+        found = map(self._payload, messages)
+        return [payload for payload in found if payload is not None]
 
     def _payload(self, message: Message) -> bytes | None:
         """Return what goes into the log; None for nothing."""
