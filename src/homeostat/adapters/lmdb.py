@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from homeostat.core.errors import HomeostatError
+from homeostat.core.storage import StorageFailed, storage
 
 __all__ = ["LmdbStore", "StoreFull"]
 
@@ -61,6 +62,7 @@ class LmdbStore:
         self._path, self._map_size = Path(path), map_size
         self._path.mkdir(parents=True, exist_ok=True)
         self._full: type[Exception] = lmdb.MapFullError
+        self._failed: type[Exception] = lmdb.Error
         self._environment = lmdb.open(
             str(self._path),
             map_size=map_size,
@@ -80,10 +82,15 @@ class LmdbStore:
     def writer(self) -> Iterator[_Writing]:
         """Open the write transaction: committed on a clean exit, discarded on an exception."""
         try:
-            with self._environment.begin(write=True, buffers=False) as transaction:
+            with (
+                storage("store", self._path, self._failed),
+                self._environment.begin(write=True, buffers=False) as transaction,
+            ):
                 yield _Writing(transaction)
-        except self._full as full:
-            raise StoreFull(self._path, self._map_size) from full
+        except StorageFailed as failed:
+            if isinstance(failed.__cause__, self._full):
+                raise StoreFull(self._path, self._map_size) from failed
+            raise
 
     def close(self) -> None:
         """Close the environment; open transactions must have ended."""

@@ -10,6 +10,7 @@ from threading import Lock
 
 from homeostat.core.durations import Micros
 from homeostat.core.errors import HomeostatError, UnknownName
+from homeostat.core.storage import storage
 from homeostat.ingest.intake import DeadLetter
 from homeostat.ingest.log import EventLog
 
@@ -64,7 +65,7 @@ class DeadLetters:
     """
 
     def __init__(self, path: Path) -> None:
-        self._lock = Lock()
+        self._path, self._lock = path, Lock()
         self._db = sqlite3.connect(
             path, isolation_level=None, check_same_thread=False, timeout=30.0
         )
@@ -76,7 +77,7 @@ class DeadLetters:
         rows = [(x.source, x.offset, x.known, x.reason, x.detail, x.payload) for x in letters]
         if not rows:
             return 0
-        with self._lock:
+        with self._lock, storage("dead letters", self._path, sqlite3.OperationalError):
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 added = self._db.executemany(
@@ -85,7 +86,8 @@ class DeadLetters:
                     rows,
                 ).rowcount
             except BaseException:
-                self._db.execute("ROLLBACK")
+                if self._db.in_transaction:  # SQLite ends it by itself when the disk is full
+                    self._db.execute("ROLLBACK")
                 raise
             self._db.execute("COMMIT")
         return added

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from homeostat.core.durations import Micros
+from homeostat.core.storage import storage
 from homeostat.ingest.log import (
     READ_BYTES,
     Advance,
@@ -107,7 +108,7 @@ class SqliteLog:
         if lengths.size and int(lengths.max()) > _PAYLOAD_BYTES:
             raise PayloadTooLarge(source, int(lengths.max()), _PAYLOAD_BYTES)
         instants = np.asarray(known, dtype=np.int64)
-        with self._lock:
+        with self._lock, storage("log", self._path, sqlite3.OperationalError):
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 self._advance(source, steps)
@@ -126,7 +127,8 @@ class SqliteLog:
                         ),
                     )
             except BaseException:
-                self._db.execute("ROLLBACK")
+                if self._db.in_transaction:  # SQLite ends it by itself when the disk is full
+                    self._db.execute("ROLLBACK")
                 raise
             self._db.execute("COMMIT")
         return end.next_offset

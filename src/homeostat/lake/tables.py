@@ -18,6 +18,7 @@ import polars as pl
 from homeostat.core.clock import from_micros
 from homeostat.core.durations import Micros
 from homeostat.core.errors import HomeostatError, UnknownName
+from homeostat.core.storage import storage
 from homeostat.declare.schema import EventSchema
 from homeostat.ingest.schema_compatibility import Incompatibility
 from homeostat.lake.encoding import writer_properties
@@ -103,6 +104,7 @@ class Lake:
         partition; it is fixed by the first append. An empty frame commits the version alone.
         """
         from deltalake import CommitProperties, Transaction, write_deltalake
+        from deltalake.exceptions import DeltaError
 
         target = self._table(table)
         if target is not None:
@@ -126,19 +128,20 @@ class Lake:
                 "a Datetime('us', 'UTC') column without missing values",
                 "name another column with day=",
             )
-        write_deltalake(
-            target if target is not None else self._path(table),
-            frame.with_columns(pl.col(day).dt.date().alias(_DAY)),
-            mode="append",
-            schema_mode="merge",
-            partition_by=[_DAY],
-            description=None if target is not None else json.dumps({"day": day}),
-            configuration=None if target is not None else _KEEP_HISTORY,
-            writer_properties=writer_properties(frame),
-            commit_properties=CommitProperties(
-                app_transactions=[Transaction(application, version)]
-            ),
-        )
+        with storage("lake table", self.folder / table, OSError, DeltaError):
+            write_deltalake(
+                target if target is not None else self._path(table),
+                frame.with_columns(pl.col(day).dt.date().alias(_DAY)),
+                mode="append",
+                schema_mode="merge",
+                partition_by=[_DAY],
+                description=None if target is not None else json.dumps({"day": day}),
+                configuration=None if target is not None else _KEEP_HISTORY,
+                writer_properties=writer_properties(frame),
+                commit_properties=CommitProperties(
+                    app_transactions=[Transaction(application, version)]
+                ),
+            )
         return True
 
     def application_version(self, table: str, application: str) -> int:

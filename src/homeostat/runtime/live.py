@@ -220,20 +220,28 @@ class Live:
                 return totals
 
     def _log_predictions(self) -> int:
-        """Write answered requests to the prediction log, and to the log of their own source."""
+        """Write answered requests to the log of their own source, and to the prediction log.
+
+        What cannot be written is kept for the next time: a request that is then in its log already
+        is a duplicate there.
+        """
         batches: dict[str, list[Predictions]] = {}
         while self._asked:
             predictions = self._asked.popleft()
             batches.setdefault(predictions.model, []).append(predictions)
         step = self.timeline.step_of(self.clock.now())
         rows = 0
-        for name, kept in batches.items():
-            frame = frame_of(kept, self.service.predictor(name).sources)
-            part = self.home.predictions.next_part(name, step)
-            self.home.predictions.put(name, step, part, frame)
-            self._engine.loop.observer.records[name].add_predictions(kept[0].at, frame)
-            self._remember_requests(name, frame)
-            rows += frame.height
+        try:
+            for name, kept in list(batches.items()):
+                frame = frame_of(kept, self.service.predictor(name).sources)
+                self._remember_requests(name, frame)
+                part = self.home.predictions.next_part(name, step)
+                self.home.predictions.put(name, step, part, frame)
+                del batches[name]
+                self._engine.loop.observer.records[name].add_predictions(kept[0].at, frame)
+                rows += frame.height
+        finally:
+            self._asked.extendleft(reversed([one for kept in batches.values() for one in kept]))
         return rows
 
     def _remember_requests(self, model: str, frame: pl.DataFrame) -> None:

@@ -7,6 +7,7 @@ import sqlite3
 from pathlib import Path
 
 from homeostat.core.errors import HomeostatError
+from homeostat.core.storage import storage
 
 __all__ = ["HomeBusy", "HomeLock"]
 
@@ -40,12 +41,18 @@ class HomeLock:
     """
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
-        self._database: sqlite3.Connection | None = _locked(folder)
+        with storage("home", folder, OSError, sqlite3.OperationalError):
+            folder.mkdir(parents=True, exist_ok=True)
+            self._database: sqlite3.Connection | None = _locked(folder)
         if self._database is None:
             raise HomeBusy(folder, owner_of(folder) or "another process")
-        (folder / OWNER).write_text(str(os.getpid()))
+        try:
+            with storage("home", folder, OSError):
+                (folder / OWNER).write_text(str(os.getpid()))
+        except BaseException:
+            self._database.close()
+            raise
 
     def release(self) -> None:
         """Let others write; releasing twice changes nothing."""

@@ -1,0 +1,52 @@
+"""Files that cannot be written to: what failed, where, and that nothing is lost by it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from homeostat.core.errors import HomeostatError
+
+__all__ = ["StorageFailed", "storage"]
+
+
+class StorageFailed(HomeostatError, OSError):
+    """Nothing can be written for now: the disk is full, read-only or broken."""
+
+    retryable = True
+
+    def __init__(self, what: str, path: Path, error: Exception) -> None:
+        super().__init__(
+            f"{what} {path}: {error} ({_state(path)}); allowed: a file system with room that can "
+            "be written to; make room there, or make it writable. What is kept stays; what was "
+            "refused is to be sent again; the work goes on by itself"
+        )
+
+
+@contextmanager
+def storage(what: str, path: Path, *kinds: type[Exception]) -> Iterator[None]:
+    """Raise `StorageFailed` for errors of these kinds in the block.
+
+    >>> with storage("log", Path("/nowhere/log.db"), OSError):
+    ...     open("/nowhere/log.db", "wb")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    homeostat.core.storage.StorageFailed: log /nowhere/log.db: ...
+    """
+    try:
+        yield
+    except kinds as error:
+        if isinstance(error, StorageFailed):
+            raise
+        raise StorageFailed(what, path, error) from error
+
+
+def _state(path: Path) -> str:
+    place = path
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    if os.statvfs(place).f_flag & os.ST_RDONLY:
+        return "the file system is read-only"
+    return f"{shutil.disk_usage(place).free / 1e6:,.1f} MB are free"
