@@ -9,7 +9,7 @@ from typing import Protocol
 from homeostat.core.durations import Micros
 from homeostat.core.errors import HomeostatError
 
-__all__ = ["Clock", "ManualClock", "OffsetClock", "SystemClock", "from_micros", "to_micros"]
+__all__ = ["Clock", "ManualClock", "OffsetClock", "SteadyClock", "SystemClock", "from_micros", "to_micros"]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -85,3 +85,33 @@ class OffsetClock:
     def now(self) -> Micros:
         """Return the start plus the time that has passed on the base clock."""
         return self._base.now() + self._shift
+
+
+class SteadyClock:
+    """A clock that never goes back: where another one does, it stands until that has caught up.
+
+    Args:
+        base: the clock it follows.
+        start: what it shows at least.
+
+    >>> base = ManualClock(5)
+    >>> clock = SteadyClock(base, start=7)
+    >>> clock.now(), clock.behind()
+    (7, 2)
+    >>> base.advance_to(9)
+    >>> clock.now(), clock.behind()
+    (9, 0)
+    """
+
+    def __init__(self, base: Clock, start: Micros = 0) -> None:
+        self.base, self._shown = base, start
+
+    def now(self) -> Micros:
+        """Return the instant of the other clock, or the latest one that was shown."""
+        # Two threads may both be late here: each shows no less than what it saw.
+        self._shown = shown = max(self._shown, self.base.now())
+        return shown
+
+    def behind(self) -> Micros:
+        """Return how far the other clock is behind what was shown."""
+        return max(0, self._shown - self.base.now())

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import polars as pl
 
-from homeostat.core.clock import Clock, SystemClock, to_micros
+from homeostat.core.clock import Clock, SteadyClock, SystemClock, to_micros
 from homeostat.core.decisions import Decision
 from homeostat.core.errors import HomeostatError, UnknownName
 from homeostat.declare.system import System
@@ -244,11 +244,12 @@ class App(AbstractContextManager["App"]):
             self.timeline.lived(self.clock.now()).save(self.home.folder)
 
 
-def _resumed(home: Home, clock: Clock | None) -> tuple[Clock, Timeline]:
-    """Return the clock of a home and its timeline; a virtual clock never goes back."""
+def _resumed(home: Home, clock: Clock | None) -> tuple[SteadyClock, Timeline]:
+    """Return the clock of a home, which never goes back, and its timeline."""
     timeline = Timeline.load(home.folder)
     if timeline is None:
-        clock = clock or SystemClock()
-        return clock, Timeline(start=clock.now() - clock.now() % STEP, every=STEP)
-    timeline = timeline.lived(last_seen(home))
-    return clock or timeline.clock(SystemClock()), timeline
+        steady = SteadyClock(clock or SystemClock())
+        return steady, Timeline(start=steady.now() - steady.now() % STEP, every=STEP)
+    seen = last_seen(home)
+    timeline = timeline.lived(seen)
+    return SteadyClock(clock or timeline.clock(SystemClock()), seen), timeline

@@ -11,7 +11,7 @@ from threading import Event, RLock
 import msgspec
 import polars as pl
 
-from homeostat.core.clock import Clock
+from homeostat.core.clock import SteadyClock
 from homeostat.core.decisions import Decision
 from homeostat.core.durations import Micros
 from homeostat.core.errors import HomeostatError
@@ -38,6 +38,9 @@ FLUSH_ROWS, FLUSH_BYTES = 400_000, 64 << 20
 What waits is in the log: after a crash it is decoded again.
 """
 
+TOLERATED = 1_000_000
+"""A clock may be set back by so many microseconds without a word."""
+
 LONGEST_REST_S = 60.0
 """A loop that keeps failing tries again at least this often."""
 
@@ -51,6 +54,19 @@ class Ticked:
     decisions: list[Decision] = field(default_factory=list)
 
 
+class ClockWentBack(HomeostatError):
+    """The machine's clock shows an earlier instant than before."""
+
+    retryable = True
+
+    def __init__(self, behind: Micros) -> None:
+        super().__init__(
+            f"clock: it went back by {behind / 1e6:,.1f} s; allowed: a clock that goes forward; "
+            "time stands until it has caught up, and events are taken in meanwhile; set the "
+            "machine's clock by a time service that slews"
+        )
+
+
 class Live:
     """One home, live: `tick` folds, logs and decides; `service` answers from any thread.
 
@@ -61,7 +77,7 @@ class Live:
         clock: tells the present instant.
     """
 
-    def __init__(self, system: System, home: Home, timeline: Timeline, clock: Clock) -> None:
+    def __init__(self, system: System, home: Home, timeline: Timeline, clock: SteadyClock) -> None:
         self.system, self.home, self.timeline, self.clock = system, home, timeline, clock
         self.metrics = Metrics()
         self._engine = Engine(system, home, timed=True, faults=self.metrics.fault)
@@ -70,6 +86,7 @@ class Live:
         self._lock = RLock()
         self._serial = count(1)
         self._routes: dict[str, Route] = {}
+        self._is_behind = False
         self._resume()
         self.service = LocalService(
             ServiceParts(
@@ -157,6 +174,7 @@ class Live:
         with self._lock:
             done = Ticked(predictions=self._log_predictions())
             now = self.clock.now()
+            self._watch_clock()
             with self.home.store.writer() as writer:
                 for source in self.system.sources:
                     pending = self._engine.worker.load(writer, source, now + 1)
@@ -167,6 +185,13 @@ class Live:
             if rows >= FLUSH_ROWS or size >= FLUSH_BYTES:
                 self._engine.worker.flush()
             return done
+
+    def _watch_clock(self) -> None:
+        """Say once that the machine's clock went back; time stands until it has caught up."""
+        behind = self.clock.behind()
+        if behind > TOLERATED and not self._is_behind:
+            self.metrics.fault("clock", ClockWentBack(behind))
+        self._is_behind = behind > TOLERATED
 
     def step(self, step: int, at: Micros) -> list[Decision]:
         """Run one step of the loop, durably."""

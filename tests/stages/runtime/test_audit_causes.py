@@ -110,7 +110,7 @@ def logged(app: App) -> pl.DataFrame:
 
 def ask(app: App, request_id: str) -> str:
     """Ask once, some time later, and return the id of the prediction."""
-    app.clock.advance_to(app.clock.now() + parse_duration("1m"))  # type: ignore[attr-defined]
+    app.clock.base.advance_to(app.clock.now() + parse_duration("1m"))  # type: ignore[attr-defined]
     return app.predict("fraud", {**REQUEST, "payment_id": request_id})[0].prediction_id
 
 
@@ -335,7 +335,7 @@ def test_predictions_of_before_they_carried_definitions_are_audited(folder: Path
         name = ask(app, "now")
         found = app.audit("fraud")
         carried = dict(logged(app).select("prediction_id", "definitions").iter_rows())
-        app.clock.advance_to(app.clock.now() + parse_duration("1d"))  # type: ignore[attr-defined]
+        app.clock.base.advance_to(app.clock.now() + parse_duration("1d"))  # type: ignore[attr-defined]
         app.step()
         held = app.sql("select prediction_id, definitions from predictions_fraud")
     assert {key for key, digest in carried.items() if digest is not None} == {name}
