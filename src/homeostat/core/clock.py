@@ -9,7 +9,15 @@ from typing import Protocol
 from homeostat.core.durations import Micros
 from homeostat.core.errors import HomeostatError
 
-__all__ = ["Clock", "ManualClock", "OffsetClock", "SteadyClock", "SystemClock", "from_micros", "to_micros"]
+__all__ = [
+    "Clock",
+    "ManualClock",
+    "OffsetClock",
+    "SteadyClock",
+    "SystemClock",
+    "from_micros",
+    "to_micros",
+]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

@@ -1,6 +1,6 @@
 """Loops over many strings in one buffer: where lines are, copies without gaps, columns of text.
 
-Compiled (`aggregate/compiled.py`). A string is `body[start:end]`, or where `start` lies beyond the
+Compiled (`core/compiled.py`). A string is `body[start:end]`, or where `start` lies beyond the
 body's length, a piece of `extra`, which is thought of as following it.
 """
 
@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import types
 
-from homeostat.aggregate.compiled import INTS, compiled, compiled_for, copied, items, pair
+from homeostat.core.compiled import INTS, compiled, compiled_for, copied, items, pair
 
 __all__ = ["BYTES", "BYTE_OUT", "gathered", "line_bounds", "views"]
 

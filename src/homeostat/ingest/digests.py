@@ -1,6 +1,6 @@
 """Digests of event ids and of what events say, over columns.
 
-Compiled (`aggregate/compiled.py`). The digest of an id is BLAKE2b (RFC 7693) of its UTF-8 bytes,
+Compiled (`core/compiled.py`). The digest of an id is BLAKE2b (RFC 7693) of its UTF-8 bytes,
 as `core.ids.id_digest` has it, for it orders ties for good. That of a content only tells a repeated
 event from another one under the same id, where a collision by design would win nothing: it is a
 chain of multiplications.
@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import types
 
-from homeostat.aggregate.compiled import compiled, compiled_for, items
+from homeostat.core.compiled import compiled, compiled_for, items
 
 __all__ = ["content_digests", "text_digests"]
 

@@ -67,7 +67,7 @@ def payloads_of(
     >>> Tap = type("Tap", (Event,), {"__annotations__": {"tap": str, "at": Timestamp}})
     >>> taps = EventSource("taps", Tap, event_id="tap", event_time="at", delay="1s")
     >>> frame = pl.DataFrame({"tap": ["a"], "at": ["1970-01-01T00:00:01Z"]})
-    >>> [(known.tolist(), payloads) for known, payloads in payloads_of(taps, frame)]
+    >>> [(known.tolist(), list(payloads)) for known, payloads in payloads_of(taps, frame)]
     [([2000000], [b'{"tap":"a","at":"1970-01-01T00:00:01Z"}'])]
     """
     given: npt.NDArray[np.int64] | None = None

@@ -1,6 +1,6 @@
 """JSON objects of one schema, straight into columns, for those that are written plainly.
 
-Compiled (`aggregate/compiled.py`). A loop accepts a payload only if it is sure of every byte of it;
+Compiled (`core/compiled.py`). A loop accepts a payload only if it is sure of every byte of it;
 all others (escapes, numbers that are hard to round, what is wrong in any way) are left to
 `PayloadDecoder`, which also says what is wrong. What a loop accepts means what it means there: the
 tests compare them.
@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import types
 
-from homeostat.aggregate.compiled import compiled, compiled_for, items
+from homeostat.core.compiled import compiled, compiled_for, items
 
 __all__ = ["FORMER", "KINDS", "parsed", "powers"]
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numba import types
 
-from homeostat.aggregate.compiled import INTS, compiled_for
+from homeostat.core.compiled import INTS, compiled_for
 
 
 def total(values: Any) -> int:
