@@ -34,7 +34,7 @@ ARROWS: Mapping[str, frozenset[str]] = {
 }
 EVERYONE_SEES = {"core": frozenset[str](), "declare": frozenset({"core"})}
 OUTER = frozenset({"adapters", "console", "runtime", "testing"})
-LIGHT = {"core": frozenset({"numpy", "cronsim"}), "declare": frozenset[str]()}
+LIGHT = {"core": frozenset({"numpy", "cronsim", "numba"}), "declare": frozenset[str]()}
 """Third-party packages of the stages that stay light."""
 
 

@@ -1,6 +1,6 @@
 """The loops of the kernel: exact sums rounded once, and features from the states of windows.
 
-Compiled (`aggregate/compiled.py`). A training set calls them with a million windows, a live read
+Compiled (`core/compiled.py`). A training set calls them with a million windows, a live read
 with a few. Loops call no function of another file, because what is compiled is kept until this file
 changes.
 """
@@ -13,7 +13,7 @@ import numpy as np
 from numba import types
 
 from homeostat.aggregate.arrays import Floats, Ints
-from homeostat.aggregate.compiled import (
+from homeostat.core.compiled import (
     INT_OUT,
     INTS,
     compiled,

@@ -1,6 +1,6 @@
 """The loops over the rows of records: events folded into them, and windows read from them.
 
-Compiled (`aggregate/compiled.py`); everything is int64 words as `record.py` describes. Loops call
+Compiled (`core/compiled.py`); everything is int64 words as `record.py` describes. Loops call
 no function of another file, because what is compiled is kept until this file changes.
 """
 
@@ -10,7 +10,7 @@ import numpy as np
 from numba import types
 
 from homeostat.aggregate.arrays import Floats, Ints
-from homeostat.aggregate.compiled import (
+from homeostat.core.compiled import (
     INT_OUT,
     INTS,
     compiled,

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numba import types
 
-from homeostat.aggregate.compiled import INTS, compiled_for
+from homeostat.core.compiled import INTS, compiled_for
 
 
 def total(values: Any) -> int:
@@ -22,6 +22,7 @@ def total(values: Any) -> int:
 
 def test_without_a_place_for_the_code_it_is_compiled_all_the_same() -> None:
     plain = numba.njit
+    plain(types.int64(INTS))(total)  # the first one loads parts of Numba that use njit themselves
 
     def nowhere(signature: Any, *, cache: bool = False, nogil: bool) -> Any:
         if cache:
