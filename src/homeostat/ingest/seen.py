@@ -17,7 +17,7 @@ import numpy.typing as npt
 from homeostat.core.durations import Micros
 from homeostat.ingest.seen_filter import IdFilter, segment_bounds
 from homeostat.ingest.seen_merge import SIZES, Sizes, add, forget, merge
-from homeostat.ingest.seen_runs import Manifest, RunFiles
+from homeostat.ingest.seen_runs import Manifest, RunFiles, order_of
 
 if TYPE_CHECKING:
     from homeostat.core.store import Writer
@@ -29,7 +29,7 @@ Int64s = npt.NDArray[np.int64]
 FRESH, DUPLICATE, CONFLICT = 0, 1, 2
 """A new event; one that came before with the same content; with other content."""
 
-_SPARE = 1.5
+_SPARE = 1.3
 """Room of a part of the filter that is made anew, relative to what it holds."""
 
 _COVERED = 1_024
@@ -110,10 +110,11 @@ class SeenIds:
         state = Manifest() if raw is None else Manifest.unpack(raw, self._source)
         self._cover(files, state)
 
-        order, heads = _sorted(ties)
+        order = order_of(ties, offsets)
         rows = np.empty((4, count), np.int64)
         for row, column in zip(rows, (ties, offsets, contents, known), strict=True):
-            np.take(column, order, out=row)
+            np.take(column, order, out=row, mode="clip")  # which writes without a buffer
+        heads = _heads(rows[0])
         hits = self._filter.mark(rows[0] if heads is None else rows[0][heads])
         new = rows
         if heads is not None or hits.any():
@@ -221,13 +222,8 @@ class SeenIds:
         return known - self._horizon if offset <= first - self._sizes.kept else None
 
 
-def _sorted(ties: Int64s) -> tuple[Int64s, npt.NDArray[np.bool_] | None]:
-    """Return the stable order of ties, and which are the first of equal ones (None: no two are)."""
-    order = np.argsort(ties)
-    by_tie = ties[order]
+def _heads(ties: Int64s) -> npt.NDArray[np.bool_] | None:
+    """Return which of sorted ties are the first of equal ones, None if no two are equal."""
     heads = np.ones(len(ties), np.bool_)
-    np.not_equal(by_tie[1:], by_tie[:-1], out=heads[1:])
-    if heads.all():
-        return order, None
-    order = np.argsort(ties, kind="stable")
-    return order, heads
+    np.not_equal(ties[1:], ties[:-1], out=heads[1:])
+    return None if heads.all() else heads

@@ -18,8 +18,8 @@ Int64s = npt.NDArray[np.int64]
 SEGMENTS = 16
 """As many as the 4 bits of a tie that `seen_loops.marked` skips."""
 
-_IDS_PER_BLOCK = 42
-"""Ids for which a block of 512 bits is made: 12 bits each, so 0.4 % of unseen ids are looked up."""
+_IDS_PER_BLOCK = 32
+"""Ids for which a block of 512 bits is made: 16 bits each, so below 0.1 % of new ids are hits."""
 
 _LEAST = 4_096
 """Ids that a segment has room for at least."""
@@ -97,7 +97,7 @@ class IdFilter:
         Their room differs, so that they do not outgrow it all at once.
         """
         for segment in range(SEGMENTS):
-            self.rebuild(segment, parts(segment), 1.25 + 0.5 * segment / SEGMENTS)
+            self.rebuild(segment, parts(segment), 1.1 + 0.4 * segment / SEGMENTS)
 
 
 def _words(ids: int) -> npt.NDArray[np.uint64]:

@@ -12,7 +12,7 @@ from numba import types
 
 from homeostat.core.compiled import INT_OUT, INTS, compiled, compiled_for, given, written
 
-__all__ = ["found", "judged", "marked", "placed", "until"]
+__all__ = ["found", "gathered", "judged", "marked", "ordered", "placed", "until"]
 
 Ints = npt.NDArray[np.int64]
 Words = npt.NDArray[np.uint64]
@@ -23,6 +23,9 @@ _HALF, _SHARED, _WIDE = np.uint64(32), np.uint64(4), np.uint64(8)
 _TOP = np.uint64(2**63)
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 _NONE = np.uint64(0)
+
+_CROWDED = 64
+"""Entries of one bucket beyond which ordering by buckets would be slow."""
 
 _BEFORE, _OWN = 1, 2
 _FRESH, _DUPLICATE, _CONFLICT = 0, 1, 2
@@ -49,6 +52,58 @@ def marked(words: Words, ties: Ints, hits: Bools) -> None:
             missing |= bit & ~there
             words[place + np.uint64(word)] = there | bit
         hits[i] = missing == _NONE
+
+
+@compiled_for(types.boolean, INTS, INTS, INT_OUT)
+def ordered(ties: Ints, offsets: Ints, order: Ints) -> bool:
+    """Write the order of (tie, offset), stable, by buckets that fit ties as even as digests are.
+
+    Returns False, with nothing of use written, if too many ties are close to one another. Where
+    `ties` are sorted pieces, every pass walks through memory piece by piece.
+    """
+    count = len(ties)
+    least, most = ties[0], ties[0]
+    for i in range(1, count):
+        least, most = min(least, ties[i]), max(most, ties[i])
+    low, span = np.uint64(least), np.uint64(most) - np.uint64(least)
+    shift = _NONE
+    while (span >> shift) > np.uint64(count // 2):
+        shift += _ONE
+    starts = np.zeros(np.int64(span >> shift) + 2, np.int64)
+    for i in range(count):
+        starts[np.int64((np.uint64(ties[i]) - low) >> shift) + 1] += 1
+    for bucket in range(1, len(starts)):
+        if starts[bucket] > _CROWDED:
+            return False
+        starts[bucket] += starts[bucket - 1]
+    for i in range(count):
+        bucket = np.int64((np.uint64(ties[i]) - low) >> shift)
+        order[starts[bucket]] = i
+        starts[bucket] += 1
+    begin = 0
+    for bucket in range(len(starts) - 1):
+        end = starts[bucket]
+        for at in range(begin + 1, end):
+            row = order[at]
+            tie, offset = ties[row], offsets[row]
+            hole = at
+            while hole > begin:
+                other = order[hole - 1]
+                if ties[other] < tie or (ties[other] == tie and offsets[other] <= offset):
+                    break
+                order[hole] = other
+                hole -= 1
+            order[hole] = row
+        begin = end
+    return True
+
+
+@compiled_for(types.void, given("int64", 2), INTS, written("int64", 2), types.int64)
+def gathered(entries: Ints, order: Ints, out: Ints, at: int) -> None:
+    """Copy the columns that `order` names behind the first `at` columns of `out`."""
+    for row in range(4):
+        for i in range(len(order)):
+            out[row, at + i] = entries[row, order[i]]
 
 
 @compiled

@@ -24,7 +24,7 @@ from homeostat.core.errors import HomeostatError
 if TYPE_CHECKING:
     from homeostat.core.store import Writer
 
-__all__ = ["Job", "Manifest", "Position", "Run", "RunFiles", "SeenDamaged", "in_order"]
+__all__ = ["Job", "Manifest", "Position", "Run", "RunFiles", "SeenDamaged", "in_order", "order_of"]
 
 Int64s = npt.NDArray[np.int64]
 
@@ -184,9 +184,8 @@ class RunFiles:
         count = entries.shape[1]
         cuts = range(0, count, self._chunk)
         for place, begin in enumerate(cuts, done):
-            self._writer.put(
-                self._key(number, place), entries[:, begin : begin + self._chunk].tobytes()
-            )
+            part = np.ascontiguousarray(entries[:, begin : begin + self._chunk])
+            self._writer.put(self._key(number, place), part.data)
         offsets, known = entries[1], entries[3]
         made = Run(
             number, count, len(cuts),
@@ -229,6 +228,14 @@ class RunFiles:
         return words if words.flags.aligned else words.copy()
 
 
+def order_of(ties: Int64s, offsets: Int64s) -> Int64s:
+    """Return the order of (tie, offset), stable, int64 of shape (n,)."""
+    from homeostat.ingest.seen_loops import ordered
+
+    order = np.empty(len(ties), np.int64)
+    return order if ordered(ties, offsets, order) else np.lexsort((offsets, ties))
+
+
 def in_order(parts: Sequence[Int64s]) -> Int64s:
     """Return a copy of the entries of several sorted parts, in the order of (tie, offset).
 
@@ -238,11 +245,11 @@ def in_order(parts: Sequence[Int64s]) -> Int64s:
            [0, 0, 0],
            [0, 0, 0]])
     """
+    from homeostat.ingest.seen_loops import gathered
+
     entries = np.concatenate(parts, axis=1)
     if len(parts) == 1:
         return entries
-    order = np.argsort(entries[0])
-    ties = entries[0][order]
-    if (ties[1:] == ties[:-1]).any():
-        order = np.lexsort((entries[1], entries[0]))
-    return np.take(entries, order, axis=1)
+    made = np.empty_like(entries)
+    gathered(entries, order_of(entries[0], entries[1]), made, 0)
+    return made
