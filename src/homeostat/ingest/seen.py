@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,7 +30,7 @@ Int64s = npt.NDArray[np.int64]
 FRESH, DUPLICATE, CONFLICT = 0, 1, 2
 """A new event; one that came before with the same content; with other content."""
 
-_SPARE = 1.3
+_SPARE = 1.4
 """Room of a part of the filter that is made anew, relative to what it holds."""
 
 _COVERED = 1_024
@@ -129,7 +130,9 @@ class SeenIds:
         """Let the filter hold every id of the index, and have room."""
 
         def parts(segment: int) -> list[Int64s]:
-            return [part for run in state.runs for part in files.ties(run, *segment_bounds(segment))]
+            return [
+                part for run in state.runs for part in files.ties(run, *segment_bounds(segment))
+            ]
 
         if state.digest not in self._covered:
             self._filter.rebuild_all(parts)
@@ -180,9 +183,10 @@ class SeenIds:
                 continue
             chunks = np.zeros(len(asked), np.int64)
             if run.chunks > 1:
-                placed(*files.firsts(run), ties[asked], offsets[asked], chunks)
+                first_ties, first_offsets = files.firsts(run)
+                placed(first_ties, first_offsets, ties[asked], offsets[asked], chunks)
             cuts = [0, *(np.flatnonzero(np.diff(chunks)) + 1).tolist(), len(asked)]
-            for begin, end in zip(cuts, cuts[1:], strict=False):
+            for begin, end in pairwise(cuts):
                 there = files.chunk(run.number, int(chunks[begin]))
                 found(there, ties, offsets, asked[begin:end], best)
         return best

@@ -18,8 +18,8 @@ Int64s = npt.NDArray[np.int64]
 SEGMENTS = 16
 """As many as the 4 bits of a tie that `seen_loops.marked` skips."""
 
-_IDS_PER_BLOCK = 32
-"""Ids for which a block of 512 bits is made: 16 bits each, so below 0.1 % of new ids are hits."""
+_IDS_PER_BLOCK = 28
+"""Ids for which a block of 512 bits is made: 18 bits each, and 0.03 % of what is new is a hit."""
 
 _LEAST = 4_096
 """Ids that a segment has room for at least."""

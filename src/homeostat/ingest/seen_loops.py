@@ -6,6 +6,8 @@ another file, because what is compiled is kept until this file changes.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 from numba import types
@@ -17,12 +19,16 @@ __all__ = ["found", "gathered", "judged", "marked", "ordered", "placed", "until"
 Ints = npt.NDArray[np.int64]
 Words = npt.NDArray[np.uint64]
 Bools = npt.NDArray[np.bool_]
+Int8s = npt.NDArray[np.int8]
 
 _ONE, _SIX, _WORD = np.uint64(1), np.uint64(6), np.uint64(63)
 _HALF, _SHARED, _WIDE = np.uint64(32), np.uint64(4), np.uint64(8)
 _TOP = np.uint64(2**63)
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 _NONE = np.uint64(0)
+
+_AHEAD = 16
+"""Blocks that are asked for at once, as memory is slow to answer."""
 
 _CROWDED = 64
 """Entries of one bucket beyond which ordering by buckets would be slow."""
@@ -31,17 +37,27 @@ _BEFORE, _OWN = 1, 2
 _FRESH, _DUPLICATE, _CONFLICT = 0, 1, 2
 
 
-@compiled_for(types.void, written("uint64", 1), INTS, written("boolean", 1))
-def marked(words: Words, ties: Ints, hits: Bools) -> None:
+@compiled
+def _block(tie: np.uint64, blocks: np.uint64) -> Any:
+    """Return the first word of a tie's block. Blocks follow the order of the ties."""
+    return ((((tie << _SHARED) >> _HALF) * blocks) >> _HALF) * _WIDE
+
+
+@compiled_for(types.uint64, written("uint64", 1), INTS, written("boolean", 1))
+def marked(words: Words, ties: Ints, hits: Bools) -> Any:
     """Write whether each tie may have been marked before, and mark it.
 
-    A tie has one bit in each of the eight words of its block. Blocks follow the order of the ties
-    (below their 4 bits that choose the segment), so ascending ties walk through the memory once.
+    A tie has one bit in each of the eight words of its block, which its bits below the 4 of its
+    segment choose: ascending ties walk through the memory once. The result means nothing; without
+    one, reading ahead would be left out as useless.
     """
-    blocks = np.uint64(len(words) // 8)
+    blocks, touched = np.uint64(len(words) // 8), _NONE
     for i in range(len(ties)):
+        if i % _AHEAD == 0:
+            for ahead in range(i, min(i + _AHEAD, len(ties))):
+                touched ^= words[_block(np.uint64(ties[ahead]) ^ _TOP, blocks)]
         tie = np.uint64(ties[i]) ^ _TOP
-        place = ((((tie << _SHARED) >> _HALF) * blocks) >> _HALF) * _WIDE
+        place = _block(tie, blocks)
         mixed = (tie ^ (tie >> _HALF)) * _MIX
         mixed ^= mixed >> _HALF
         missing = _NONE
@@ -52,6 +68,7 @@ def marked(words: Words, ties: Ints, hits: Bools) -> None:
             missing |= bit & ~there
             words[place + np.uint64(word)] = there | bit
         hits[i] = missing == _NONE
+    return touched
 
 
 @compiled_for(types.boolean, INTS, INTS, INT_OUT)
@@ -80,7 +97,7 @@ def ordered(ties: Ints, offsets: Ints, order: Ints) -> bool:
         bucket = np.int64((np.uint64(ties[i]) - low) >> shift)
         order[starts[bucket]] = i
         starts[bucket] += 1
-    begin = 0
+    begin = np.int64(0)
     for bucket in range(len(starts) - 1):
         end = starts[bucket]
         for at in range(begin + 1, end):
@@ -179,7 +196,7 @@ def found(chunk: Ints, ties: Ints, offsets: Ints, rows: Ints, best: Ints) -> Non
     INT_OUT, written("boolean", 1),
 )  # fmt: skip
 def judged(
-    rows: Ints, slots: Ints, best: Ints, horizon: int, verdicts: Ints, remembered: Ints, new: Bools
+    rows: Ints, slots: Ints, best: Ints, horizon: int, verdicts: Int8s, remembered: Ints, new: Bools
 ) -> None:
     """Judge rows that are ordered by (tie, offset).
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from homeostat.core.durations import Micros
-from homeostat.ingest.seen_runs import Job, Manifest, Position, Run, RunFiles, in_order
+from homeostat.ingest.seen_runs import Job, Manifest, Position, Run, RunFiles, order_of
 
 __all__ = ["SIZES", "Sizes", "add", "forget", "merge"]
 
@@ -41,9 +41,11 @@ SIZES = Sizes()
 def add(files: RunFiles, state: Manifest, entries: Int64s, small: int) -> None:
     """Keep new entries, int64 of shape (4, n): with the newest run if that is small, or as one."""
     last = state.runs[-1] if state.runs else None
-    if last is not None and last.count < small and not _is_merged(state, last):
-        rest = [files.chunk(last.number, chunk) for chunk in range(last.chunks)]
-        state.runs[-1] = files.write(last.number, in_order([*rest, entries]))
+    if last is not None and last.entries < small and not _is_merged(state, last):
+        parts = [files.chunk(last.number, chunk) for chunk in range(last.chunks)]
+        together = np.concatenate([*parts, entries], axis=1)
+        order = order_of(together[0], together[1])
+        state.runs[-1] = files.write(last.number, np.take(together, order, axis=1))
         return
     state.runs.append(files.write(state.next_number, entries))
     state.next_number += 1
@@ -54,9 +56,7 @@ def forget(files: RunFiles, state: Manifest, oldest: Micros) -> None:
     for run in state.runs:
         if run.last_known < oldest and not _is_merged(state, run):
             files.drop(run)
-    state.runs = [
-        run for run in state.runs if run.last_known >= oldest or _is_merged(state, run)
-    ]
+    state.runs = [run for run in state.runs if run.last_known >= oldest or _is_merged(state, run)]
 
 
 def _is_merged(state: Manifest, run: Run) -> bool:
@@ -85,8 +85,8 @@ def merge(
 def _chosen(runs: Sequence[Run], sizes: Sizes, horizon_us: Micros | None) -> list[Run]:
     """Return runs of about one size to be merged, the smallest and oldest first."""
     tiers: dict[int, list[Run]] = {}
-    for run in runs[:-1] if runs and runs[-1].count < sizes.small else runs:
-        tiers.setdefault(_tier(run.count, sizes), []).append(run)
+    for run in runs[:-1] if runs and runs[-1].entries < sizes.small else runs:
+        tiers.setdefault(_tier(run.entries, sizes), []).append(run)
     for _, tier in sorted(tiers.items()):
         if len(tier) < sizes.fan:
             continue
@@ -115,46 +115,60 @@ def _tier(count: int, sizes: Sizes) -> int:
     return tier
 
 
-def _go_on(
-    files: RunFiles, state: Manifest, job: Job, chunk: int, oldest: Micros | None
-) -> None:
+class _Output:
+    """The run that a merge makes, written in whole chunks as far as it goes in one transaction."""
+
+    def __init__(self, files: RunFiles, run: Run, chunk: int) -> None:
+        self.run, self._files = run, files
+        self._room, self._filled = np.empty((4, chunk), np.int64), 0
+
+    def add(self, entries: Int64s, order: Int64s) -> None:
+        from homeostat.ingest.seen_loops import gathered
+
+        begin, chunk = 0, self._room.shape[1]
+        while begin < len(order):
+            part = order[begin : begin + chunk - self._filled]
+            gathered(entries, part, self._room, self._filled)
+            begin, self._filled = begin + len(part), self._filled + len(part)
+            if self._filled == chunk:
+                self.finish()
+
+    def finish(self) -> None:
+        """Write what is left, as a chunk that may be small."""
+        if self._filled:
+            started = self.run if self.run.chunks else None
+            self.run = self._files.extend(started, self.run.number, self._room[:, : self._filled])
+            self._filled = 0
+
+
+def _go_on(files: RunFiles, state: Manifest, job: Job, chunk: int, oldest: Micros | None) -> None:
     """Go on with the merge until nothing is owed or it is done."""
     runs = {run.number: run for run in state.runs}
-    inputs, output = job.inputs, job.output
-    waiting: list[Int64s] = []
+    inputs, output = job.inputs, _Output(files, job.output, chunk)
     while inputs and state.owed > 0:
-        part, inputs = _next(files, runs, inputs)
-        state.owed -= part.shape[1]
+        entries, inputs = _next(files, runs, inputs)
+        state.owed -= entries.shape[1]
+        order = order_of(entries[0], entries[1])
         if oldest is not None:
-            part = np.compress(part[3] >= oldest, part, axis=1)
-        waiting.append(part)
-        if not inputs or state.owed <= 0 or sum(p.shape[1] for p in waiting) >= chunk:
-            ready = np.concatenate(waiting, axis=1)
-            # Whole chunks while there is more to come, so that chunks are not cut small.
-            whole = ready.shape[1]
-            if inputs and state.owed > 0:
-                whole -= whole % chunk
-            waiting = [ready[:, whole:]]
-            if whole:
-                started = output if output.chunks else None
-                output = files.extend(started, output.number, ready[:, :whole])
+            order = order[entries[3][order] >= oldest]
+        output.add(entries, order)
+    output.finish()
     if inputs:
-        state.job = Job(output, inputs, job.replaced)
+        state.job = Job(output.run, inputs, job.replaced)
         return
-    place = min(number for number, run in enumerate(state.runs) if run.number in job.replaced)
     for number in job.replaced:
         files.drop(runs[number])
-    made = [output] if output.chunks else []
-    before = [run for run in state.runs[:place] if run.number not in job.replaced]
-    after = [run for run in state.runs[place:] if run.number not in job.replaced]
-    state.runs = [*before, *made, *after]
+    place = min(at for at, run in enumerate(state.runs) if run.number in job.replaced)
+    state.runs = [run for run in state.runs if run.number not in job.replaced]
+    if output.run.chunks:
+        state.runs.insert(place, output.run)
     state.job = None
 
 
 def _next(
     files: RunFiles, runs: dict[int, Run], inputs: tuple[Position, ...]
 ) -> tuple[Int64s, tuple[Position, ...]]:
-    """Return the next entries of a merge in their order, and what is left of its inputs.
+    """Return copies of the next entries of a merge, sorted piece by piece, and what is left.
 
     They reach to the end of the chunk that ends first: what comes after it is not there yet.
     """
@@ -175,4 +189,4 @@ def _next(
             left.append(Position(p.number, p.chunk, p.entry + cut))
         elif p.chunk + 1 < runs[p.number].chunks:
             left.append(Position(p.number, p.chunk + 1, 0))
-    return in_order(taken), tuple(left)
+    return np.concatenate(taken, axis=1), tuple(left)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -24,7 +24,7 @@ from homeostat.core.errors import HomeostatError
 if TYPE_CHECKING:
     from homeostat.core.store import Writer
 
-__all__ = ["Job", "Manifest", "Position", "Run", "RunFiles", "SeenDamaged", "in_order", "order_of"]
+__all__ = ["Job", "Manifest", "Position", "Run", "RunFiles", "SeenDamaged", "order_of"]
 
 Int64s = npt.NDArray[np.int64]
 
@@ -47,7 +47,7 @@ class Run(NamedTuple):
     """A sorted run: its number, its size, and which offsets and known times are in it."""
 
     number: int
-    count: int
+    entries: int
     chunks: int
     first_offset: int
     last_offset: int
@@ -58,7 +58,7 @@ class Run(NamedTuple):
         """Return this run with all that another holds behind its chunks."""
         return Run(
             self.number,
-            self.count + other.count,
+            self.entries + other.entries,
             self.chunks + other.chunks,
             min(self.first_offset, other.first_offset),
             max(self.last_offset, other.last_offset),
@@ -111,7 +111,7 @@ class Manifest:
         words = [self.next_number, self.owed, *sizes, *chain.from_iterable(rows)]
         body = struct.pack(f"<{len(words)}q", *words)
         chained = hashlib.blake2b(self.digest, digest_size=16)
-        chained.update(np.ascontiguousarray(added))
+        chained.update(np.ascontiguousarray(added).data)
         chained.update(body)
         self.digest = chained.digest()
         return _MAGIC + self.digest + body
@@ -175,7 +175,7 @@ class RunFiles:
         return np.ascontiguousarray(self.chunk(run.number, 0)[:2, :1])
 
     def write(self, number: int, entries: Int64s) -> Run:
-        """Write a run, or replace the one of that number by as many entries or more."""
+        """Write a run, in the place of one of that number and at most as many entries."""
         return self.extend(None, number, entries)
 
     def extend(self, run: Run | None, number: int, entries: Int64s) -> Run:
@@ -229,27 +229,12 @@ class RunFiles:
 
 
 def order_of(ties: Int64s, offsets: Int64s) -> Int64s:
-    """Return the order of (tie, offset), stable, int64 of shape (n,)."""
+    """Return the order of (tie, offset), stable, int64 of shape (n,).
+
+    >>> order_of(np.array([3, 2, 3, 2]), np.array([1, 7, 0, 6])).tolist()
+    [3, 1, 2, 0]
+    """
     from homeostat.ingest.seen_loops import ordered
 
     order = np.empty(len(ties), np.int64)
     return order if ordered(ties, offsets, order) else np.lexsort((offsets, ties))
-
-
-def in_order(parts: Sequence[Int64s]) -> Int64s:
-    """Return a copy of the entries of several sorted parts, in the order of (tie, offset).
-
-    >>> in_order([np.array([[3], [1], [0], [0]]), np.array([[2, 3], [7, 0], [0, 0], [0, 0]])])
-    array([[2, 3, 3],
-           [7, 0, 1],
-           [0, 0, 0],
-           [0, 0, 0]])
-    """
-    from homeostat.ingest.seen_loops import gathered
-
-    entries = np.concatenate(parts, axis=1)
-    if len(parts) == 1:
-        return entries
-    made = np.empty_like(entries)
-    gathered(entries, order_of(entries[0], entries[1]), made, 0)
-    return made
