@@ -79,7 +79,7 @@ class SeenIds:
 
     def __init__(self, source: str, horizon_us: Micros | None, sizes: Sizes = SIZES) -> None:
         self._source, self._horizon, self._sizes = source, horizon_us, sizes
-        self._filter = IdFilter()
+        self._filter = IdFilter(sizes.room)
         self._covered: OrderedDict[bytes, None] = OrderedDict({Manifest().digest: None})
 
     @property
@@ -166,7 +166,7 @@ class SeenIds:
         return rows if new.all() else np.compress(new, rows, axis=1)
 
     def _find(self, files: RunFiles, state: Manifest, rows: Int64s) -> Int64s:
-        """Return what is remembered of each row, as `seen_loops.found` notes it; newest runs first."""
+        """Return what the runs hold of each row, as `seen_loops.found` notes it."""
         from homeostat.ingest.seen_loops import found, placed
 
         ties, offsets = rows[0], rows[1]

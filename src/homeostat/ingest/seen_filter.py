@@ -21,9 +21,6 @@ SEGMENTS = 16
 _IDS_PER_BLOCK = 28
 """Ids for which a block of 512 bits is made: 18 bits each, and 0.03 % of what is new is a hit."""
 
-_LEAST = 4_096
-"""Ids that a segment has room for at least."""
-
 _STARTS = np.array([-(2**63) + number * (2**64 // SEGMENTS) for number in range(SEGMENTS)])
 
 
@@ -40,6 +37,9 @@ def segment_bounds(segment: int) -> tuple[int, int]:
 class IdFilter:
     """Which ids may have been marked.
 
+    Args:
+        least: ids that a segment has room for at least.
+
     >>> seen = IdFilter()
     >>> seen.mark(np.array([1, 5], np.int64)).tolist()
     [False, False]
@@ -47,10 +47,11 @@ class IdFilter:
     [False, True]
     """
 
-    def __init__(self) -> None:
-        self._words = [_words(_LEAST) for _ in range(SEGMENTS)]
+    def __init__(self, least: int = 4_096) -> None:
+        self._least = least
+        self._words = [_words(least) for _ in range(SEGMENTS)]
         self._counts = [0] * SEGMENTS
-        self._room = [_LEAST] * SEGMENTS
+        self._room = [least] * SEGMENTS
 
     @property
     def nbytes(self) -> int:
@@ -85,7 +86,7 @@ class IdFilter:
 
         parts = list(parts)
         count = sum(map(len, parts))
-        room = max(int(count * spare), _LEAST)
+        room = max(int(count * spare), self._least)
         words = _words(room)
         for ties in parts:
             marked(words, ties, np.empty(len(ties), np.bool_))

@@ -94,12 +94,11 @@ def ordered(ties: Ints, offsets: Ints, order: Ints) -> bool:
             return False
         starts[bucket] += starts[bucket - 1]
     for i in range(count):
-        bucket = np.int64((np.uint64(ties[i]) - low) >> shift)
-        order[starts[bucket]] = i
-        starts[bucket] += 1
-    begin = np.int64(0)
+        into = np.int64((np.uint64(ties[i]) - low) >> shift)
+        order[starts[into]] = i
+        starts[into] += 1
     for bucket in range(len(starts) - 1):
-        end = starts[bucket]
+        begin, end = starts[bucket - 1] if bucket else np.int64(0), starts[bucket]
         for at in range(begin + 1, end):
             row = order[at]
             tie, offset = ties[row], offsets[row]
@@ -111,7 +110,6 @@ def ordered(ties: Ints, offsets: Ints, order: Ints) -> bool:
                 order[hole] = other
                 hole -= 1
             order[hole] = row
-        begin = end
     return True
 
 

@@ -25,6 +25,7 @@ class Sizes:
         fan: runs of about one size that are merged into one.
         chunk: entries of one value of the store.
         effort: entries that may be merged for one that is added.
+        room: ids that each part of the filter has room for at least.
         kept: offsets after which an entry that is beyond the horizon may be forgotten.
     """
 
@@ -32,6 +33,7 @@ class Sizes:
     fan: int = 16
     chunk: int = 32_768
     effort: int = 8
+    room: int = 4_096
     kept: int = 4_194_304
 
 
