@@ -121,29 +121,32 @@ class Manifest:
         """Return what `pack` gave."""
         if raw[:16] != _MAGIC or len(raw) % 8 or len(raw) < 80:
             raise SeenDamaged(source, f"a manifest that begins with {raw[:16]!r}")
-        words = iter(struct.unpack(f"<{(len(raw) - 32) // 8}q", raw[32:]))
-        try:
-            next_number, owed, marks, runs, inputs, replaced = (next(words) for _ in range(6))
-            made = cls(
-                raw[16:32],
-                next_number,
-                owed,
-                [(next(words), next(words)) for _ in range(marks)],
-                [_run(words) for _ in range(runs)],
+        words = struct.unpack(f"<{(len(raw) - 32) // 8}q", raw[32:])
+        next_number, owed, *sizes = words[:6]
+        widths = (2, 7, 3, 1)
+        if any(size < 0 for size in sizes) or len(words) != 6 + sum(
+            size * width for size, width in zip(sizes, widths, strict=True)
+        ) + (7 if sizes[3] else 0):
+            raise SeenDamaged(source, f"a manifest cut off at {len(raw)} bytes")
+        marks, runs, inputs, replaced = sizes
+        at = 6 + 2 * marks
+        end = at + 7 * runs
+        made = cls(
+            raw[16:32],
+            next_number,
+            owed,
+            list(zip(words[6:at:2], words[7:at:2], strict=True)),
+            [Run(*words[begin : begin + 7]) for begin in range(at, end, 7)],
+        )
+        if replaced:
+            behind = end + 7 + 3 * inputs
+            positions = range(end + 7, behind, 3)
+            made.job = Job(
+                Run(*words[end : end + 7]),
+                tuple(Position(*words[begin : begin + 3]) for begin in positions),
+                words[behind:],
             )
-            if replaced:
-                made.job = Job(
-                    _run(words),
-                    tuple(Position(next(words), next(words), next(words)) for _ in range(inputs)),
-                    tuple(next(words) for _ in range(replaced)),
-                )
-        except (StopIteration, RuntimeError):
-            raise SeenDamaged(source, f"a manifest cut off at {len(raw)} bytes") from None
         return made
-
-
-def _run(words: Iterator[int]) -> Run:
-    return Run(*(next(words) for _ in range(7)))
 
 
 class RunFiles:

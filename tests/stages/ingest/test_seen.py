@@ -198,6 +198,16 @@ def test_a_duplicate_does_not_prolong_and_the_newest_entry_counts() -> None:
     ]  # fmt: skip
 
 
+def test_what_was_taken_stays_under_a_longer_horizon() -> None:
+    store, log = MemoryStore(), [record(7, 1, 0, 0), record(7, 1, 1, 10), record(7, 2, 2, 12)]
+    with store.writer() as writer:
+        first = judge(SeenIds("taps", 5, TINY), writer, log)
+        assert first == judge(SeenIds("taps", 60, TINY), writer, log)
+        assert [first[offset] for offset in range(3)] == [(FRESH, 0), (FRESH, 0), (CONFLICT, 1)]
+        later = judge(SeenIds("taps", 60, TINY), writer, [record(7, 1, 3, 70)])
+        assert later == {3: (DUPLICATE, 1)}
+
+
 def test_sources_do_not_see_each_other() -> None:
     store = MemoryStore()
     log = [record(tie, 0, offset, 0) for offset, tie in enumerate(HOSTILE)]
