@@ -208,6 +208,28 @@ def test_what_was_taken_stays_under_a_longer_horizon() -> None:
         assert later == {3: (DUPLICATE, 1)}
 
 
+def test_taking_a_stretch_again_writes_nothing() -> None:
+    store, seen = MemoryStore(), SeenIds("taps", 5, TINY)
+    log = [record(tie, 0, offset, 0) for offset, tie in enumerate(HOSTILE)]
+    with store.writer() as writer:
+        first = judge(seen, writer, log)
+        before = dict(writer.scan(b""))
+        assert judge(seen, writer, log) == first
+        assert judge(SeenIds("taps", 5, TINY), writer, log[2:]) == {
+            offset: first[offset] for offset in range(2, len(log))
+        }
+        assert dict(writer.scan(b"")) == before
+
+
+def test_an_entry_that_comes_late_does_not_hide_a_newer_one() -> None:
+    store, seen = MemoryStore(), SeenIds("taps", 10, Sizes(small=1))
+    with store.writer() as writer:
+        judge(seen, writer, [record(7, 1, 5, 100)])
+        # A record that could not be read when it was taken first, and is now.
+        assert judge(seen, writer, [record(7, 2, 3, 50)]) == {3: (FRESH, 0)}
+        assert judge(seen, writer, [record(7, 1, 6, 105)]) == {6: (DUPLICATE, 1)}
+
+
 def test_sources_do_not_see_each_other() -> None:
     store = MemoryStore()
     log = [record(tie, 0, offset, 0) for offset, tie in enumerate(HOSTILE)]
