@@ -23,7 +23,7 @@ from benchmarks.report import publish, table
 __all__ = ["NAMES", "benchmark", "main", "without"]
 
 NAMES = (
-    "windowed_offline", "windowed_scale", "latest_offline", "live_read", "fold",
+    "windowed_offline", "windowed_scale", "latest_offline", "live_read", "fold", "dedup",
     "apply_transforms", "ingest_kafka",
 )  # fmt: skip
 PRINTING = ("serve_predict",)

@@ -142,3 +142,38 @@ def test_state_of_old_definitions_is_dropped(own: Commands) -> None:
     assert len(before & records) == 1
     assert own("apply").status == 0
     assert prefixes() == before | kept
+
+
+SHOP = """\
+import homeostat as hs
+
+
+class Sale(hs.Event):
+    sale: str
+    shop: str
+    at: hs.Timestamp
+
+
+sales = hs.EventSource("sales", Sale, event_id="sale", event_time="at", lateness="520w")
+shop = hs.Entity("shop", key="shop")
+system = hs.System(
+    "shops",
+    sources=(sales,),
+    views=(hs.FeatureView("busy", shop, sales, (hs.count().over("52w"),)),),
+)
+"""
+
+
+def test_remembering_ids_for_another_time_fills_nothing_again(tmp_path: Path) -> None:
+    (tmp_path / "system.py").write_text(SHOP)
+    (tmp_path / "sales.csv").write_text("sale,shop,at\na,bakery,2024-03-04T09:00:00Z\n")
+    shop = Commands(tmp_path)
+    assert shop("ingest", "sales", str(tmp_path / "sales.csv")).status == 0
+    (tmp_path / "system.py").write_text(SHOP.replace('"520w"', '"520w", dedup="30d"'))
+    planned = shop("plan", "--json").json
+    assert {change["name"]: change["details"] for change in planned["changes"]} == {
+        "sales": ["dedup: all time -> 30d"]
+    }
+    assert planned["views_to_fill"] == []
+    assert shop("apply", "--json").json["filled"] == {}
+    assert shop("plan", "--exit-code").status == 0

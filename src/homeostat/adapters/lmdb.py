@@ -25,25 +25,36 @@ class StoreFull(HomeostatError):
         )
 
 
-class _Reading:
+class _Scanning:
     def __init__(self, transaction: Any) -> None:
         self._transaction = transaction
-        self.get = transaction.get
 
     def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
         with self._transaction.cursor() as cursor:
             if not cursor.set_range(prefix):
                 return
             for key, value in cursor:
-                if not key.startswith(prefix):
+                if not bytes(key).startswith(prefix):
                     return
                 yield bytes(key), bytes(value)
 
 
-class _Writing(_Reading):
+class _Reading(_Scanning):
     def __init__(self, transaction: Any) -> None:
         super().__init__(transaction)
-        self.put = transaction.put
+        self.get = transaction.get
+
+
+class _Writing(_Scanning):
+    """Lends values where they lie in the store's memory; what is got is copied."""
+
+    def __init__(self, transaction: Any) -> None:
+        super().__init__(transaction)
+        self.lend, self.put = transaction.get, transaction.put
+
+    def get(self, key: bytes) -> bytes | None:
+        found = self.lend(key)
+        return None if found is None else bytes(found)
 
     def delete(self, key: bytes) -> None:
         self._transaction.delete(key)
@@ -84,7 +95,7 @@ class LmdbStore:
         try:
             with (
                 storage("store", self._path, self._failed),
-                self._environment.begin(write=True, buffers=False) as transaction,
+                self._environment.begin(write=True, buffers=True) as transaction,
             ):
                 yield _Writing(transaction)
         except StorageFailed as failed:

@@ -13,6 +13,8 @@ from typing import Any
 from homeostat.core.errors import HomeostatError
 
 __all__ = [
+    "SAID_OF_ITSELF",
+    "SAYS_ALL",
     "UNSET_IS_UNSAID",
     "canonical_json",
     "content_hash",
@@ -27,27 +29,42 @@ UNSET_IS_UNSAID: Mapping[str, bool] = {"unset_is_unsaid": True}
 """Metadata of a dataclass field that was added later: at its default it is not part of the hash,
 so what was hashed before it was there still has the same hash."""
 
+SAID_OF_ITSELF: Mapping[str, bool] = {"said_of_itself": True, **UNSET_IS_UNSAID}
+"""Metadata of an `UNSET_IS_UNSAID` field that does not matter to others: it is left out where the
+dataclass is a part of another one, unless that names it in a `SAYS_ALL` field."""
+
+SAYS_ALL: Mapping[str, bool] = {"says_all": True}
+"""Metadata of a field that lists other declarations, with what is `SAID_OF_ITSELF`."""
+
 
 def plain(value: object) -> Any:
     """Return `value` as JSON types; frozen dataclasses become tagged mappings.
 
     Fields that take no part in comparison are left out, and so is an `UNSET_IS_UNSAID` field that
-    is not set. Mappings and sets are ordered by key;
+    is not set, and a `SAID_OF_ITSELF` field inside of others. Mappings and sets are ordered by key;
     functions are named by their qualified name and source hash.
     """
+    return _plain(value, True)
+
+
+def _plain(value: object, says_all: bool) -> Any:
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, bytes):
         return {"bytes": value.hex()}
     if is_dataclass(value) and not isinstance(value, type):
-        body = {f.name: plain(getattr(value, f.name)) for f in fields(value) if _is_said(f, value)}
+        body = {
+            f.name: _plain(getattr(value, f.name), "says_all" in f.metadata)
+            for f in fields(value)
+            if _is_said(f, value) and (says_all or "said_of_itself" not in f.metadata)
+        }
         return {"type": type(value).__name__, **body}
     if isinstance(value, Mapping):
-        return {str(key): plain(value[key]) for key in sorted(value, key=str)}
+        return {str(key): _plain(value[key], says_all) for key in sorted(value, key=str)}
     if isinstance(value, set | frozenset):
-        return sorted((plain(item) for item in value), key=repr)
+        return sorted((_plain(item, says_all) for item in value), key=repr)
     if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
+        return [_plain(item, says_all) for item in value]
     if isinstance(value, type):
         return {"class": f"{value.__module__}.{value.__qualname__}"}
     if callable(value):

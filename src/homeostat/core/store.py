@@ -28,6 +28,10 @@ class Snapshot(Reader, Protocol):
 class Writer(Snapshot, Protocol):
     """One write transaction; it reads what it has written."""
 
+    def lend(self, key: bytes) -> bytes | memoryview | None:
+        """Return the value of `key` where it lies, or None; valid until the next put or delete."""
+        ...
+
     def put(self, key: bytes, value: bytes | memoryview) -> None:
         """Set the value of `key`; a view is copied."""
         ...

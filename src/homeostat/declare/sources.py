@@ -7,9 +7,9 @@ from datetime import timedelta
 
 from homeostat.core.durations import Micros
 from homeostat.core.errors import DeclarationError, did_you_mean
-from homeostat.core.hashing import UNSET_IS_UNSAID
+from homeostat.core.hashing import SAID_OF_ITSELF, UNSET_IS_UNSAID
 from homeostat.declare.feeds import Feed, Folder, Query
-from homeostat.declare.mistakes import duration, identifier, require, several
+from homeostat.declare.mistakes import duration, identifier, require, several, span
 from homeostat.declare.schema import Event, EventSchema, Field
 
 __all__ = ["COMPATIBILITY_MODES", "Entity", "EventSource"]
@@ -63,6 +63,13 @@ class EventSource:
     the events of the last one), `FORWARD` (the last one reads those of the new), `FULL` (both),
     each also `..._TRANSITIVE` (with every version before, not just the last), or `NONE`.
 
+    `dedup` says for how long an event id is remembered, counted in known time from the record that
+    brought it; None is for good. Within it, the same id is a duplicate or, with other content, a
+    conflict. After it, the same id is another event: it is kept and counted again, even with the
+    same content. So it must be longer than anything that sends records again takes: a retry, a
+    replayed topic, a file that is imported once more. Another value holds for records to come and
+    refills nothing: a shorter one forgets, a longer one brings back nothing that was forgotten.
+
     `feed` says where events are fetched from while the system runs: a `Folder` or a `Query`. It is
     no part of what the events mean: another one changes no feature and needs no `apply`.
     """
@@ -77,6 +84,7 @@ class EventSource:
     clock_skew: str | timedelta | Micros = "5s"
     revisions: bool = False
     compatibility: str = field(default="BACKWARD", metadata=UNSET_IS_UNSAID)
+    dedup: str | timedelta | Micros | None = field(default=None, metadata=SAID_OF_ITSELF)
     feed: Feed | None = field(default=None, compare=False)
     schema: EventSchema = field(init=False)
 
@@ -93,6 +101,8 @@ class EventSource:
         object.__setattr__(self, "schema", self.event.schema)
         for name in ("delay", "lateness", "clock_skew"):
             object.__setattr__(self, name, duration(getattr(self, name), where, name))
+        if self.dedup is not None:
+            object.__setattr__(self, "dedup", span(self.dedup, where, "dedup"))
         identity = self.schema.field(self.event_id, f"{where}, event_id")
         require(
             not self.schema.has(self.event_id)
@@ -152,6 +162,11 @@ class EventSource:
     def delay_us(self) -> Micros:
         """The declared delay of imported history in microseconds."""
         return duration(self.delay, self.name, "delay")
+
+    @property
+    def dedup_us(self) -> Micros | None:
+        """For how long an id is remembered in microseconds, None for good."""
+        return None if self.dedup is None else span(self.dedup, self.name, "dedup")
 
     @property
     def clock_skew_us(self) -> Micros:

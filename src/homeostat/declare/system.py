@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from homeostat.core.errors import DeclarationError, HomeostatError, SystemInvalid, UnknownName
-from homeostat.core.hashing import content_hash
+from homeostat.core.hashing import SAYS_ALL, content_hash
 from homeostat.declare import mistakes as collected
 from homeostat.declare.deployments import Deployment
 from homeostat.declare.models import Model
@@ -29,7 +29,7 @@ class System:
     """
 
     name: str
-    sources: tuple[EventSource, ...] = field(kw_only=True)
+    sources: tuple[EventSource, ...] = field(kw_only=True, metadata=SAYS_ALL)
     views: tuple[FeatureView, ...] = field(default=(), kw_only=True)
     models: tuple[Model, ...] = field(default=(), kw_only=True)
     deployments: tuple[Deployment, ...] = field(default=(), kw_only=True)

@@ -87,7 +87,7 @@ class Intake:
         self._decoder = ColumnDecoder(source.schema)
         self._earlier = tuple(EarlierReading(schema, self._decoder) for schema in earlier)
         self._schema = events_schema(source)
-        self._seen = SeenIds(source.name, None)
+        self._seen = SeenIds(source.name, source.dedup_us)
 
     def take(self, batch: LogBatch, seen: Writer) -> Taken:
         """Return the batch's events and dead letters, and remember the ids in `seen`."""

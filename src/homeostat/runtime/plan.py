@@ -30,6 +30,7 @@ SPANS = frozenset(
     {
         "window", "windows", "hop", "delay", "lateness", "clock_skew", "every", "within", "keep",
         "cooldown", "validation", "test", "history", "deadline", "latency_p99", "freshness",
+        "dedup",
     }
 )  # fmt: skip
 """Fields that hold spans of time, in microseconds."""

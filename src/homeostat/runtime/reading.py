@@ -29,6 +29,8 @@ class Scratch:
     def get(self, key: bytes) -> bytes | None:
         return self._written[key] if key in self._written else self._reader.get(key)
 
+    lend = get
+
     def put(self, key: bytes, value: bytes | memoryview) -> None:
         self._written[key] = bytes(value)
 

@@ -21,6 +21,9 @@ class _Snapshot:
 
 
 class _Transaction(_Snapshot):
+    def lend(self, key: bytes) -> bytes | None:
+        return self._data.get(key)
+
     def put(self, key: bytes, value: bytes | memoryview) -> None:
         self._data[key] = bytes(value)
 

@@ -62,6 +62,24 @@ def store_checks(open_store: Callable[[str], Store]) -> Iterator[tuple[str, Call
             room[:] = b"AFTERS"
             hold(writer.get(b"a") == b"efo", "a value does not change with the buffer it came from")
 
+    def what_is_lent_is_what_is_got() -> None:
+        values = {key: bytes([number]) * number for number, key in enumerate(HOSTILE)}
+        values[b"large"] = bytes(range(256)) * 8_000
+        with closing(open_store("lend")) as store:
+            fill(store, values)
+            with store.writer() as writer:
+                for key, value in values.items():
+                    lent = writer.lend(key)
+                    hold(lent is not None and bytes(lent) == value, f"{key[:9]!r} is lent whole")
+                hold(writer.lend(b"nothing") is None, "a key without a value lends None")
+                writer.put(b"large", b"other")
+                hold(bytes(writer.lend(b"large") or b"") == b"other", "a put is lent")
+                writer.delete(b"large")
+                hold(writer.lend(b"large") is None, "what is deleted is not lent")
+                got = writer.get(b"b")
+                writer.put(b"b", b"other")
+                hold(got == values[b"b"], "what was got stays as it was")
+
     def a_writer_sees_what_it_did() -> None:
         with closing(open_store("own")) as store:
             fill(store, {b"a": b"1", b"b": b"2"})
@@ -132,8 +150,8 @@ def store_checks(open_store: Callable[[str], Store]) -> Iterator[tuple[str, Call
             hold(everything(store) == {}, "stores of different names share nothing")
 
     for check in (
-        what_is_put_is_got, a_view_is_copied, a_writer_sees_what_it_did,
-        a_transaction_is_whole_or_nothing, a_reader_sees_one_moment,
+        what_is_put_is_got, a_view_is_copied, what_is_lent_is_what_is_got,
+        a_writer_sees_what_it_did, a_transaction_is_whole_or_nothing, a_reader_sees_one_moment,
         a_scan_is_ordered_and_complete, what_was_committed_is_there_after_opening_again,
     ):  # fmt: skip
         yield check.__name__.replace("_", " "), check

@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 
 from homeostat.core.errors import HomeostatError
 from homeostat.core.hashing import (
+    SAID_OF_ITSELF,
+    SAYS_ALL,
     canonical_json,
     content_hash,
     plain,
@@ -40,6 +42,18 @@ class Point:
     note: str = field(default="", compare=False)
 
 
+@dataclass(frozen=True)
+class Pen:
+    colour: str = "blue"
+    shop: str | None = field(default=None, metadata=SAID_OF_ITSELF)
+
+
+@dataclass(frozen=True)
+class Case:
+    pens: tuple[Pen, ...] = field(metadata=SAYS_ALL)
+    first: Pen
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [
@@ -49,6 +63,13 @@ class Point:
         (frozenset({"b", "a"}), '["a","b"]'),
         (b"\x00\xff", '{"bytes":"00ff"}'),
         (Point(1, 0.5, "unseen"), '{"type":"Point","x":1,"y":0.5}'),
+        (Pen(), '{"colour":"blue","type":"Pen"}'),
+        ([Pen("red", "Ink")], '[{"colour":"red","shop":"Ink","type":"Pen"}]'),
+        (
+            Case((Pen("red", "Ink"),), Pen("red", "Ink")),
+            '{"first":{"colour":"red","type":"Pen"},'
+            '"pens":[{"colour":"red","shop":"Ink","type":"Pen"}],"type":"Case"}',
+        ),
         (0.1 + 0.2, "0.30000000000000004"),
         ("é", '"é"'),
         (int, '{"class":"builtins.int"}'),

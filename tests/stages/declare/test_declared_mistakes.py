@@ -85,6 +85,8 @@ MISTAKES: list[tuple[Callable[[Any], Any], str]] = [
     (lambda w: query(table="t", batch=0), "batch=0; allowed: 1 or more"),
     (lambda w: query(table="t", timezone="Mars/Base"), "timezone='Mars/Base'; allowed: a name"),
     (lambda w: source(w, lateness="1 day"), "lateness='1 day' is no duration"),
+    (lambda w: source(w, dedup="0s"), "dedup of nothing"),
+    (lambda w: source(w, dedup="forever"), "dedup='forever' is no duration"),
     (lambda w: source(w, clock_skew=-5), "clock_skew=-5; allowed: at least 0"),
     (lambda w: loose.EventSource("x", dict, event_id="a", event_time="b"), "is no event class"),
     (lambda w: loose.EventSource("x", hs.Event, event_id="a", event_time="b"), "is no event class"),

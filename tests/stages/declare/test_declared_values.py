@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 import homeostat as hs
 from homeostat.core.durations import parse_duration
+from homeostat.core.hashing import content_hash
 from homeostat.declare.expressions import Expression
 from homeostat.declare.schema import Field
 from homeostat.declare.system import model_inputs
@@ -272,6 +273,7 @@ def test_the_same_file_gives_the_same_system(tmp_path: Path) -> None:
         ("false_positive_cost=1.0", "false_positive_cost=1.5"),
         ("amount: float\n", "amount: float | None\n"),
         ('event_time="at")', 'event_time="at", lateness="2d")'),
+        ('event_time="at")', 'event_time="at", dedup="2d")'),
         ('System("shops"', 'System("stores"'),
         ('"lightgbm:LGBMClassifier"', '"lightgbm:LGBMClassifier", {"num_leaves": 7}'),
     ],
@@ -281,6 +283,16 @@ def test_a_change_of_meaning_changes_the_system(tmp_path: Path, old: str, new: s
     first, second = load(tmp_path, SYSTEM), load(tmp_path, SYSTEM.replace(old, new, 1))
     assert first != second
     assert first.hash != second.hash
+
+
+def test_how_long_ids_are_remembered_is_said_of_the_source_alone(tmp_path: Path) -> None:
+    forgetful = SYSTEM.replace('event_time="at")', 'event_time="at", dedup="30d")')
+    first, second = load(tmp_path, SYSTEM), load(tmp_path, forgetful)
+    assert (first.sources[0].dedup_us, second.sources[0].dedup_us) == (None, 30 * 24 * HOUR)
+    assert content_hash(first.sources[0]) != content_hash(second.sources[0])
+    for one, other in ((first.views[0], second.views[0]), (first.models[0], second.models[0])):
+        assert content_hash(one) == content_hash(other)
+        assert one != other
 
 
 def test_an_expression_is_a_value() -> None:

@@ -66,6 +66,14 @@ class KeepsTheView(Wrong):
         return transaction
 
 
+class LendsTheFirst(Wrong):
+    """What is lent is as it was before the transaction."""
+
+    def broken(self, transaction: Any) -> Any:
+        transaction.lend = dict(transaction._data).get
+        return transaction
+
+
 class WritesAtTheEnd(Wrong):
     """What is put is seen when the transaction has ended."""
 
@@ -114,6 +122,7 @@ class ScansTooFar(Wrong):
 BROKEN: dict[str, tuple[type[MemoryStore], ...]] = {
     "what is put is got": (ConfusesKeys,),
     "a view is copied": (KeepsTheView,),
+    "what is lent is what is got": (LendsTheFirst,),
     "a writer sees what it did": (WritesAtTheEnd,),
     "a transaction is whole or nothing": (CommitsAtOnce,),
     "a reader sees one moment": (ReadsTheLatest,),

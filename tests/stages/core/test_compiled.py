@@ -22,6 +22,7 @@ def total(values: Any) -> int:
 
 def test_without_a_place_for_the_code_it_is_compiled_all_the_same() -> None:
     plain = numba.njit
+    plain(types.int64(INTS))(total)  # the first one loads parts of Numba that use njit themselves
 
     def nowhere(signature: Any, *, cache: bool = False, nogil: bool) -> Any:
         if cache:
