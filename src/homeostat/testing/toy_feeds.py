@@ -21,6 +21,7 @@ from homeostat.core.clock import ManualClock, to_micros
 from homeostat.core.hashing import content_hash
 from homeostat.declare.feeds import Feed
 from homeostat.testing.digest import digest
+from homeostat.testing.seen_entries import remembered
 from homeostat.testing.toy import TOY_START, toy_events, toy_system
 
 __all__ = ["complete", "fed_toy", "feed_toy", "payment_lines", "write_verdicts"]
@@ -109,7 +110,7 @@ def _read(app: hs.App) -> dict[str, str]:
         values = app.read(view, {key: names}).rows()
         found[f"features/{view}"] = content_hash([list(map(repr, row)) for row in values])
     with app.home.store.writer() as writer:
-        ids = [(key.hex(), value.hex()) for key, value in writer.scan(b"seen/")]
+        ids = [remembered(writer, source.name) for source in app.system.sources]
     return found | {"ids": content_hash(ids)}
 
 
