@@ -75,6 +75,7 @@ class Engine:
         done = self.cursor()
         steps = 0 if done is None else done + 1
         with self.home.store.writer() as writer:
+            self.worker.carry_over(writer)
             self.worker.resume(writer)
             folded = {s.name: folded_offset(writer, s.name) for s in self.system.sources}
             for source in self.system.sources:

@@ -133,6 +133,20 @@ class FoldWorker:
         self._buffers: dict[str, list[pl.DataFrame]] = {s.name: [] for s in system.sources}
         self._buffered_to: dict[str, int] = {}
 
+    def carry_over(self, writer: Writer) -> None:
+        """Remember ids anew that an earlier release kept one by one: from the log, as they came."""
+        for source in self.sources:
+            former = [key for key, _ in writer.scan(b"seen/" + source.name.encode() + b"/")]
+            if not former:
+                continue
+            done, folded = -1, folded_offset(writer, source.name)
+            while done < folded:
+                batch = self._log.read(source.name, done, min(CHUNK, folded - done))
+                self._intakes[source.name].take(batch, writer)
+                done = int(batch.offsets[-1])
+            for key in former:
+                writer.delete(key)
+
     def resume(self, writer: Writer) -> None:
         """Bring back what was folded and not yet in the lake when the last process ended."""
         for source in self.sources:
