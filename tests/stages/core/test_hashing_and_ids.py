@@ -67,8 +67,10 @@ class Case:
         ([Pen("red", "Ink")], '[{"colour":"red","shop":"Ink","type":"Pen"}]'),
         (
             Case((Pen("red", "Ink"),), Pen("red", "Ink")),
-            '{"first":{"colour":"red","type":"Pen"},'
-            '"pens":[{"colour":"red","shop":"Ink","type":"Pen"}],"type":"Case"}',
+            (
+                '{"first":{"colour":"red","type":"Pen"},'
+                '"pens":[{"colour":"red","shop":"Ink","type":"Pen"}],"type":"Case"}'
+            ),
         ),
         (0.1 + 0.2, "0.30000000000000004"),
         ("é", '"é"'),
