@@ -32,6 +32,7 @@ CPU, SLOWEST, OPENED, MEMORY, BYTES = (
     "CPU ns per event", "slowest batch, CPU ms", "opened in ms", "memory MB", "bytes per id",
 )  # fmt: skip
 GIBIBYTE = 2**30
+_PREFIX = b"seen/events/"
 
 
 def ids(numbers: Int64s) -> Int64s:
@@ -70,14 +71,26 @@ def prepare(case: Case) -> None:
         with with_runs.writer() as writer:
             seen.judge(writer, ids(offsets), ids(~offsets), offsets, offsets)
     with_runs.close()
-    with_keys = LmdbStore(case.folder / "keys", sync=False)
-    ties = ids(np.arange(remembered))
+    _write_keys(case.folder / "keys", ids(np.arange(remembered)))
+
+
+def _write_keys(folder: Path, ties: Int64s) -> None:
+    """Write one key per id as `_put_each` would, all in their order, which is fast."""
+    import lmdb
+
     order = np.argsort(ties.astype(np.uint64))
-    for begin in range(0, remembered, 1_000_000):
-        part = order[begin : begin + 1_000_000]
-        with with_keys.writer() as writer:
-            _put_each(writer, ties[part], part)
-    with_keys.close()
+    folder.mkdir(exist_ok=True)
+    with lmdb.open(str(folder), map_size=32 * GIBIBYTE, sync=False) as environment:
+        for begin in range(0, len(order), 1_000_000):
+            part = order[begin : begin + 1_000_000]
+            keys = ties[part].astype(">i8").tobytes()
+            values = np.stack([ids(~part), part.astype(">i8").view(np.int64)], axis=1).tobytes()
+            items = (
+                (_PREFIX + keys[8 * row : 8 * row + 8], values[16 * row : 16 * row + 16])
+                for row in range(len(part))
+            )
+            with environment.begin(write=True) as transaction, transaction.cursor() as cursor:
+                cursor.putmulti(items, append=True)
 
 
 def _put_each(writer: Writer, ties: Int64s, offsets: Int64s) -> int:
@@ -87,7 +100,7 @@ def _put_each(writer: Writer, ties: Int64s, offsets: Int64s) -> int:
     get, put = writer.get, writer.put
     for begin in range(0, len(keys), 8):
         cut = slice(begin, begin + 8)
-        key = b"seen/events/" + keys[cut]
+        key = _PREFIX + keys[cut]
         found = get(key)
         if found is None:
             put(key, contents[cut] + firsts[cut])

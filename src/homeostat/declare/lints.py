@@ -261,6 +261,16 @@ def _clock_doubts(system: System) -> Iterator[Lint]:
                 "name the field that says when it was known (known_time=), or the usual delay "
                 "(delay='10m'), so that training sees no more than serving will",
             )
+        counted = source.lateness_us + source.clock_skew_us
+        if source.dedup_us is not None and source.dedup_us < counted:
+            yield Lint(
+                "short-memory",
+                where,
+                f"ids are forgotten after {format_duration(source.dedup_us)}, and an event that is "
+                f"sent again counts twice in features up to {format_duration(counted)} after it "
+                "happened",
+                f"set dedup to at least lateness plus clock_skew: '{format_duration(counted)}'",
+            )
 
 
 def _feeds(system: System, source: EventSource) -> bool:

@@ -65,10 +65,11 @@ class EventSource:
 
     `dedup` says for how long an event id is remembered, counted in known time from the record that
     brought it; None is for good. Within it, the same id is a duplicate or, with other content, a
-    conflict. After it, the same id is another event: it is kept and counted again, even with the
-    same content. So it must be longer than anything that sends records again takes: a retry, a
-    replayed topic, a file that is imported once more. Another value holds for records to come and
-    refills nothing: a shorter one forgets, a longer one brings back nothing that was forgotten.
+    conflict. Beyond it, the same id is another event, also with the same content, and is kept once
+    more. Say more than what sends records again may take (a retry, a replayed topic, a file that
+    is imported anew), and at least `lateness` plus `clock_skew`: then an event that comes again
+    beyond it is too late for every feature. Another value holds for records to come and refills
+    nothing: a shorter one forgets, a longer one brings back nothing that was forgotten.
 
     `feed` says where events are fetched from while the system runs: a `Folder` or a `Query`. It is
     no part of what the events mean: another one changes no feature and needs no `apply`.

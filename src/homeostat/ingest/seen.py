@@ -82,11 +82,6 @@ class SeenIds:
         self._filter = IdFilter(sizes.room)
         self._covered: OrderedDict[bytes, None] = OrderedDict({Manifest().digest: None})
 
-    @property
-    def filter_bytes(self) -> int:
-        """The memory that the filter takes."""
-        return self._filter.nbytes
-
     def judge(
         self, writer: Writer, ties: Int64s, contents: Int64s, offsets: Int64s, known: Int64s
     ) -> Judged:

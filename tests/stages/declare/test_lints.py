@@ -209,6 +209,14 @@ def test_clocks_that_keep_every_event_out(world: Any) -> None:
     assert rules(with_features(world, replace(view, source=at_the_edge))) == []
 
 
+def test_ids_that_are_forgotten_while_their_events_count(world: Any) -> None:
+    view = about_shop(Note, "note_id")
+    source = replace(view.source, delay="1s", lateness="1d", clock_skew="5s")
+    for dedup, found in (("1d4s", ["short-memory"]), ("1d5s", []), (None, [])):
+        forgetful = replace(view, source=replace(source, dedup=dedup))
+        assert rules(with_features(world, forgetful)) == found
+
+
 def test_a_warning_is_one_sentence_that_ends_in_advice(world: Any) -> None:
     systems = [world.system, with_features(world, losses(world)), quiet(world, deployments=())]
     for lint in (lint for system in systems for lint in lints(system)):
