@@ -8,6 +8,7 @@ changes.
 from __future__ import annotations
 
 from math import frexp, ldexp
+from typing import Any
 
 import numpy as np
 from numba import types
@@ -36,6 +37,7 @@ __all__ = [
     "finalized_sums",
     "first_at_least",
     "grouped",
+    "numbered",
     "rounded_sums",
     "split_values",
 ]
@@ -83,6 +85,17 @@ def grouped(codes: Ints, groups: int) -> tuple[Ints, Ints]:
         order[place[code]] = row
         place[code] += 1
     return order, cuts
+
+
+@compiled_for(written("uint32", 1), INTS, types.int64, given("uint32", 1))
+def numbered(keys: Ints, low: int, numbers: Any) -> Any:
+    """Return the number of each key, uint32; `numbers` has those from the key `low` on, 0: none."""
+    found = np.zeros(len(keys), np.uint32)
+    high = low + len(numbers)
+    for row in range(len(keys)):
+        if low <= keys[row] < high:
+            found[row] = numbers[keys[row] - low]
+    return found
 
 
 @compiled_for(INT_OUT, INTS, INTS)

@@ -206,7 +206,7 @@ def truncated_hop(at: Any, window: int, hop: int) -> Any:
     return at - window if hop == 0 else -((window - at) // hop) * hop
 
 
-def known_at_once(self: Any, at: Any, offsets: Any) -> Any:
+def known_at_once(at: Any, offsets: Any) -> Any:
     return at + 1
 
 
@@ -394,7 +394,7 @@ FAULTS: dict[str, tuple[Execution, Any, str, Any]] = {
     "live: no hop": (L, live_windows, "window_start", no_hop),
     "offline: the hop rounds up": (T, offline, "window_start", truncated_hop),
     "live: the hop rounds up": (L, live_windows, "window_start", truncated_hop),
-    "offline: known at the instant itself": (T, Block, "limit", known_at_once),
+    "offline: known at the instant itself": (T, offline, "_limits", known_at_once),
     "offline: late events are seen before they are known": (T, Block, "of", seen_before_known),
     "offline: late events are forgotten": (T, windows.Queries, "_runs", no_late_runs),
     "live: late events come last": loop(
