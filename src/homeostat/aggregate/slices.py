@@ -53,10 +53,14 @@ def in_order(values: Ints) -> tuple[Ints, Ints]:
         order = np.argsort(values, kind="stable")
         return values[order], order
     # Value and place in one number: sorting numbers is several times faster than sorting places.
-    packed = (values - low) << bits
+    packed = values - low
+    packed <<= bits
     packed |= np.arange(len(values))
     packed.sort()
-    return (packed >> bits) + low, packed & ((1 << bits) - 1)
+    found = packed >> bits
+    found += low
+    packed &= (1 << bits) - 1
+    return found, packed
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from homeostat.aggregate.arrays import Ints
 from homeostat.declare.views import FeatureView
 
 __all__ = ["Codes", "Entities"]
@@ -30,11 +31,10 @@ class Entities:
         low, high = self._range(asked)
         self._table: Codes | None = None
         if high is not None and low is not None and high - low < _WIDE * spine.height + 2**16:
+            from homeostat.aggregate.kernel import give_numbers
+
             self._low, self._table = low, np.zeros(high - low + 1, np.uint32)
-            self._table[asked.to_series().drop_nulls().to_numpy().astype(np.int64) - low] = 1
-            found = np.flatnonzero(self._table)
-            self.count = len(found)
-            self._table[found] = np.arange(1, self.count + 1)
+            self.count = int(give_numbers(self._whole(asked), low, self._table))
         else:
             known = asked.unique(maintain_order=True).drop_nulls()
             self.count = known.height
@@ -59,8 +59,10 @@ class Entities:
             return joined["_code"].fill_null(0).to_numpy()
         from homeostat.aggregate.kernel import numbered
 
-        keys = events[self.keys[0]].cast(pl.Int64)
-        if keys.null_count():
-            keys = keys.fill_null(self._low - 1)
-        found: Codes = numbered(keys.to_numpy(), self._low, self._table)
+        found: Codes = numbered(self._whole(events), self._low, self._table)
         return found
+
+    def _whole(self, rows: pl.DataFrame) -> Ints:
+        """Return the keys of rows; a missing one is below all that are asked about."""
+        keys = rows[self.keys[0]].cast(pl.Int64)
+        return (keys.fill_null(self._low - 1) if keys.null_count() else keys).to_numpy()

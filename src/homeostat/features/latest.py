@@ -53,7 +53,8 @@ def latest_values(log: Log, entities: Entities, at: Ints, limits: Ints) -> Float
         limits: int64[n], the clock at which each question looks: it sees the events of before.
     """
     layout = log.layout
-    times, rows = _Sweep(log, entities, limits).seen()
+    timed = any(read.operation.of_time for read in layout.reads) or layout.windows != [(None, 0)]
+    rows, times = _Sweep(log, entities, limits, timed=timed).seen()
     seen = [_inside(layout, window, at, times, rows) for window in range(len(layout.windows))]
     found = np.empty((len(at), len(layout.reads)))
     for place, read in enumerate(layout.reads):
@@ -78,28 +79,34 @@ def _inside(layout: Layout, window: int, at: Ints, times: Ints, rows: Ints) -> I
 class _Sweep:
     """Meets events and questions in the order of the log."""
 
-    def __init__(self, log: Log, entities: Entities, limits: Ints) -> None:
+    def __init__(self, log: Log, entities: Entities, limits: Ints, *, timed: bool) -> None:
         self._log, self._table, self._entities = log, log.table, entities
         limits, self._places = in_order(limits)
         self._questions = limits, entities.asked[self._places]
         self._answered = 0
-        self._found = np.empty((len(limits), 2), np.int64)
+        self._rows = np.empty(len(limits), np.int64)
+        self._times = np.empty(len(limits) if timed else 0, np.int64)
         self._latest = np.empty((entities.count + 1, 2), np.int64)
         self._latest[:] = -(2**63), -1
         self._ties = np.zeros(len(self._latest), np.int64)
         self._has_ties = False
 
     def seen(self) -> tuple[Ints, Ints]:
-        """Return the time and the row of the latest event that each question sees, row -1: none."""
+        """Return the row, negative for none, and the time of the latest event that each question
+        sees; no times if they are not wanted."""
         number = 0
         while number < len(self._table.parts):
             number = self._run(number)
         left = slice(self._answered, None)
-        self._found[left] = self._latest[self._questions[1][left]]
-        seen = np.empty((2, len(self._found)), np.int64)
-        for answer, found in zip(seen, self._found.T, strict=True):
-            answer[self._places] = found
-        return seen[0], seen[1]
+        times, rows = self._latest[self._questions[1][left]].T
+        self._rows[left] = rows
+        self._times[left] = times[: len(self._times)]
+        return self._in_place(self._rows), self._in_place(self._times)
+
+    def _in_place(self, answers: Ints) -> Ints:
+        found = np.empty_like(answers)
+        found[self._places[: len(answers)]] = answers
+        return found
 
     def _run(self, begin: int) -> int:
         """Meet the events from a part on; return the part to go on with, from where on ties are
@@ -132,8 +139,8 @@ class _Sweep:
         from homeostat.features.sweep import swept
 
         counts = np.array([first, self._answered])
-        state = self._latest, self._ties
-        tied = int(swept(events, begin, self._questions, counts, state, self._found))
+        state, answers = (self._latest, self._ties), (self._rows, self._times)
+        tied = int(swept(events, begin, self._questions, counts, state, answers))
         self._answered = int(counts[1])
         return tied
 

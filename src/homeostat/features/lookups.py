@@ -15,6 +15,9 @@ from homeostat.features.event_tables import EventTable, read_ahead
 
 __all__ = ["Lookup", "look_up", "lookups"]
 
+SHIFT = 12
+"""Of every 2^SHIFT rows the part of the first is known, to find that of the others from there."""
+
 BLOCK = 1 << 12
 """Answers that are written at once, column by column: they stay in the processor's cache."""
 
@@ -50,17 +53,18 @@ def look_up(
     `wanted` has, per look-up, int64[n], the row of each value; negative for none.
     """
     dealt = [_by_part(table, rows) for _, rows in wanted]
-    for (lookup, _), (missing, *_) in zip(wanted, dealt, strict=True):
+    for lookup, rows in wanted:
+        missing = np.flatnonzero(rows < 0)
         found[missing[:, None], lookup.places] = np.nan
-    asked = np.sum([np.diff(cuts) for *_, cuts in dealt], axis=0)
+    asked = np.sum([np.diff(cuts) for cuts, _ in dealt], axis=0)
     names = sorted({name for lookup, _ in wanted for name in lookup.names})
     for number, events in read_ahead(table, np.flatnonzero(asked).tolist(), names):
         columns = {name: events[name].cast(pl.Float64).to_numpy() for name in names}
-        for (lookup, _), (_, places, rows, cuts) in zip(wanted, dealt, strict=True):
+        for (lookup, _), (cuts, (places, near)) in zip(wanted, dealt, strict=True):
             begin, end = cuts[number : number + 2].tolist()
             for at in range(begin, end, BLOCK):
                 here = slice(at, min(at + BLOCK, end))
-                _fetch(layout, lookup, columns, (rows[here], places[here]), found)
+                _fetch(layout, lookup, columns, (near[here], places[here]), found)
 
 
 def _fetch(
@@ -80,15 +84,15 @@ def _fetch(
             raise ValueRefused(where, float(columns[name][refused]))
 
 
-def _by_part(table: EventTable, rows: Ints) -> tuple[Ints, Ints, Ints, Ints]:
-    """Return the places that want nothing; the others by part, the rows they want counted from
-    the beginning of the part, and where each part begins among them."""
-    from homeostat.aggregate.kernel import grouped
+def _by_part(table: EventTable, rows: Ints) -> tuple[Ints, tuple[Ints, Ints]]:
+    """Return where the rows of each part begin, their places, and how far in the part they are."""
+    from homeostat.features.sweep import by_part
 
-    known = rows >= 0
-    missing, places = np.flatnonzero(~known), np.flatnonzero(known)
-    first = np.array([part.start for part in table.parts])
-    parts = np.searchsorted(first, rows[places], side="right") - 1
-    order, cuts = grouped(parts, len(first))
-    places, parts = places[order], parts[order]
-    return missing, places, rows[places] - first[parts], cuts
+    ends = [part.stop for part in table.parts]
+    first = np.array([table.parts[0].start, *ends])
+    cells = np.arange(0, first[-1] + 1, 1 << SHIFT)
+    guesses = np.searchsorted(first[1:], cells, side="right")
+    found: tuple[Ints, tuple[Ints, Ints]] = by_part(
+        np.ascontiguousarray(rows), first, guesses, SHIFT
+    )
+    return found
