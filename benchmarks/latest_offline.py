@@ -85,7 +85,8 @@ def ours(case: Case) -> Work:
     """The kernel."""
     import pyarrow.parquet  # noqa: F401 - imports are set-up, for every contender
 
-    import homeostat.aggregate.kernel  # noqa: F401
+    import homeostat.aggregate.kernel
+    import homeostat.features.sweep  # noqa: F401
     from homeostat.features.event_tables import ParquetEvents
     from homeostat.features.offline import point_in_time
 

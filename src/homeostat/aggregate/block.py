@@ -86,10 +86,6 @@ class Block:
             _weights(layout, sums), signals(layout, given, len(times)),
         )  # fmt: skip
 
-    def limit(self, at: Ints, offsets: Ints | None) -> Ints:
-        """Return the clock at which each query looks: it sees the events of before."""
-        return at if offsets is None else offsets + 1
-
 
 def _order(keys: Ints, ties: Ints | None) -> Ints | None:
     """Return the order of (key, tie, log), or None if the rows are in it."""

@@ -8,6 +8,7 @@ changes.
 from __future__ import annotations
 
 from math import frexp, ldexp
+from typing import Any
 
 import numpy as np
 from numba import types
@@ -35,7 +36,9 @@ __all__ = [
     "finalized",
     "finalized_sums",
     "first_at_least",
+    "give_numbers",
     "grouped",
+    "numbered",
     "rounded_sums",
     "split_values",
 ]
@@ -83,6 +86,33 @@ def grouped(codes: Ints, groups: int) -> tuple[Ints, Ints]:
         order[place[code]] = row
         place[code] += 1
     return order, cuts
+
+
+@compiled_for(types.int64, INTS, types.int64, written("uint32", 1))
+def give_numbers(keys: Ints, low: int, numbers: Any) -> int:
+    """Number the different keys from 1 on, in their order: `numbers` has those from the key `low`
+    on, 0 for none so far. Keys outside get none. Returns how many there are."""
+    high = low + len(numbers)
+    for row in range(len(keys)):
+        if low <= keys[row] < high:
+            numbers[keys[row] - low] = 1
+    count = 0
+    for place in range(len(numbers)):
+        if numbers[place] > 0:
+            count += 1
+            numbers[place] = count
+    return count
+
+
+@compiled_for(written("uint32", 1), INTS, types.int64, given("uint32", 1))
+def numbered(keys: Ints, low: int, numbers: Any) -> Any:
+    """Return the number of each key, uint32; `numbers` has those from the key `low` on, 0: none."""
+    found = np.zeros(len(keys), np.uint32)
+    high = low + len(numbers)
+    for row in range(len(keys)):
+        if low <= keys[row] < high:
+            found[row] = numbers[keys[row] - low]
+    return found
 
 
 @compiled_for(INT_OUT, INTS, INTS)

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from homeostat.aggregate.arrays import Ints
 from homeostat.declare.views import FeatureView
 
 __all__ = ["Codes", "Entities"]
@@ -13,29 +14,27 @@ __all__ = ["Codes", "Entities"]
 Codes = npt.NDArray[np.uint32]
 """The number of an event's entity, from 1; 0 is one nobody asks about."""
 
-CHUNK = 1 << 18
-"""Keys that are looked up at once: they fit into the processor's cache."""
-
 _WIDE = 8
 """Integer keys that range over at most this many times the spine's rows are looked up directly."""
 
 
 class Entities:
-    """The entities of a spine, numbered from 1. A row with a missing key asks about 0: nobody."""
+    """The entities of a spine, numbered from 1. A row with a missing key asks about 0: nobody.
+
+    `asked` are the numbers of the spine's rows, `count` is the last number; `keys` are the columns.
+    """
 
     def __init__(self, view: FeatureView, events: pl.Schema, spine: pl.DataFrame) -> None:
-        self._keys = list(view.entity.keys)
-        types = {key: events[key] for key in self._keys}
-        asked = spine.select(pl.col(key).cast(types[key]) for key in self._keys)
+        self.keys = list(view.entity.keys)
+        types = {key: events[key] for key in self.keys}
+        asked = spine.select(pl.col(key).cast(types[key]) for key in self.keys)
         low, high = self._range(asked)
         self._table: Codes | None = None
         if high is not None and low is not None and high - low < _WIDE * spine.height + 2**16:
-            self._low, self._high = low - 1, high + 1
-            self._table = np.zeros(high - low + 3, np.uint32)
-            self._table[asked.to_series().drop_nulls().to_numpy().astype(np.int64) - low + 1] = 1
-            found = np.flatnonzero(self._table)
-            self.count = len(found)
-            self._table[found] = np.arange(1, self.count + 1)
+            from homeostat.aggregate.kernel import give_numbers
+
+            self._low, self._table = low, np.zeros(high - low + 1, np.uint32)
+            self.count = int(give_numbers(self._whole(asked), low, self._table))
         else:
             known = asked.unique(maintain_order=True).drop_nulls()
             self.count = known.height
@@ -55,14 +54,15 @@ class Entities:
     def of(self, events: pl.DataFrame) -> Codes:
         """Return the number of each row's entity."""
         if self._table is None:
-            wanted = events.select(self._keys)
-            joined = wanted.join(self._known, on=self._keys, how="left", maintain_order="left")
+            wanted = events.select(self.keys)
+            joined = wanted.join(self._known, on=self.keys, how="left", maintain_order="left")
             return joined["_code"].fill_null(0).to_numpy()
-        found = np.empty(events.height, np.uint32)
-        keys = events[self._keys[0]].cast(pl.Int64).fill_null(self._low).to_numpy()
-        for begin in range(0, len(keys), CHUNK):
-            piece = slice(begin, begin + CHUNK)
-            place = np.clip(keys[piece], self._low, self._high)
-            place -= self._low
-            np.take(self._table, place, out=found[piece], mode="clip")
+        from homeostat.aggregate.kernel import numbered
+
+        found: Codes = numbered(self._whole(events), self._low, self._table)
         return found
+
+    def _whole(self, rows: pl.DataFrame) -> Ints:
+        """Return the keys of rows; a missing one is below all that are asked about."""
+        keys = rows[self.keys[0]].cast(pl.Int64)
+        return (keys.fill_null(self._low - 1) if keys.null_count() else keys).to_numpy()

@@ -14,7 +14,10 @@ import polars as pl
 __all__ = ["EventTable", "FrameEvents", "ParquetEvents", "as_table", "read_ahead"]
 
 PART = 1 << 20
-"""Events that are read at once."""
+"""Events that are read at once, if they are not divided already."""
+
+FEW = 1 << 17
+"""Row groups of up to so many events together are read at once."""
 
 
 class EventTable(Protocol):
@@ -63,6 +66,18 @@ def _parts(n: int) -> list[slice]:
     return [slice(at, min(at + PART, n)) for at in range(0, max(n, 1), PART)]
 
 
+def _joined(sizes: Sequence[int]) -> Iterator[int]:
+    """Yield the sizes of row groups that are read together: one, or several that are small."""
+    rows = 0
+    for size in sizes:
+        if rows and rows + size > FEW:
+            yield rows
+            rows = 0
+        rows += size
+    if rows:
+        yield rows
+
+
 class FrameEvents:
     """The events of a frame."""
 
@@ -98,9 +113,10 @@ class ParquetEvents:
             self._first.append(rows)
             for number in range(footer.num_row_groups):
                 self._note_gaps(footer.row_group(number))
-            parts = _parts(footer.num_rows) if footer.num_rows else []
-            self.parts += [slice(rows + p.start, rows + p.stop) for p in parts]
-            rows += footer.num_rows
+            sizes = [footer.row_group(number).num_rows for number in range(footer.num_row_groups)]
+            for size in _joined(sizes):
+                self.parts += [slice(rows + p.start, rows + p.stop) for p in _parts(size)]
+                rows += size
         self.parts = self.parts or _parts(0)
         self.schema = pl.scan_parquet(self._files[0]).collect_schema()
 

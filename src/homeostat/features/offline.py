@@ -27,7 +27,9 @@ from homeostat.declare.views import FeatureView
 from homeostat.features.buckets import Buckets, Plan
 from homeostat.features.entities import Codes, Entities
 from homeostat.features.event_tables import EventTable, FrameEvents, as_table
+from homeostat.features.latest import is_latest, latest_values
 from homeostat.features.log import Log, event_columns
+from homeostat.features.lookups import look_up
 
 __all__ = ["point_in_time"]
 
@@ -51,21 +53,25 @@ def point_in_time(
     The events of the entities in question are held at once, or as many as take `memory` bytes:
     then the table is read once per round of entities. One entity is never divided.
     """
-    found = np.empty((spine.height, len(view.features())))
     if not spine.height:
-        return found
-    table = as_table(events)
-    if len(table.parts) == 1:  # one read of everything instead of one per step
-        needed = event_columns(view, at_offsets=offsets is not None)
-        table = FrameEvents(table.read(table.parts[0], needed))
+        return np.empty((0, len(view.features())))
+    table, at_offsets = as_table(events), offsets is not None
+    log = Log(view, table, at_offsets=at_offsets)
+    if len(table.parts) == 1 and not is_latest(log):  # one read instead of one per step
+        table = FrameEvents(table.read(table.parts[0], event_columns(view, at_offsets=at_offsets)))
+        log = Log(view, table, at_offsets=at_offsets)
     entities = Entities(view, table.schema, spine)
+    at = _instants(spine)
+    limits = _limits(at, offsets)
+    if is_latest(log):
+        return latest_values(log, entities, at, limits)
+    found = np.empty((spine.height, len(view.features())))
     keys = list(view.entity.keys)
     codes = [entities.of(table.read(part, keys)) for part in table.parts]
-    log = Log(view, table, codes, at_offsets=offsets is not None)
     weights = _weights(entities, codes)
     plan = Plan(weights)
     own = _own_digests(view, spine) if view.exclude_own else None
-    asked = _Questions(np.arange(spine.height), entities.asked, _instants(spine), offsets, own)
+    asked = _Questions(np.arange(spine.height), entities.asked, at, limits, own)
     order, cuts = plan.deal(entities.asked)
 
     def answer(buckets: Buckets, number: int) -> None:
@@ -87,11 +93,13 @@ def point_in_time(
         first, end = plan.first[numbers.start], plan.first[numbers.stop]
         buckets = Buckets(plan, int(weights[first:end].sum()))
         mine = None if len(numbers) == plan.count else range(first, end)
-        for used, arrays in log.chunks(mine):
+        for used, arrays in log.chunks(codes, mine):
             buckets.add(used, arrays)
         with ThreadPoolExecutor(min(len(numbers), os.cpu_count() or 1)) as pool:
             list(pool.map(partial(answer, buckets), numbers))
-    log.look_up(found)
+    wanted = [(lookup, _row_numbers(found[:, lookup.places[0]])) for lookup in log.lookups]
+    if wanted:
+        look_up(log.layout, table, wanted, found)
     return found
 
 
@@ -106,12 +114,12 @@ def _weights(entities: Entities, codes: Sequence[Codes]) -> Ints:
 
 @dataclass(frozen=True, slots=True)
 class _Questions:
-    """Rows of a spine: who is asked about, when, up to where in the log, without which event."""
+    """Rows of a spine: who is asked about, when, before what clock, without which event."""
 
     rows: Ints
     entity: Codes | Ints
     at: Ints
-    offsets: Ints | None
+    limit: Ints
     own: Ints | None
 
     def of(self, rows: Ints, first: int, groups: int) -> _Questions:
@@ -120,20 +128,28 @@ class _Questions:
         order = np.argsort(Scale.of(at, groups).keys(entity, at))
         rows = rows[order]
         return _Questions(
-            rows, entity[order], at[order],
-            None if self.offsets is None else self.offsets[rows],
+            rows, entity[order], at[order], self.limit[rows],
             None if self.own is None else self.own[rows],
         )  # fmt: skip
 
 
 def _answered(layout: Layout, block: Block, asked: _Questions) -> Floats:
-    limit = block.limit(asked.at, asked.offsets)
-    queries = Queries.of(block, asked.entity.astype(np.int64, copy=False), limit, asked.own)
+    entity = asked.entity.astype(np.int64, copy=False)
+    queries = Queries.of(block, entity, asked.limit, asked.own)
     windows = [
         queries.pieces(block, None if window is None else window_start(asked.at, window, hop))
         for window, hop in layout.windows
     ]
     return Answers(layout, block, asked.at, windows).table()
+
+
+def _limits(at: Ints, offsets: Ints | None) -> Ints:
+    """Return the clock at which each question looks: it sees the events of before."""
+    return at if offsets is None else offsets + 1
+
+
+def _row_numbers(found: Floats) -> Ints:
+    return np.where(np.isnan(found), -1.0, found).astype(np.int64)
 
 
 def _instants(spine: pl.DataFrame) -> Ints:

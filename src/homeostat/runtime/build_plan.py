@@ -9,6 +9,7 @@ import polars as pl
 from homeostat.core.clock import from_micros, to_micros
 from homeostat.core.durations import Micros, format_duration
 from homeostat.declare.views import FeatureView
+from homeostat.features.latest import ENTITY_BYTES, is_latest
 from homeostat.features.log import Log, event_columns
 from homeostat.lake.events import LakeEvents, Span
 
@@ -98,9 +99,15 @@ def view_plan(
     whole = keys.drop_nulls()
     tail = 0 if events.tail is None else events.tail.height
     rows = events.rows + tail
-    each = Log(view, events, [], at_offsets=False).event_bytes
-    held = min(rows * each, max(budget, each))
-    codes, answers = 4 * rows, 8 * spine.height * len(view.features())
+    entities = whole.n_unique() if whole.height else 0
+    log = Log(view, events, at_offsets=False)
+    if is_latest(log):  # no event is held but the latest of each entity
+        passes, held = 1, ENTITY_BYTES * entities
+    else:
+        most = max(budget, log.event_bytes)
+        passes = max(-(-rows * log.event_bytes // most), 1)
+        held = min(rows * log.event_bytes, most) + 4 * rows
+    answers = 8 * spine.height * len(view.features())
     return ViewPlan(
         view=view.name,
         source=view.source.name,
@@ -113,10 +120,10 @@ def view_plan(
         waiting=tail,
         columns=columns,
         bytes=events.size(columns),
-        entities=whole.n_unique() if whole.height else 0,
+        entities=entities,
         keyless=keys.height - whole.height,
-        passes=max(-(-rows * each // held), 1) if held else 1,
-        memory=codes + held + answers + COPIES * events.heaviest(columns),
+        passes=passes,
+        memory=held + answers + COPIES * events.heaviest(columns),
     )
 
 

@@ -60,13 +60,16 @@ from homeostat.declare.summaries import (
 from homeostat.declare.views import FeatureView
 from homeostat.features import (
     fold,
+    latest,
     live_windows,
     log,
+    lookups,
     offline,
     pages,
     read,
     record,
     state_rows,
+    sweep,
     whole,
 )
 from homeostat.testing.executions import (
@@ -119,6 +122,7 @@ EVERYTHING = tuple(
 def cases() -> list[tuple[History, Any]]:
     """Draw histories once, each with what the oracle says."""
     found = [(history, oracle_rows(history)) for history in (large_sums(), small_zeros(), busy())]
+    found += [(history, oracle_rows(history)) for history in tied_pairs()]
 
     @seed(20130101)
     @settings(
@@ -131,9 +135,17 @@ def cases() -> list[tuple[History, Any]]:
             kept = tuple(a for a in history.view.aggregations if a in EVERYTHING)
             known = replace(history, view=replace(history.view, aggregations=kept))
             found.append((known, oracle_rows(known)))
+            # Nothing but latest values of a column without gaps has a path of its own.
+            found.append((swept := only_latest(known), oracle_rows(swept)))
 
     collect()
     return found
+
+
+def only_latest(history: History) -> History:
+    """The same history, asked for nothing but latest values."""
+    made = (last("level"), last("level").over(*SPANS, hop="7us"), time_since_last())
+    return replace(history, view=replace(history.view, aggregations=made, exclude_own=False))
 
 
 def large_sums() -> History:
@@ -181,6 +193,22 @@ def one_place(
     return History(view, rows, cuts, questions)
 
 
+def tied_pairs() -> list[History]:
+    """Nothing but latest values, of events of which two tie; those between are a little older."""
+    made = (last("amount"), last("amount").over("20s", "1m"))
+    found = []
+    for n in range(8):
+        tied = n + 1 + n % 3
+        lags = [TICK * (m - n) + (m < tied) if n < m <= tied else 0 for m in range(11)]
+        found.append(one_place(made, [float(m) for m in range(11)], lags))
+    return found
+
+
+def small_parts() -> Any:
+    """Let frames be read in parts of a few events."""
+    return mock.patch("homeostat.features.event_tables.PART", 4)
+
+
 def is_found(execution: Execution) -> bool:
     """Whether an execution differs from the oracle on one of the histories."""
     for history, wanted in cases():
@@ -206,7 +234,7 @@ def truncated_hop(at: Any, window: int, hop: int) -> Any:
     return at - window if hop == 0 else -((window - at) // hop) * hop
 
 
-def known_at_once(self: Any, at: Any, offsets: Any) -> Any:
+def known_at_once(at: Any, offsets: Any) -> Any:
     return at + 1
 
 
@@ -384,6 +412,37 @@ def loop(module: Any, name: str, right: str, wrong: str) -> tuple[Execution, Any
     return live, module, name, partial(mutant, module, right, wrong, name)
 
 
+def swept(right: str, wrong: str) -> tuple[Execution, Any, str, Any]:
+    """Return a fault of the sweep of latest values."""
+    return training_rows, sweep, "swept", partial(mutant, sweep, right, wrong, "swept")
+
+
+def unlearned(self: Any, last_part: int) -> Any:
+    kept = self._ties.copy()
+    ties = _learn(self, last_part)
+    self._ties[:] = kept
+    return ties
+
+
+_learn = latest._Sweep._learn
+
+
+def unfinished(self: Any, begin: int) -> Any:
+    end = _run(self, begin)
+    if end == len(self._table.parts):
+        self._latest[:, 1] = -1
+    return end
+
+
+_run = latest._Sweep._run
+
+
+def any_window(layout: Any, window: int, at: Any, times: Any, rows: Any) -> Any:
+    return rows
+
+
+_by_part = lookups._by_part
+
 T, L = training_rows, live
 Sum = decayed.DecayedSum
 
@@ -394,7 +453,39 @@ FAULTS: dict[str, tuple[Execution, Any, str, Any]] = {
     "live: no hop": (L, live_windows, "window_start", no_hop),
     "offline: the hop rounds up": (T, offline, "window_start", truncated_hop),
     "live: the hop rounds up": (L, live_windows, "window_start", truncated_hop),
-    "offline: known at the instant itself": (T, Block, "limit", known_at_once),
+    "offline: known at the instant itself": (T, offline, "_limits", known_at_once),
+    "latest: known at the instant itself": swept(
+        "limits[question] <= clock", "limits[question] < clock",
+    ),
+    "latest: late events come last": swept(
+        "time > best[entity, 0] or best[entity, 1] < 0", "time != best[entity, 0]",
+    ),
+    "latest: ties are in the order of arrival": swept(
+        "is_later = time > best[entity, 0]", "is_later = time >= best[entity, 0]",
+    ),
+    "latest: ties are turned around": swept(
+        "ties[event] >= best_ties[entity]", "ties[event] <= best_ties[entity]",
+    ),
+    "latest: the tie of the latest is forgotten": swept(
+        "best_ties[entity] = ties[event]", "pass",
+    ),
+    "latest: ties before the first known one are not learned": (
+        T, latest._Sweep, "_learn", unlearned,
+    ),
+    "latest: rows count from the beginning of a part": swept("first + event", "event"),
+    "latest: the event that ties first is passed over": swept(
+        "stopped = event", "stopped = event + 1",
+    ),
+    "latest: others' events count": swept("if entity == 0:", "if entity < 0:"),
+    "latest: what is asked after the last event is not answered": (
+        T, latest._Sweep, "_run", unfinished,
+    ),
+    "latest: too late events count": (T, log, "wanted", never_too_late),
+    "latest: a window holds everything": (T, latest, "_inside", any_window),
+    "latest: an event on the boundary is left out": (T, latest, "window_start", later_start),
+    "latest: values of one row too early": (
+        T, lookups, "_by_part", lambda table, rows: _by_part(table, np.maximum(rows, 1) - 1),
+    ),
     "offline: late events are seen before they are known": (T, Block, "of", seen_before_known),
     "offline: late events are forgotten": (T, windows.Queries, "_runs", no_late_runs),
     "live: late events come last": loop(
@@ -483,11 +574,11 @@ def test_a_planted_fault_is_found(fault: str) -> None:
     if isinstance(broken, partial):
         broken = broken()
     patch: Any = mock.patch.object(owner, name, broken)
-    with small_records(2), patch, np.errstate(over="ignore"):
+    with small_records(2), small_parts(), patch, np.errstate(over="ignore"):
         assert is_found(execution)
 
 
 @pytest.mark.parametrize("execution", [training_rows, live])
 def test_without_a_fault_nothing_is_found(execution: Execution) -> None:
-    with small_records(2):
+    with small_records(2), small_parts():
         assert not is_found(execution)
