@@ -11,7 +11,7 @@ import numpy.typing as npt
 from numba import types
 
 from homeostat.aggregate.arrays import Floats, Ints
-from homeostat.aggregate.compiled import INT_OUT, INTS, compiled_for, given, pair, written
+from homeostat.core.compiled import INT_OUT, INTS, compiled_for, given, pair, written
 
 __all__ = ["by_part", "fetched", "swept"]
 
