@@ -1,6 +1,6 @@
 """The loops of latest values: events and questions, each in the order of the log, met in one pass.
 
-Compiled (`aggregate/compiled.py`). Loops call no function of another file, because what is compiled
+Compiled (`core/compiled.py`). Loops call no function of another file, because what is compiled
 is kept until this file changes.
 """
 
