@@ -190,10 +190,13 @@ class SeenIds:
         """Keep the new entries, forget what is past, merge what is owed."""
         sizes = self._sizes
         last = int(new[1].argmax())
-        self._mark(state, int(new[1, last]), int(new[3, last]), first)
-        oldest = self._oldest(state, first)
-        if oldest is not None:
-            forget(files, state, oldest)
+        oldest = None
+        if self._horizon is not None:
+            self._mark(state, int(new[1, last]), int(new[3, last]), first)
+            offset, known = state.marks[0]
+            if offset <= first - sizes.kept:  # nothing that may be taken again is before it
+                oldest = known - self._horizon
+                forget(files, state, oldest)
         add(files, state, new, sizes.small)
         state.owed += sizes.effort * new.shape[1]
         merge(files, state, sizes, self._horizon, oldest)
@@ -204,21 +207,11 @@ class SeenIds:
 
     def _mark(self, state: Manifest, offset: int, known: Micros, first: int) -> None:
         """Note when a record was known, every eighth of the stretch that may be taken again."""
-        if self._horizon is None:
-            state.marks.clear()
-            return
         kept = self._sizes.kept
         if not state.marks or offset >= state.marks[-1][0] + max(kept // _MARKS, 1):
             state.marks.append((offset, known))
         while len(state.marks) > 1 and state.marks[1][0] <= first - kept:
             del state.marks[0]
-
-    def _oldest(self, state: Manifest, first: int) -> Micros | None:
-        """Return before which known time nothing can matter any more, None for no such time."""
-        if self._horizon is None or not state.marks:
-            return None
-        offset, known = state.marks[0]
-        return known - self._horizon if offset <= first - self._sizes.kept else None
 
 
 def _heads(ties: Int64s) -> npt.NDArray[np.bool_] | None:
