@@ -257,13 +257,14 @@ def test_what_an_aborted_transaction_forgot_is_remembered() -> None:
 
 def test_what_may_be_taken_again_is_kept_beyond_the_horizon() -> None:
     store, seen = MemoryStore(), SeenIds("taps", 10, Sizes(small=1, fan=2, chunk=1, kept=50))
-    log = [record(5, 1, 0, 0), record(5, 1, 1, 3), record(6, 1, 2, 100), record(7, 1, 3, 100)]
+    log = [record(5, 1, 0, 0), record(5, 1, 1, 3), record(6, 1, 2, 100), record(7, 1, 3, 100),
+           record(8, 1, 4, 100)]  # fmt: skip
     with store.writer() as writer:
         first = judge(seen, writer, log[:3]) | judge(seen, writer, log[3:])
-        assert [first[offset][0] for offset in range(4)] == [FRESH, DUPLICATE, FRESH, FRESH]
-        for begin in range(4):
+        assert [verdict for verdict, _ in first.values()] == [FRESH, DUPLICATE, *[FRESH] * 3]
+        for begin in range(5):
             again = judge(SeenIds("taps", 10), writer, log[begin:])
-            assert again == {offset: first[offset] for offset in range(begin, 4)}
+            assert again == {offset: first[offset] for offset in range(begin, 5)}
 
 
 def test_sources_do_not_see_each_other() -> None:
