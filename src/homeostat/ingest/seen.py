@@ -18,7 +18,7 @@ import numpy.typing as npt
 from homeostat.core.durations import Micros
 from homeostat.ingest.seen_filter import IdFilter, segment_bounds
 from homeostat.ingest.seen_merge import SIZES, Sizes, add, forget, merge
-from homeostat.ingest.seen_runs import Manifest, RunFiles, order_of
+from homeostat.ingest.seen_runs import Manifest, Room, RunFiles, order_of
 
 if TYPE_CHECKING:
     from homeostat.core.store import Writer
@@ -80,6 +80,7 @@ class SeenIds:
     def __init__(self, source: str, horizon_us: Micros | None, sizes: Sizes = SIZES) -> None:
         self._source, self._horizon, self._sizes = source, horizon_us, sizes
         self._filter = IdFilter(sizes.room)
+        self._rows, self._room = Room(), Room()
         self._covered: OrderedDict[bytes, None] = OrderedDict({Manifest().digest: None})
 
     def judge(
@@ -101,13 +102,13 @@ class SeenIds:
         judged = Judged(np.zeros(count, np.int8), np.zeros(count, np.int64))
         if not count:
             return judged
-        files = RunFiles(writer, self._source, self._sizes.chunk)
+        files = RunFiles(writer, self._source, self._sizes.chunk, self._room)
         raw = files.read_manifest()
         state = Manifest() if raw is None else Manifest.unpack(raw, self._source)
         self._cover(files, state)
 
         order = order_of(ties, offsets)
-        rows = np.empty((4, count), np.int64)
+        rows = self._rows.of(count)
         for row, column in zip(rows, (ties, offsets, contents, known), strict=True):
             np.take(column, order, out=row, mode="clip")  # which writes without a buffer
         heads = _heads(rows[0])
