@@ -18,7 +18,7 @@ import numpy.typing as npt
 from homeostat.core.durations import Micros
 from homeostat.ingest.seen_filter import IdFilter, segment_bounds
 from homeostat.ingest.seen_merge import SIZES, Sizes, add, forget, merge
-from homeostat.ingest.seen_runs import Manifest, RunFiles, order_of
+from homeostat.ingest.seen_runs import Manifest, Room, RunFiles, order_of
 
 if TYPE_CHECKING:
     from homeostat.core.store import Writer
@@ -80,6 +80,7 @@ class SeenIds:
     def __init__(self, source: str, horizon_us: Micros | None, sizes: Sizes = SIZES) -> None:
         self._source, self._horizon, self._sizes = source, horizon_us, sizes
         self._filter = IdFilter(sizes.room)
+        self._rows, self._room = Room(), Room()
         self._covered: OrderedDict[bytes, None] = OrderedDict({Manifest().digest: None})
 
     def judge(
@@ -101,13 +102,13 @@ class SeenIds:
         judged = Judged(np.zeros(count, np.int8), np.zeros(count, np.int64))
         if not count:
             return judged
-        files = RunFiles(writer, self._source, self._sizes.chunk)
+        files = RunFiles(writer, self._source, self._sizes.chunk, self._room)
         raw = files.read_manifest()
         state = Manifest() if raw is None else Manifest.unpack(raw, self._source)
         self._cover(files, state)
 
         order = order_of(ties, offsets)
-        rows = np.empty((4, count), np.int64)
+        rows = self._rows.of(count)
         for row, column in zip(rows, (ties, offsets, contents, known), strict=True):
             np.take(column, order, out=row, mode="clip")  # which writes without a buffer
         heads = _heads(rows[0])
@@ -190,10 +191,13 @@ class SeenIds:
         """Keep the new entries, forget what is past, merge what is owed."""
         sizes = self._sizes
         last = int(new[1].argmax())
-        self._mark(state, int(new[1, last]), int(new[3, last]), first)
-        oldest = self._oldest(state, first)
-        if oldest is not None:
-            forget(files, state, oldest)
+        oldest = None
+        if self._horizon is not None:
+            self._mark(state, int(new[1, last]), int(new[3, last]), first)
+            offset, known = state.marks[0]
+            if offset <= first - sizes.kept:  # nothing that may be taken again is before it
+                oldest = known - self._horizon
+                forget(files, state, oldest)
         add(files, state, new, sizes.small)
         state.owed += sizes.effort * new.shape[1]
         merge(files, state, sizes, self._horizon, oldest)
@@ -204,21 +208,11 @@ class SeenIds:
 
     def _mark(self, state: Manifest, offset: int, known: Micros, first: int) -> None:
         """Note when a record was known, every eighth of the stretch that may be taken again."""
-        if self._horizon is None:
-            state.marks.clear()
-            return
         kept = self._sizes.kept
         if not state.marks or offset >= state.marks[-1][0] + max(kept // _MARKS, 1):
             state.marks.append((offset, known))
         while len(state.marks) > 1 and state.marks[1][0] <= first - kept:
             del state.marks[0]
-
-    def _oldest(self, state: Manifest, first: int) -> Micros | None:
-        """Return before which known time nothing can matter any more, None for no such time."""
-        if self._horizon is None or not state.marks:
-            return None
-        offset, known = state.marks[0]
-        return known - self._horizon if offset <= first - self._sizes.kept else None
 
 
 def _heads(ties: Int64s) -> npt.NDArray[np.bool_] | None:

@@ -170,7 +170,7 @@ def _go_on(files: RunFiles, state: Manifest, job: Job, chunk: int, oldest: Micro
 def _next(
     files: RunFiles, runs: dict[int, Run], inputs: tuple[Position, ...]
 ) -> tuple[Int64s, tuple[Position, ...]]:
-    """Return copies of the next entries of a merge, sorted piece by piece, and what is left.
+    """Return the next entries of a merge, sorted piece by piece, in its room, and what is left.
 
     They reach to the end of the chunk that ends first: what comes after it is not there yet.
     """
@@ -191,4 +191,5 @@ def _next(
             left.append(Position(p.number, p.chunk, p.entry + cut))
         elif p.chunk + 1 < runs[p.number].chunks:
             left.append(Position(p.number, p.chunk + 1, 0))
-    return np.concatenate(taken, axis=1), tuple(left)
+    room = files.room.of(sum(part.shape[1] for part in taken))
+    return np.concatenate(taken, axis=1, out=room), tuple(left)

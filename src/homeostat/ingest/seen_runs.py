@@ -24,7 +24,7 @@ from homeostat.core.errors import HomeostatError
 if TYPE_CHECKING:
     from homeostat.core.store import Writer
 
-__all__ = ["Job", "Manifest", "Position", "Run", "RunFiles", "SeenDamaged", "order_of"]
+__all__ = ["Job", "Manifest", "Position", "Room", "Run", "RunFiles", "SeenDamaged", "order_of"]
 
 Int64s = npt.NDArray[np.int64]
 
@@ -149,14 +149,28 @@ class Manifest:
         return made
 
 
+class Room:
+    """Memory for entries that is used again: asking the system for it costs more than the work."""
+
+    def __init__(self) -> None:
+        self._words = np.empty(0, np.int64)
+
+    def of(self, count: int) -> Int64s:
+        """Return room for entries, int64 of shape (4, count), in place of what was there."""
+        if len(self._words) < 4 * count:
+            self._words = np.empty(4 * count, np.int64)
+        return self._words[: 4 * count].reshape(4, count)
+
+
 class RunFiles:
     """The runs of one source in one transaction.
 
-    Arrays that it returns lie in the store's memory: they hold until the next write.
+    Arrays that it returns lie in the store's memory: they hold until the next write. `room` is for
+    whoever merges runs.
     """
 
-    def __init__(self, writer: Writer, source: str, chunk: int) -> None:
-        self._writer, self._source, self._chunk = writer, source, chunk
+    def __init__(self, writer: Writer, source: str, chunk: int, room: Room) -> None:
+        self._writer, self._source, self._chunk, self.room = writer, source, chunk, room
         self._prefix = b"ids/" + source.encode() + b"/"
 
     def read_manifest(self) -> bytes | None:

@@ -238,13 +238,13 @@ def test_an_entry_that_comes_late_does_not_hide_a_newer_one() -> None:
 
 def test_what_an_aborted_transaction_forgot_is_remembered() -> None:
     store = MemoryStore()
-    seen = SeenIds("taps", 1, Sizes(small=1, room=1, kept=1))
+    seen = SeenIds("taps", 1, Sizes(small=1, room=3, kept=1))
     with store.writer() as writer:
         judge(seen, writer, [record(5, 1, 0, 0)])
 
     def read_ahead() -> None:
         with store.writer() as writer:
-            for tie, offset in ((6, 100), (7, 102), (8, 104)):
+            for tie, offset in ((6, 100), (7, 102), (8, 104), (9, 106)):
                 judge(seen, writer, [record(tie, 1, offset, offset)])
             assert not any(key[9:17] == bytes(8) for key, _ in writer.scan(b"ids/taps/"))
             raise Killed
@@ -253,6 +253,18 @@ def test_what_an_aborted_transaction_forgot_is_remembered() -> None:
         read_ahead()
     with store.writer() as writer:
         assert judge(seen, writer, [record(5, 1, 1, 1)]) == {1: (DUPLICATE, 1)}
+
+
+def test_what_may_be_taken_again_is_kept_beyond_the_horizon() -> None:
+    store, seen = MemoryStore(), SeenIds("taps", 10, Sizes(small=1, fan=2, chunk=1, kept=50))
+    log = [record(5, 1, 0, 0), record(5, 1, 1, 3), record(6, 1, 2, 100), record(7, 1, 3, 100),
+           record(8, 1, 4, 100)]  # fmt: skip
+    with store.writer() as writer:
+        first = judge(seen, writer, log[:3]) | judge(seen, writer, log[3:])
+        assert [verdict for verdict, _ in first.values()] == [FRESH, DUPLICATE, *[FRESH] * 3]
+        for begin in range(5):
+            again = judge(SeenIds("taps", 10), writer, log[begin:])
+            assert again == {offset: first[offset] for offset in range(begin, 5)}
 
 
 def test_sources_do_not_see_each_other() -> None:
