@@ -51,7 +51,8 @@ def point_in_time(
     the log. A row with a missing key has no history.
 
     The events of the entities in question are held at once, or as many as take `memory` bytes:
-    then the table is read once per round of entities. One entity is never divided.
+    then the table is read once per round of entities. One entity is never divided. Of a view of
+    nothing but latest values only the latest event of each entity is held.
     """
     if not spine.height:
         return np.empty((0, len(view.features())))

@@ -6,7 +6,15 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from homeostat.aggregate.slices import Scale, Searchable, expand, extremes, nearest, search
+from homeostat.aggregate.slices import (
+    Scale,
+    Searchable,
+    expand,
+    extremes,
+    in_order,
+    nearest,
+    search,
+)
 
 FLOATS = st.lists(st.sampled_from((float("nan"), 0.0, 1.0, -2.5, float("inf"))), max_size=40)
 
@@ -31,6 +39,18 @@ def test_search_finds_the_first_row_not_below(values: list[int], data: st.DataOb
 
 
 NARROW, WIDE = st.integers(-5, 5), st.integers(-(2**63), 2**63 - 1)
+
+
+# The widest range that is packed with two values, and the narrowest that is not.
+@given(
+    st.lists(NARROW)
+    | st.lists(WIDE)
+    | st.lists(st.sampled_from((-7, 2**61 - 8, 2**61 - 7)), min_size=2, max_size=3)
+)
+def test_values_in_order_say_where_they_were(values: list[int]) -> None:
+    found, places = in_order(np.array(values, np.int64))
+    assert found.tolist() == sorted(values)
+    assert places.tolist() == sorted(range(len(values)), key=values.__getitem__)
 
 
 @given(st.one_of(*(st.lists(st.tuples(st.integers(0, 3), v), max_size=30) for v in (NARROW, WIDE))))
