@@ -24,7 +24,8 @@ __all__ = ["NAMES", "benchmark", "main", "without"]
 
 NAMES = (
     "windowed_offline", "windowed_scale", "latest_offline", "live_read", "fold",
-    "apply_transforms", "ingest_kafka",
+    "apply_transforms", "ingest_kafka", "ingest_files", "ingest_stages",
+    "backlog",
 )  # fmt: skip
 PRINTING = ("serve_predict",)
 """Older benchmarks that print their own tables."""
@@ -65,8 +66,9 @@ def main(arguments: Sequence[str] | None = None, build: Path = ROOT / "build" / 
         cases = [c for c in found.cases(asked.small, build / "data") if asked.case in c.name]
         rows: list[Row] = []
         for case in cases:
-            rows += contest(found, [case], repeats=asked.repeats, limit_s=asked.limit)
-            print("\n".join(table(found, rows[-len(found.systems) :])), flush=True)
+            more = contest(found, [case], repeats=asked.repeats, limit_s=asked.limit)
+            print("\n".join(table(found, more)), flush=True)
+            rows += more
         target = build / f"{name}{'-small' if asked.small else ''}.json"
         target.write_text(json.dumps(rows, indent=1) + "\n")
         if not asked.small and not asked.case and not asked.without:
