@@ -31,33 +31,33 @@ class Tally:
         self.events: int = said["events"]
         self.hours: dict[str, int] = said["hours"]
         self._said = said
-        self._found = {span: [0, 0, 0.0] for span in self.hours}
+        self._found: dict[str, list[float]] = {span: [0, 0, 0.0] for span in self.hours}
 
-    def add(self, span: str, count: int, mean: float) -> None:
-        """Take one window of one card."""
+    def add(self, span: str, count: int, mean: float, times: int = 1) -> None:
+        """Take one window of one card; with `times` -1, take it back."""
         found = self._found[span]
-        found[0] += 1
-        found[1] += count
-        found[2] += count * mean
+        found[0] += times
+        found[1] += times * count
+        found[2] += times * count * mean
 
     def check_tumbling(self) -> None:
         """Raise if windows, events or amounts are missing, or there twice."""
         for span, (windows, events, amount) in self._found.items():
-            right = self._said["windows"][span], self.events
-            if (windows, events) != right or not isclose(amount, self._said["amount"]):
+            right, total = self._said["windows"][span], self._said["amount"]
+            if windows != right or events != self.events or not isclose(amount, total):
                 raise RuntimeError(
                     f"windows of {span}: {windows} with {events} events of {amount:.2f}; right: "
-                    f"{right[0]} with {right[1]} of {self._said['amount']:.2f}"
+                    f"{right} with {self.events} of {total:.2f}"
                 )
 
     def check_exact(self) -> None:
         """Raise if an event has no answer, or a window not its events."""
         for span, (windows, events, _) in self._found.items():
-            right = self.events, self._said["exact"][span]
-            if (windows, events) != right:
+            right = self._said["exact"][span]
+            if windows != self.events or events != right:
                 raise RuntimeError(
-                    f"windows of {span}: {windows} with {events} events; right: {right[0]} with "
-                    f"{right[1]}"
+                    f"windows of {span}: {windows} with {events} events; right: {self.events} with "
+                    f"{right}"
                 )
 
 

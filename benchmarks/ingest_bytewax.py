@@ -26,14 +26,14 @@ from benchmarks.engine_tally import Tally, figures, lines_of
 
 __all__ = ["sliding", "tumbling"]
 
-BATCH = 10_000
+BATCH = 200_000
 MOST = 200_000
 ALIGNED = datetime(1970, 1, 1, tzinfo=UTC)
 Payment = tuple[datetime, float]
 Stat = tuple[int, float]
 
 
-class Sink(DynamicSink[Any]):
+class Sink(DynamicSink[Any]):  # type: ignore[misc]
     """Hands every batch to a function, and keeps nothing."""
 
     def __init__(self, take: Callable[[list[Any]], None]) -> None:
@@ -44,7 +44,7 @@ class Sink(DynamicSink[Any]):
         return _Partition(self._take)
 
 
-class _Partition(StatelessSinkPartition[Any]):
+class _Partition(StatelessSinkPartition[Any]):  # type: ignore[misc]
     def __init__(self, take: Callable[[list[Any]], None]) -> None:
         self._take = take
 

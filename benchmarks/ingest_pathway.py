@@ -8,6 +8,7 @@ length and event is the least it can do.
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pathway as pw
@@ -17,8 +18,10 @@ from benchmarks.engine_tally import Tally, figures, lines_of
 
 __all__ = ["tumbling"]
 
+ALIGNED = datetime(1970, 1, 1)  # noqa: DTZ001 - as its own instants here, without a zone
 
-class Payment(pw.Schema):
+
+class Payment(pw.Schema):  # type: ignore[misc]
     """What the aggregation needs of an event."""
 
     card: str
@@ -33,7 +36,7 @@ def tumbling(case: Case) -> Work:
     instant = payments.paid_at.dt.strptime("%Y-%m-%dT%H:%M:%S%.fZ")
     payments = payments.with_columns(paid_at=instant)
     for span, hours in tally.hours.items():
-        window = pw.temporal.tumbling(timedelta(hours=hours), origin=datetime(1970, 1, 1))
+        window = pw.temporal.tumbling(timedelta(hours=hours), origin=ALIGNED)
         stats = payments.windowby(payments.paid_at, window=window, instance=payments.card).reduce(
             card=pw.this._pw_instance,
             begin=pw.this._pw_window_start,
@@ -41,12 +44,13 @@ def tumbling(case: Case) -> Work:
             mean=pw.reducers.avg(pw.this.amount),
         )
 
-        def told(
-            key: Any, row: dict[str, Any], time: int, is_addition: bool, of: str = span
-        ) -> None:
-            tally.add(of, row["payments"], row["mean"])
-
-        pw.io.subscribe(stats, told)
+        pw.io.subscribe(stats, partial(_told, tally, span))
     return figures(
         tally.events, lambda: pw.run(monitoring_level=pw.MonitoringLevel.NONE), tally.check_tumbling
     )
+
+
+def _told(
+    tally: Tally, span: str, key: Any, row: dict[str, Any], time: int, is_addition: bool
+) -> None:
+    tally.add(span, row["payments"], row["mean"], 1 if is_addition else -1)
