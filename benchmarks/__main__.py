@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None, build: Path = ROOT / "build" / 
     parser.add_argument("--repeats", type=int, default=3, help="turns per contender")
     parser.add_argument("--case", default="", help="only cases whose name contains this")
     parser.add_argument("--without", default="", help="no contenders whose name contains this")
-    parser.add_argument("--limit", type=float, default=120, help="seconds before one is stopped")
+    parser.add_argument("--limit", type=float, help="seconds before one is stopped")
     asked = parser.parse_args(arguments)
     unknown = set(asked.names) - {*NAMES, *PRINTING}
     if unknown:
@@ -66,7 +66,8 @@ def main(arguments: Sequence[str] | None = None, build: Path = ROOT / "build" / 
         cases = [c for c in found.cases(asked.small, build / "data") if asked.case in c.name]
         rows: list[Row] = []
         for case in cases:
-            more = contest(found, [case], repeats=asked.repeats, limit_s=asked.limit)
+            limit_s = asked.limit or found.limit_s
+            more = contest(found, [case], repeats=asked.repeats, limit_s=limit_s)
             print("\n".join(table(found, more)), flush=True)
             rows += more
         target = build / f"{name}{'-small' if asked.small else ''}.json"

@@ -119,4 +119,5 @@ BENCHMARK = Benchmark(
         "online store that it has touched; the peak is of both. The log and the home of 20 M "
         "events take about 10 GB below `build/bench/data`, to be deleted by hand."
     ),
+    limit_s=1_800,
 )

@@ -81,7 +81,8 @@ class Benchmark:
 
     `systems` maps a name to a function of `module`, or to a foreign one; the first is ours, the
     ratio of all others is their `measure` over ours. `cases` gives the sizes: full, or small ones
-    for a quick look. With `one_core` every contender is held to one core, its helpers too.
+    for a quick look. With `one_core` every contender is held to one core, its helpers too. One
+    that needs more than `limit_s` is stopped.
     """
 
     name: str
@@ -94,6 +95,7 @@ class Benchmark:
     figures: tuple[str, ...] = ()
     note: str = ""
     one_core: bool = False
+    limit_s: float = 120
 
 
 def contest(
