@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import csv
 import os
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from time import perf_counter, process_time
 
 from pyflink.table import EnvironmentSettings, StatementSet, TableEnvironment
@@ -73,16 +73,17 @@ def exact(case: Case) -> Work:
 
 
 def _work(case: Case, asked: Asked) -> Work:
-    out, tally, lines = case.folder / "flink", Tally(case), lines_of(case)
-    shutil.rmtree(out, ignore_errors=True)
+    tally, lines = Tally(case), lines_of(case)
+    folder = TemporaryDirectory(dir=case.folder)
+    out = Path(folder.name)
     tables = TableEnvironment.create(asked.mode)
     common = {"parallelism.default": "1", "table.local-time-zone": "UTC"}
     for name, value in (common | asked.settings).items():
         tables.get_config().set(name, value)
-    warm = case.folder / "warm.ndjson"
+    warm = out / "warm.ndjson"
     with lines.open("rb") as file:
         warm.write_bytes(b"".join(islice(file, WARM)))
-    _statements(tables, tally, asked.query, warm, out / "warm").execute().wait()
+    _statements(tables, tally, asked.query, warm, out / "warmed").execute().wait()
     statements = _statements(tables, tally, asked.query, lines, out / "answers")
 
     def work() -> dict[str, float]:
@@ -96,6 +97,7 @@ def _work(case: Case, asked: Asked) -> Work:
                     for count, mean in csv.reader(text):
                         tally.add(span, int(count), float(mean))
         asked.check(tally)
+        folder.cleanup()
         return rates(tally.events, wall, cpu) | {"peak_mb": _peak_mb(java)}
 
     return work
