@@ -1,4 +1,4 @@
-"""The events that ingestion is measured with: payments by card, 150 bytes of JSON a line."""
+"""The events that ingestion is measured with: payments by card, 140 bytes of JSON a line."""
 
 from __future__ import annotations
 

@@ -27,7 +27,11 @@ from benchmarks.engine_tally import Tally, figures, lines_of
 __all__ = ["sliding", "tumbling"]
 
 BATCH = 200_000
+"""Lines read at once: window operators look at all keys after each batch, so few are fastest."""
+
 MOST = 200_000
+"""Events that `tumbling` is asked for at most."""
+
 ALIGNED = datetime(1970, 1, 1, tzinfo=UTC)
 Payment = tuple[datetime, float]
 Stat = tuple[int, float]
