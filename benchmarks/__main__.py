@@ -24,7 +24,7 @@ __all__ = ["NAMES", "benchmark", "main", "without"]
 
 NAMES = (
     "windowed_offline", "windowed_scale", "latest_offline", "live_read", "fold", "dedup",
-    "apply_transforms", "ingest_kafka",
+    "apply_transforms", "ingest_kafka", "ingest_files", "ingest_stages", "backlog",
 )  # fmt: skip
 PRINTING = ("serve_predict",)
 """Older benchmarks that print their own tables."""
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None, build: Path = ROOT / "build" / 
     parser.add_argument("--repeats", type=int, default=3, help="turns per contender")
     parser.add_argument("--case", default="", help="only cases whose name contains this")
     parser.add_argument("--without", default="", help="no contenders whose name contains this")
-    parser.add_argument("--limit", type=float, default=120, help="seconds before one is stopped")
+    parser.add_argument("--limit", type=float, help="seconds before one is stopped")
     asked = parser.parse_args(arguments)
     unknown = set(asked.names) - {*NAMES, *PRINTING}
     if unknown:
@@ -65,8 +65,10 @@ def main(arguments: Sequence[str] | None = None, build: Path = ROOT / "build" / 
         cases = [c for c in found.cases(asked.small, build / "data") if asked.case in c.name]
         rows: list[Row] = []
         for case in cases:
-            rows += contest(found, [case], repeats=asked.repeats, limit_s=asked.limit)
-            print("\n".join(table(found, rows[-len(found.systems) :])), flush=True)
+            limit_s = asked.limit or found.limit_s
+            more = contest(found, [case], repeats=asked.repeats, limit_s=limit_s)
+            print("\n".join(table(found, more)), flush=True)
+            rows += more
         target = build / f"{name}{'-small' if asked.small else ''}.json"
         target.write_text(json.dumps(rows, indent=1) + "\n")
         if not asked.small and not asked.case and not asked.without:

@@ -8,6 +8,7 @@ contender's, or a mapping of figures. One that cannot live in our environment is
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -25,8 +26,17 @@ __all__ = ["ROOT", "Benchmark", "Case", "Foreign", "Partial", "Row", "Work", "co
 
 ROOT = Path(__file__).parents[1]
 
+ONE_THREAD = {
+    "POLARS_MAX_THREADS": "1", "NUMBA_NUM_THREADS": "1", "OMP_NUM_THREADS": "1",
+    "RAYON_NUM_THREADS": "1", "TOKIO_WORKER_THREADS": "1", "PATHWAY_THREADS": "1",
+}  # fmt: skip
+"""How the thread pools of the contenders are told to have one thread."""
+
 Work = Callable[[], Any]
-"""What is timed; returns a Polars frame (compared) or a mapping of figures (added to the row)."""
+"""What is timed; returns a Polars frame (compared) or a mapping of figures (added to the row).
+
+A figure `stages` holds those of parts of the work by name, which become rows of their own.
+"""
 
 Row = dict[str, Any]
 """One line of a table: case, system, wall_s, cpu_s, peak_mb, ratio, and figures of its own."""
@@ -71,7 +81,8 @@ class Benchmark:
 
     `systems` maps a name to a function of `module`, or to a foreign one; the first is ours, the
     ratio of all others is their `measure` over ours. `cases` gives the sizes: full, or small ones
-    for a quick look.
+    for a quick look. With `one_core` every contender is held to one core, its helpers too. One
+    that needs more than `limit_s` is stopped.
     """
 
     name: str
@@ -83,6 +94,8 @@ class Benchmark:
     measure: str = "cpu_s"
     figures: tuple[str, ...] = ()
     note: str = ""
+    one_core: bool = False
+    limit_s: float = 120
 
 
 def contest(
@@ -105,8 +118,8 @@ def _case(benchmark: Benchmark, case: Case, repeats: int, limit_s: float) -> lis
         for system, named in benchmark.systems.items():
             local = Foreign("", benchmark.module, named) if isinstance(named, str) else named
             if not any("note" in turn for turn in turns[system]):
-                turns[system].append(_turn(local, case, limit_s))
-    rows = []
+                turns[system].append(_turn(local, case, limit_s, one_core=benchmark.one_core))
+    rows, turns = [], _with_stages(turns)
     for system, found in turns.items():
         numbers = {name for turn in found for name in turn if name not in ("note", "answer")}
         row: Row = {"case": case.name, "system": system, "wall_s": None}
@@ -123,12 +136,25 @@ def _case(benchmark: Benchmark, case: Case, repeats: int, limit_s: float) -> lis
     return rows
 
 
+def _with_stages(turns: Mapping[str, list[Row]]) -> dict[str, list[Row]]:
+    """Return the turns with those of each system's `stages` after its own."""
+    found: dict[str, list[Row]] = {}
+    for system, whole in turns.items():
+        found[system] = []
+        for turn in whole:
+            stages = turn.pop("stages", {})
+            found[system].append(turn)
+            for stage, figures in stages.items():
+                found.setdefault(stage, []).append(figures)
+    return found
+
+
 def _median(turns: Sequence[Row], name: str) -> float:
     middle: float = median(turn[name] for turn in turns if name in turn)
     return round(middle, 4)
 
 
-def _turn(contender: Foreign, case: Case, limit_s: float) -> Row:
+def _turn(contender: Foreign, case: Case, limit_s: float, *, one_core: bool) -> Row:
     """Measure one contender once, in a new process."""
     module, function = contender.module, contender.function
     answer = case.folder / f"{function}.npz"
@@ -138,7 +164,14 @@ def _turn(contender: Foreign, case: Case, limit_s: float) -> Row:
     command = [str(python), "-m", "benchmarks.child", module, function, told, str(answer)]
     try:
         done = subprocess.run(
-            command, cwd=ROOT, capture_output=True, text=True, timeout=limit_s, check=False
+            command,
+            cwd=ROOT,
+            env={**os.environ, **(ONE_THREAD if one_core else {})},
+            capture_output=True,
+            text=True,
+            timeout=limit_s,
+            check=False,
+            preexec_fn=_hold_to_one_core if one_core else None,
         )
     except subprocess.TimeoutExpired:
         return {"note": f"stopped after {limit_s:.0f} s"}
@@ -148,6 +181,11 @@ def _turn(contender: Foreign, case: Case, limit_s: float) -> Row:
         raise RuntimeError(f"{module}:{function} on {case.name}\n{done.stderr[-4000:]}")
     row: Row = json.loads(done.stdout.splitlines()[-1])
     return row | ({"answer": answer} if answer.exists() else {})
+
+
+def _hold_to_one_core() -> None:
+    if sys.platform == "linux":
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
 
 
 def compare(case: Case, turns: Mapping[str, list[Row]]) -> None:

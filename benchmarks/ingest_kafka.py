@@ -17,7 +17,7 @@ from time import perf_counter, process_time
 
 import numpy as np
 
-import homeostat as hs
+from benchmarks.card_payments import NOW, PAYMENTS, SYSTEM
 from benchmarks.contest import Benchmark, Case, Work
 from benchmarks.kafka_broker import broker
 from homeostat.adapters.kafka import Inlet, drain
@@ -29,29 +29,8 @@ from homeostat.runtime.consuming import drain_topic
 
 __all__ = ["BENCHMARK"]
 
-NOW = 1_700_000_000_000_000
 PARTITIONS = 8
 """The mock forgets records above 5 MB in a partition."""
-
-
-class Payment(hs.Event):
-    """A card is used."""
-
-    payment_id: str
-    card: str
-    merchant: str
-    amount: float
-    paid_at: hs.Timestamp
-
-
-PAYMENTS = hs.EventSource("payments", Payment, event_id="payment_id", event_time="paid_at")
-CARDS = hs.FeatureView(
-    "cards",
-    hs.Entity("card", key="card"),
-    PAYMENTS,
-    (hs.count().over("1h", "1d", "7d"), hs.mean("amount").over("1h", "1d", "7d")),
-)
-SYSTEM = hs.System("payments", sources=(PAYMENTS,), views=(CARDS,))
 
 
 def cases(small: bool, folder: Path) -> Sequence[Case]:

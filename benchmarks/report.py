@@ -35,7 +35,8 @@ def table(benchmark: Benchmark, rows: Sequence[Row]) -> list[str]:
             lost = f", {row['lost']:,.0f} rows lost" if row.get("lost") else ""
             cells = [
                 row["case"], row["system"] + lost, f"{row['wall_s']:.2f}", f"{row['cpu_s']:.2f}",
-                f"{row['peak_mb']:.0f}", *(_figure(row[name]) for name in benchmark.figures),
+                f"{row['peak_mb']:.0f}" if "peak_mb" in row else "",
+                *(_figure(row[name]) for name in benchmark.figures),
                 "" if row["ratio"] is None else f"{row['ratio']:.2f}",
             ]  # fmt: skip
         lines.append("| " + " | ".join(cells) + " |")
@@ -43,6 +44,7 @@ def table(benchmark: Benchmark, rows: Sequence[Row]) -> list[str]:
 
 
 def _title(figure: str) -> str:
+    figure = figure.replace("_ns_per_event", " ns/event")
     return figure.replace("_us", " µs").replace("_per_s", "/s").replace("_per_cpu_s", "/CPU s")
 
 

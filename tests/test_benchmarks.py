@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import timedelta
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -12,11 +15,26 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from benchmarks import windowed_offline
+from benchmarks import stage_clock, windowed_offline
 from benchmarks.__main__ import NAMES, benchmark, main, without
-from benchmarks.contest import Benchmark, Case, compare, contest, disagreement
+from benchmarks.card_payments import write_payments
+from benchmarks.contest import (
+    ROOT,
+    Benchmark,
+    Case,
+    Foreign,
+    compare,
+    contest,
+    disagreement,
+)
+from benchmarks.engine_tally import Tally
+from benchmarks.ingest_stages import REST, STAGES
 from benchmarks.payments import SECOND
 from benchmarks.report import publish, table
+from benchmarks.stage_clock import Stage, timed
+
+from homeostat.core.ids import id_digest
+from homeostat.features import read
 
 OFFLINE = ("windowed_offline", "latest_offline")
 
@@ -77,6 +95,144 @@ def test_figures_of_the_live_benchmarks(name: str, tmp_path: Path) -> None:
         assert isinstance(figures, Mapping)
         assert set(figures) == set(measured.figures)
         assert all(value > 0 for value in figures.values())
+
+
+@pytest.mark.parametrize("name", ["ingest_files", "backlog"])
+def test_figures_of_the_benchmarks_of_ingestion(name: str, tmp_path: Path) -> None:
+    measured = benchmark(name)
+    case = measured.cases(True, tmp_path)[0]
+    rows = contest(without(without(measured, "Flink"), "Pathway"), [case])
+    assert [row.get("note") for row in rows] == [None] * len(rows)
+    for row in rows:
+        assert all(row[figure] > 0 for figure in ("wall_s", "cpu_s", "peak_mb", *measured.figures))
+    if name == "ingest_files":
+        assert {row["system"].partition(",")[0] for row in rows} == {"homeostat", "Bytewax"}
+
+
+@pytest.mark.parametrize("engine", ["PyFlink", "Pathway"])
+def test_engines_of_large_environments_give_right_answers(engine: str, tmp_path: Path) -> None:
+    """Gigabytes are fetched for them, so they are tested where `ingest_files` has run before."""
+    measured = benchmark("ingest_files")
+    kept = {system: named for system, named in measured.systems.items() if engine in system}
+    (environment,) = {named.environment for named in kept.values() if isinstance(named, Foreign)}
+    if not (ROOT / "build" / "venvs" / environment / "made-from.txt").exists():
+        pytest.skip(f"python -m benchmarks ingest_files makes the environment of {engine}")
+    rows = contest(replace(measured, systems=kept), [measured.cases(True, tmp_path)[0]])
+    assert [row.get("note") for row in rows] == [None] * len(rows)
+
+
+def test_the_stages_of_an_ingested_file_are_the_whole(tmp_path: Path) -> None:
+    measured = benchmark("ingest_stages")
+    whole, *stages = contest(measured, measured.cases(True, tmp_path))
+    assert [row["system"] for row in stages] == [*(stage.name for stage in STAGES), REST]
+    for figure in ("wall_ns_per_event", "cpu_ns_per_event"):
+        assert sum(row[figure] for row in stages) == pytest.approx(whole[figure], rel=1e-3)
+    assert all(row["wall_ns_per_event"] > 0 for row in stages)
+    text = "\n".join(table(measured, [whole, *stages]))
+    assert "| wall ns/event | cpu ns/event | ratio |" in text
+    assert "| decode | 0.0" in text
+
+
+class Slow:
+    """Stages within stages, of a clock that a test moves."""
+
+    @staticmethod
+    def outer(clock: list[float]) -> list[float]:
+        clock[0] += 1.0
+        Slow.inner(clock)
+        return [clock[0] for _ in Slow.steps(clock)]
+
+    @staticmethod
+    def inner(clock: list[float]) -> None:
+        clock[0] += 2.0
+
+    @staticmethod
+    def steps(clock: list[float]) -> Iterator[int]:
+        for step in range(2):
+            clock[0] += 4.0
+            yield step
+
+    @staticmethod
+    @contextmanager
+    def opened(clock: list[float]) -> Iterator[None]:
+        yield
+        clock[0] += 8.0
+
+
+def test_every_moment_counts_for_the_innermost_stage(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(stage_clock, "perf_counter", lambda: now[0])
+    here = f"{__name__}:Slow."
+    stages = [
+        Stage("outer", [here + "outer", "homeostat.nothing:like_it", here + "older"]),
+        Stage("inner", [here + "inner"]),
+        Stage("steps", [here + "steps"]),
+        Stage("end", [here + "opened"], ends=True),
+    ]
+    with timed(stages) as clock:
+        assert Slow.outer(now) == [107.0, 111.0]
+        with Slow.opened(now):
+            now[0] += 16.0
+    assert clock.wall_s == {"outer": 1.0, "inner": 2.0, "steps": 8.0, "end": 8.0}
+    with timed([Stage("outer", [here + "outer"], whole=True), *stages[1:]]) as clock:
+        Slow.outer(now)
+    assert clock.wall_s == {"outer": 11.0}
+    Slow.inner(now)
+    assert clock.wall_s == {"outer": 11.0}
+    with (
+        pytest.raises(LookupError, match="stage 'gone': none of homeostat"),
+        timed([Stage("gone", ["homeostat.gone:at_all"])]),
+    ):
+        pass
+
+
+def test_a_function_is_timed_in_every_module_that_imported_it() -> None:
+    with timed([Stage("ids", ["homeostat.core.ids:id_digest"])]) as clock:
+        assert vars(read)["id_digest"] is not id_digest
+        vars(read)["id_digest"]("a")
+    assert set(clock.wall_s) == {"ids"}
+    assert vars(read)["id_digest"] is id_digest
+
+
+def test_wrong_answers_of_an_engine_are_found(tmp_path: Path) -> None:
+    write_payments(tmp_path, 40, 3)
+    case = Case("tiny", tmp_path, {})
+    frame = pl.read_ndjson(tmp_path / "events.ndjson").with_columns(
+        pl.col("paid_at").str.to_datetime(time_zone="UTC")
+    )
+    assert frame.height == len(frame["payment_id"].unique()) == 40
+
+    def tumbling() -> Tally:
+        found = Tally(case)
+        for span, hours in found.hours.items():
+            hour = pl.col("paid_at").dt.epoch("us") // (3_600_000_000 * hours)
+            windows = frame.group_by("card", hour).agg(n=pl.len(), mean=pl.col("amount").mean())
+            for n, mean in windows.select("n", "mean").iter_rows():
+                found.add(span, n, mean)
+        return found
+
+    def exact() -> Tally:
+        found = Tally(case)
+        for span, hours in found.hours.items():
+            for card, at in frame.select("card", "paid_at").iter_rows():
+                begin = at - timedelta(hours=hours)
+                inside = frame.filter(card=card).filter(pl.col("paid_at").is_between(begin, at))
+                found.add(span, inside.height, 1.0)
+        return found
+
+    tumbling().check_tumbling()
+    exact().check_exact()
+    twice, retracted = tumbling(), tumbling()
+    twice.add("1d", 1, 5.0)
+    retracted.add("1d", 1, 5.0)
+    retracted.add("1d", 1, 5.0, -1)
+    retracted.check_tumbling()
+    with pytest.raises(RuntimeError, match="windows of 1d"):
+        twice.check_tumbling()
+    late = exact()
+    late.add("7d", 1, 1.0)
+    with pytest.raises(RuntimeError, match="windows of 7d"):
+        late.check_exact()
 
 
 def test_feast_agrees_where_it_answers_and_what_it_loses_is_counted(tmp_path: Path) -> None:
