@@ -209,8 +209,12 @@ def test_a_system_without_history_answers_with_the_default_score(fresh: Commands
         assert run.said["clock"] == ""
         answer = run.ask(json=REQUEST).json()
         assert (answer["score"], answer["version"], answer["arm"]) == (0.1, None, "score")
-        assert run.ask("/events/payments", json={"payment_id": "a"}).status_code == 202
-        until(lambda: "missing_field:card" in fresh("dead-letters", "list").out)
+        refused = run.ask("/events/payments", json={"payment_id": "a"})
+        assert refused.status_code == 422
+        assert refused.json()["error"]["problems"][0]["reason"] == "missing_field:card"
+        ahead = {"payment_id": "a", "asked_at": "2999-01-01T00:00:00Z", **REQUEST}
+        assert run.ask("/events/payments", json=ahead).status_code == 202
+        until(lambda: "future" in fresh("dead-letters", "list").out)
         run.stop(signal.SIGTERM)
     assert fresh("doctor").status == 0
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from threading import Event, RLock
+from time import perf_counter
 
 import msgspec
 import polars as pl
@@ -17,6 +18,7 @@ from homeostat.core.durations import Micros
 from homeostat.core.errors import HomeostatError
 from homeostat.core.hashing import short_digest
 from homeostat.declare.system import System
+from homeostat.runtime.backlog import Backlog
 from homeostat.runtime.engine import Engine
 from homeostat.runtime.home import Home
 from homeostat.runtime.loop import Loop
@@ -63,6 +65,7 @@ class Live:
         self.metrics = Metrics()
         self._engine = Engine(system, home, timed=True, faults=self.metrics.fault)
         self._orders = Orders(home.folder / "meta.db")
+        self._backlog = Backlog.of(home)
         self._asked: deque[Predictions] = deque()
         self._lock = RLock()
         self._serial = count(1)
@@ -121,7 +124,8 @@ class Live:
         self._asked.append(predictions)
 
     def ingest(self, source: str, payloads: Sequence[bytes]) -> Ingested:
-        """Append events that are received now."""
+        """Append events that are received now; raise `Behind` while too many wait."""
+        self._backlog.admit(source)
         known = [self.clock.now()] * len(payloads)
         return Ingested(source, self.home.log.append(source, known, payloads), len(payloads))
 
@@ -153,13 +157,17 @@ class Live:
         """Write down what was answered, and fold what became known, up to a chunk per source."""
         with self._lock:
             done = Ticked(predictions=self._log_predictions())
-            now = self.clock.now()
+            now, began = self.clock.now(), perf_counter()
             with self.home.store.writer() as writer:
                 for source in self.system.sources:
                     pending = self._engine.worker.load(writer, source, now + 1)
                     pending.finish(writer)
                     self._engine.learn(pending)
                     done.counts[source.name] = pending.counts
+            for name, counts in done.counts.items():
+                if counts.total:
+                    self._backlog.folded(name, counts.total, perf_counter() - began)
+                    self.metrics.folded(name, counts.as_json(), self._backlog.waiting(name))
             if self._engine.worker.waiting() >= FLUSH_ROWS:
                 self._engine.worker.flush()
             return done

@@ -57,6 +57,13 @@ class Counts:
         """How many records there were."""
         return self.accepted + self.duplicates + self.rejected
 
+    def as_json(self) -> dict[str, int]:
+        """Return the counts by name."""
+        return {
+            "accepted": self.accepted, "duplicates": self.duplicates, "too_late": self.too_late,
+            "rejected": self.rejected,
+        }  # fmt: skip
+
     def add(self, other: Counts) -> None:
         """Add the counts of another stretch of the log."""
         self.accepted += other.accepted
