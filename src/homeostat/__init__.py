@@ -34,7 +34,7 @@ from homeostat.declare.encodings import (
 from homeostat.declare.expressions import col
 from homeostat.declare.feeds import Folder, Query
 from homeostat.declare.models import Estimator, Gate, Label, Model, Requirements, Split
-from homeostat.declare.monitors import Drift, Freshness, Quality, Retrain, Skew
+from homeostat.declare.monitors import Drift, Freshness, Quality, Rejections, Retrain, Skew
 from homeostat.declare.policies import Access, Erasure, Retention
 from homeostat.declare.schema import Alias, Event, Personal, Timestamp
 from homeostat.declare.sources import Entity, EventSource
@@ -92,6 +92,7 @@ __all__ = [
     "Personal",
     "Quality",
     "Query",
+    "Rejections",
     "Requirements",
     "Retention",
     "Retrain",

@@ -99,6 +99,15 @@ class DeadLetters:
         )
         return {(source, reason): int(number) for source, reason, number in rows}
 
+    def reasons(self, source: str, known_from: Micros, known_before: Micros) -> dict[str, int]:
+        """Return how many letters of a source became known in a span, by reason."""
+        rows = self._db.execute(
+            "SELECT reason, COUNT(*) FROM dead_letters WHERE source = ? AND known >= ? "
+            "AND known < ? GROUP BY reason ORDER BY reason",
+            (source, known_from, known_before),
+        )
+        return {reason: int(number) for reason, number in rows}
+
     def list(
         self,
         source: str | None = None,

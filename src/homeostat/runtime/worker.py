@@ -20,6 +20,7 @@ from homeostat.declare.system import System
 from homeostat.features.bounds import exact_bounds
 from homeostat.features.fold import Prepared, ViewFold
 from homeostat.ingest.intake import Intake
+from homeostat.runtime.tallies import add_tallies
 
 if TYPE_CHECKING:
     from homeostat.ingest.deadletters import DeadLetters
@@ -83,6 +84,7 @@ class Pending:
     log_known: npt.NDArray[np.int64]
     prepared: tuple[tuple[ViewFold, Prepared], ...]
     counts: Counts
+    rejected_known: list[int]
     position: int = field(default=0)
 
     def advance(self, writer: Writer, end: int, log_end: int) -> None:
@@ -104,7 +106,9 @@ class Pending:
         )
 
     def finish(self, writer: Writer) -> None:
-        """Fold everything that is left."""
+        """Fold everything that is left, and count the records by the hour."""
+        if len(self.log_known):
+            add_tallies(writer, self.source.name, self.log_known, self.rejected_known)
         self.advance(writer, len(self.known), len(self.log_offsets))
 
 
@@ -165,6 +169,7 @@ class FoldWorker:
             log_known=batch.known,
             prepared=tuple((f, f.prepare(taken.events)) for f in self._folds[source.name]),
             counts=Counts(taken.accepted, taken.duplicates, taken.too_late, len(taken.rejected)),
+            rejected_known=[letter.known for letter in taken.rejected],
         )
 
     def drain(self, writer: Writer, known_before: int | None) -> dict[str, Counts]:
