@@ -54,6 +54,7 @@ from homeostat.declare.views import FeatureRef, FeatureView, OnDemand, on_demand
 
 if TYPE_CHECKING:
     from homeostat.runtime.app import App, open
+    from homeostat.runtime.warehouse import connect
 
 __version__ = "0.1.0"
 
@@ -107,6 +108,7 @@ __all__ = [
     "Tokens",
     "__version__",
     "col",
+    "connect",
     "count",
     "custom",
     "decayed_sum",
@@ -137,4 +139,8 @@ def __getattr__(name: str) -> Any:
         from homeostat.runtime import app
 
         return getattr(app, name)
+    if name == "connect":
+        from homeostat.runtime import warehouse
+
+        return warehouse.connect
     raise AttributeError(f"module 'homeostat' has no attribute {name!r}")

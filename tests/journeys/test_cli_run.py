@@ -18,6 +18,8 @@ from typing import Any
 import httpx
 import pytest
 
+from homeostat.core.errors import HomeostatError
+from homeostat.runtime.warehouse import connect
 from homeostat.testing.toy_home import Commands
 
 PATIENCE_S = 30.0
@@ -285,3 +287,21 @@ def test_a_reader_that_goes_away_is_no_error(lived: Commands, tmp_path: Path) ->
             timeout=PATIENCE_S,
         )
     assert "Traceback" not in found.stderr
+
+
+def test_the_warehouse_is_asked_beside_the_process_that_runs_the_home(own: Commands) -> None:
+    with running(own) as run, connect(own.folder / "system.py", own.folder / own.home) as asked:
+        tables = {name for (name,) in asked.execute("show tables").fetchall()}
+        assert tables >= {"payments", "verdicts", "predictions_fraud", "decisions", "metrics"}
+        before = asked.execute("select count(*) from decisions").fetchall()
+        assert own("train", "fraud", "--json").status == 0
+        assert asked.execute("select count(*) from decisions").fetchall() == before
+        asked.refresh()
+        assert asked.execute("select count(*) from decisions").fetchall() > before
+        versions = asked.execute("select max(version) from metrics").fetchall()
+        assert versions[0][0] >= 3
+        assert run.stop(signal.SIGTERM)[0] == 0
+    nobody = own.folder / "nobody"
+    with pytest.raises(HomeostatError, match="allowed: the folder of a home that has begun"):
+        connect(own.folder / "system.py", nobody)
+    assert not nobody.exists()

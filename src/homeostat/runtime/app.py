@@ -232,10 +232,10 @@ class App(AbstractContextManager["App"]):
         declared, events_of = self.system.model(model), cache(self.home.lake.read)
         return Auditor(self.system, self.home).audit(declared, pl.concat(frames), events_of)
 
-    def sql(self, query: str) -> pl.DataFrame:
-        """Answer a query over the lake's tables."""
+    def sql(self, query: str, parameters: Mapping[str, object] | None = None) -> pl.DataFrame:
+        """Answer a query over the lake's tables; parameters are the values of `$name` in it."""
         self.live.flush()
-        return lake_sql.query(self.home.lake, query)
+        return lake_sql.query(self.home.lake, query, None, parameters)
 
     def close(self) -> None:
         """Write down what is in memory, and close every file."""
