@@ -33,6 +33,7 @@ from homeostat.declare.encodings import (
 )
 from homeostat.declare.expressions import col
 from homeostat.declare.feeds import Folder, Query
+from homeostat.declare.log_keep import LogKeep
 from homeostat.declare.models import Estimator, Gate, Label, Model, Requirements, Split
 from homeostat.declare.monitors import Drift, Freshness, Quality, Rejections, Retrain, Skew
 from homeostat.declare.policies import Access, Erasure, Retention
@@ -87,6 +88,7 @@ __all__ = [
     "Impute",
     "Label",
     "Log",
+    "LogKeep",
     "Model",
     "OnDemand",
     "OneHot",

@@ -121,8 +121,9 @@ class Session:
             raise HomeMissing(self.folder)
         with _readable(self.folder):
             from homeostat.runtime.app import App
+            from homeostat.runtime.profile import load_profile
 
-            opened = App(system, self.folder)
+            opened = App(system, self.folder, keep=load_profile(self.path, system).log)
         with opened as app:
             yield app
 

@@ -21,7 +21,7 @@ from homeostat.features.logged import differ
 from homeostat.features.offline import point_in_time
 from homeostat.features.read import ViewReader
 from homeostat.ingest.intake import Intake
-from homeostat.ingest.log import LogDamaged
+from homeostat.ingest.log import LogDamaged, LogTrimmed
 from homeostat.monitor.logged import logged_features
 from homeostat.runtime.home import Home, prediction_table
 from homeostat.runtime.reading import Reading, Scratch
@@ -49,7 +49,7 @@ class HomeEvidence:
         """Decode the log again, with the ids that the online store remembers."""
         try:
             return self._decoded(source, known_from, until)
-        except LogDamaged:
+        except (LogDamaged, LogTrimmed):
             return None
 
     def _decoded(self, source: str, known_from: Micros | None, until: int) -> LogEvents:
@@ -78,14 +78,18 @@ class HomeEvidence:
 
     def _first_known(self, source: str, known_from: Micros | None) -> int:
         """Return the first offset that is known at an instant or later, by halving."""
-        low, high = 0, self._home.log.end(source).next_offset
-        while known_from is not None and low < high:
+        end = self._home.log.end(source)
+        if known_from is None:
+            return 0
+        low, high = end.first_offset, end.next_offset
+        while low < high:
             middle = (low + high) // 2
             if int(self._home.log.read(source, middle - 1, 1).known[0]) < known_from:
                 low = middle + 1
             else:
                 high = middle
-        return low
+        # If all that is kept is as late, some of what was let go may be, too.
+        return max(low - 1, 0) if 0 < low == end.first_offset else low
 
     @cached_property
     def _reading(self) -> Reading:

@@ -17,6 +17,7 @@ from homeostat.core.decisions import Decision
 from homeostat.core.durations import Micros
 from homeostat.core.errors import HomeostatError
 from homeostat.core.hashing import short_digest
+from homeostat.declare.log_keep import LogKeep
 from homeostat.declare.system import System
 from homeostat.runtime.backlog import Backlog
 from homeostat.runtime.engine import Engine
@@ -24,6 +25,7 @@ from homeostat.runtime.home import Home
 from homeostat.runtime.loop import Loop
 from homeostat.runtime.orders import Orders
 from homeostat.runtime.timeline import Timeline
+from homeostat.runtime.trimming import LogTrimmer
 from homeostat.runtime.worker import Counts
 from homeostat.serve.metrics import Metrics
 from homeostat.serve.predictions import Predictions, frame_of
@@ -58,14 +60,23 @@ class Live:
         home: where everything is kept.
         timeline: the steps of the loop.
         clock: tells the present instant.
+        keep: how long the log keeps what was folded; None for ever.
     """
 
-    def __init__(self, system: System, home: Home, timeline: Timeline, clock: Clock) -> None:
+    def __init__(
+        self,
+        system: System,
+        home: Home,
+        timeline: Timeline,
+        clock: Clock,
+        keep: LogKeep | None = None,
+    ) -> None:
         self.system, self.home, self.timeline, self.clock = system, home, timeline, clock
         self.metrics = Metrics()
         self._engine = Engine(system, home, timed=True, faults=self.metrics.fault)
         self._orders = Orders(home.folder / "meta.db")
         self._backlog = Backlog.of(home)
+        self._trimmer = LogTrimmer(home, keep)
         self._asked: deque[Predictions] = deque()
         self._lock = RLock()
         self._serial = count(1)
@@ -138,6 +149,7 @@ class Live:
             if last is None or ended > last:
                 done.decisions = self.step(ended, now)
             done.decisions += self._carry_out()
+            self._trimmer.bite()
             return done
 
     def _carry_out(self) -> list[Decision]:
@@ -183,7 +195,18 @@ class Live:
             with self.home.store.writer() as writer:
                 self._engine.complete(writer, step)
             self._reroute()
+            self._trimmer.aim(at)
             return decisions
+
+    def trim(self) -> int:
+        """Let the log go of all that it need not keep; return how many records."""
+        with self._lock:
+            self._engine.worker.flush()
+            self._trimmer.aim(self.clock.now())
+            gone = 0
+            while bite := self._trimmer.bite():
+                gone += bite
+            return gone
 
     def step_now(self) -> list[Decision]:
         """Run the loop at once, as a part of the present step."""
