@@ -77,19 +77,21 @@ class HomeEvidence:
         return {found.letter.offset for found in self._home.letters.list(source, limit=-1)}
 
     def _first_known(self, source: str, known_from: Micros | None) -> int:
-        """Return the first offset that is known at an instant or later, by halving."""
+        """Return the first offset that is known at an instant or later, by halving.
+
+        Raises `LogTrimmed` if that may be one that the log has let go.
+        """
         end = self._home.log.end(source)
-        if known_from is None:
-            return 0
         low, high = end.first_offset, end.next_offset
-        while low < high:
+        while known_from is not None and low < high:
             middle = (low + high) // 2
             if int(self._home.log.read(source, middle - 1, 1).known[0]) < known_from:
                 low = middle + 1
             else:
                 high = middle
-        # If all that is kept is as late, some of what was let go may be, too.
-        return max(low - 1, 0) if 0 < low == end.first_offset else low
+        if 0 < low == end.first_offset:  # all that is kept is as late: some that went may be, too
+            raise LogTrimmed("of the home", source, low - 1, low)
+        return low
 
     @cached_property
     def _reading(self) -> Reading:
