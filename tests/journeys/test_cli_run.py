@@ -19,6 +19,7 @@ import httpx
 import pytest
 
 from homeostat.core.errors import HomeostatError
+from homeostat.ingest.sqlite_log import SqliteLog
 from homeostat.runtime.warehouse import connect
 from homeostat.testing.toy_home import Commands
 
@@ -305,3 +306,26 @@ def test_the_warehouse_is_asked_beside_the_process_that_runs_the_home(own: Comma
     with pytest.raises(HomeostatError, match="allowed: the folder of a home that has begun"):
         connect(own.folder / "system.py", nobody)
     assert not nobody.exists()
+
+
+def test_the_log_of_a_home_that_runs_lets_go_of_what_the_profile_says(own: Commands) -> None:
+    (own.folder / "homeostat.toml").write_text("[log]\nkeep_bytes = 1\n")
+    with running(own) as run:
+        for number in range(3):
+            event = {"payment_id": f"new-{number}", "asked_at": "2024-03-13T12:00:00Z", **REQUEST}
+            assert run.ask("/events/payments", json=event).status_code == 202
+        run.stop(signal.SIGTERM)
+    log = SqliteLog(own.folder / own.home / "log.db")
+    assert log.end("payments").first_offset == 0  # the last append of all is kept
+    with running(own) as run:
+        until(lambda: log.end("payments").first_offset > 0)
+        assert run.ask(json=REQUEST).status_code == 200
+        run.stop(signal.SIGTERM)
+    assert log.end("payments").next_offset - log.end("payments").first_offset <= 5
+    log.close()
+    doctor = own("doctor", "--json")
+    assert doctor.status == 0
+    (own.folder / "homeostat.toml").write_text("[log]\nkeep = 'long'\n")
+    refused = own("run", "--port", "0")
+    assert (refused.status, "keep='long' is no duration" in refused.err) == (1, True)
+    assert own("status").status == 0

@@ -54,8 +54,8 @@ class TopicShortened(LogDamaged):
     def __init__(self, topic: str, source: str, low: int) -> None:
         HomeostatError.__init__(
             self,
-            f"log {topic}, source {source!r}: the broker deleted its first {low:,} records, whether "
-            "they were folded or not; allowed: a topic that keeps everything "
+            f"log {topic}, source {source!r}: the broker deleted its first {low:,} records, "
+            "whether they were folded or not; allowed: a topic that keeps everything "
             "(retention.ms=-1, retention.bytes=-1, cleanup.policy=delete); set that, and restore "
             "the topic from a copy: the lake has the events that were folded",
         )

@@ -77,6 +77,7 @@ class Live:
         self._orders = Orders(home.folder / "meta.db")
         self._backlog = Backlog.of(home)
         self._trimmer = LogTrimmer(home, keep)
+        self._trimmer.aim(clock.now())
         self._asked: deque[Predictions] = deque()
         self._lock = RLock()
         self._serial = count(1)
