@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import httpx
 import msgspec
 import pytest
 from hypothesis import given
@@ -12,7 +13,9 @@ from hypothesis import strategies as st
 import homeostat as hs
 from homeostat.core.clock import ManualClock
 from homeostat.runtime.backlog import ALLOWED, Backlog
+from homeostat.serve.http import Application
 from homeostat.serve.seam import Behind
+from homeostat.serve.server import serving
 from homeostat.testing.payments import NOON, tap
 
 
@@ -68,3 +71,23 @@ def test_a_home_that_is_behind_takes_nothing_until_it_has_folded(tmp_path: Path)
         app.live.drain()
         told = 'homeostat_folded_records_total{source="taps",result="duplicates"} 200001'
         assert told in app.live.metrics.text({})
+
+
+def test_over_http_the_wait_is_told_and_then_over(tmp_path: Path) -> None:
+    event = msgspec.json.encode(tap())
+    system = hs.System("s", sources=(TAPS,))
+    with hs.open(system, tmp_path, ManualClock(NOON)) as app:
+        live = app.live
+        live.ingest("taps", [event])
+        live.drain()  # and so it is known how fast the fold is
+        app.home.log.append("taps", [NOON] * ALLOWED, [event] * ALLOWED)
+        with (
+            serving(Application(system, live.service, live.metrics)) as address,
+            httpx.Client(base_url=address, trust_env=False, timeout=30) as client,
+        ):
+            refused = client.post("/events/taps", content=event)
+            assert refused.status_code == 429
+            assert 1 <= int(refused.headers["retry-after"]) <= 60
+            assert "200,000 records wait to be folded" in refused.json()["error"]["message"]
+            live.drain()
+            assert client.post("/events/taps", content=event).status_code == 202
