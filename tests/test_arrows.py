@@ -24,7 +24,7 @@ ARROWS: Mapping[str, frozenset[str]] = {
         "features": "aggregate lake",
         "train": "aggregate features",
         "evaluate": "train",
-        "serve": "features train",
+        "serve": "features ingest train",
         "deploy": "evaluate serve",
         "monitor": "aggregate evaluate features serve train",
         "retrain": "monitor train",

@@ -33,8 +33,9 @@ from homeostat.declare.encodings import (
 )
 from homeostat.declare.expressions import col
 from homeostat.declare.feeds import Folder, Query
+from homeostat.declare.log_keep import LogKeep
 from homeostat.declare.models import Estimator, Gate, Label, Model, Requirements, Split
-from homeostat.declare.monitors import Drift, Freshness, Quality, Retrain, Skew
+from homeostat.declare.monitors import Drift, Freshness, Quality, Rejections, Retrain, Skew
 from homeostat.declare.policies import Access, Erasure, Retention
 from homeostat.declare.schema import Alias, Event, Personal, Timestamp
 from homeostat.declare.sources import Entity, EventSource
@@ -54,6 +55,7 @@ from homeostat.declare.views import FeatureRef, FeatureView, OnDemand, on_demand
 
 if TYPE_CHECKING:
     from homeostat.runtime.app import App, open
+    from homeostat.runtime.warehouse import connect
 
 __version__ = "0.1.0"
 
@@ -86,12 +88,14 @@ __all__ = [
     "Impute",
     "Label",
     "Log",
+    "LogKeep",
     "Model",
     "OnDemand",
     "OneHot",
     "Personal",
     "Quality",
     "Query",
+    "Rejections",
     "Requirements",
     "Retention",
     "Retrain",
@@ -106,6 +110,7 @@ __all__ = [
     "Tokens",
     "__version__",
     "col",
+    "connect",
     "count",
     "custom",
     "decayed_sum",
@@ -136,4 +141,8 @@ def __getattr__(name: str) -> Any:
         from homeostat.runtime import app
 
         return getattr(app, name)
+    if name == "connect":
+        from homeostat.runtime import warehouse
+
+        return warehouse.connect
     raise AttributeError(f"module 'homeostat' has no attribute {name!r}")

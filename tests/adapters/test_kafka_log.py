@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from homeostat.adapters import kafka_log
-from homeostat.adapters.kafka_log import KafkaLog
+from homeostat.adapters.kafka_log import KafkaLog, TopicShortened
 from homeostat.core.errors import HomeostatError
 from homeostat.ingest.log import Advance, LogDamaged, LogEnd, PayloadTooLarge, PositionTaken
 from homeostat.testing.kafka_cluster import Cluster, Record, kafka_cluster
@@ -136,3 +136,20 @@ def test_mistakes_are_refused(cluster: Cluster, prefix: str) -> None:
     with pytest.raises(LogDamaged, match="from offset 1"):
         log.read("a", -1, 1)
     log.close()
+
+
+def test_records_that_the_broker_deleted_are_said_to_be_lost(cluster: Cluster, prefix: str) -> None:
+    log = opened(cluster, prefix)
+    said = r"deleted its first [1-9] records.*retention\.ms=-1"
+
+    def fill() -> None:
+        for _ in range(20):  # the mock forgets what is beyond 5 MB in a partition
+            log.append("a", [1], [b"x" * 800_000])
+
+    with pytest.raises(TopicShortened, match=said):
+        fill()
+    log.close()
+    again = opened(cluster, prefix)
+    with pytest.raises(TopicShortened, match=said):
+        again.read("a", -1, 9)
+    again.close()

@@ -163,6 +163,27 @@ def test_sql_knows_predictions_and_decisions(lived: Commands) -> None:
     assert answered[0]["n"] > 900
 
 
+def test_sql_takes_parameters_and_knows_what_is_beside_the_lake(lived: Commands) -> None:
+    asked = "select count(*) as n from verdicts where merchant = $shop and $least <= 3"
+    one = lived("sql", asked, "--param", "shop=casino", "--param", "least=2.5", "--json").json
+    every = lived("sql", "select count(*) as n from verdicts", "--json").json
+    assert 0 < one[0]["n"] < every[0]["n"]
+    text = lived("sql", "select typeof($a) as a, $a as v", "--param", 'a="7"', "--json").json
+    assert text == [{"a": "VARCHAR", "v": "7"}]
+    missing = lived("sql", asked, "--param", "shop=casino")
+    assert (missing.status, "least" in missing.err) == (1, True)
+    metrics = lived(
+        "sql", "select version, value from metrics where span = 'test' and metric = 'auc'", "--json"
+    ).json
+    assert {row["version"] for row in metrics} >= {1, 2}
+    assert all(0.5 < row["value"] <= 1 for row in metrics)
+    letters = lived("sql", "select count(*) as n from dead_letters", "--json").json
+    assert letters[0]["n"] == sum(
+        row["letters"]
+        for row in lived("dead-letters", "list", "--state", "all", "--json").json["counts"]
+    )
+
+
 def test_sql_changes_nothing(lived: Commands) -> None:
     found = lived("sql", "drop table payments")
     assert (found.status, "allowed: one SELECT" in found.err) == (1, True)

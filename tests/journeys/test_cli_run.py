@@ -18,6 +18,9 @@ from typing import Any
 import httpx
 import pytest
 
+from homeostat.core.errors import HomeostatError
+from homeostat.ingest.sqlite_log import SqliteLog
+from homeostat.runtime.warehouse import connect
 from homeostat.testing.toy_home import Commands
 
 PATIENCE_S = 30.0
@@ -209,8 +212,12 @@ def test_a_system_without_history_answers_with_the_default_score(fresh: Commands
         assert run.said["clock"] == ""
         answer = run.ask(json=REQUEST).json()
         assert (answer["score"], answer["version"], answer["arm"]) == (0.1, None, "score")
-        assert run.ask("/events/payments", json={"payment_id": "a"}).status_code == 202
-        until(lambda: "missing_field:card" in fresh("dead-letters", "list").out)
+        refused = run.ask("/events/payments", json={"payment_id": "a"})
+        assert refused.status_code == 422
+        assert refused.json()["error"]["problems"][0]["reason"] == "missing_field:card"
+        ahead = {"payment_id": "a", "asked_at": "2999-01-01T00:00:00Z", **REQUEST}
+        assert run.ask("/events/payments", json=ahead).status_code == 202
+        until(lambda: "future" in fresh("dead-letters", "list").out)
         run.stop(signal.SIGTERM)
     assert fresh("doctor").status == 0
 
@@ -281,3 +288,44 @@ def test_a_reader_that_goes_away_is_no_error(lived: Commands, tmp_path: Path) ->
             timeout=PATIENCE_S,
         )
     assert "Traceback" not in found.stderr
+
+
+def test_the_warehouse_is_asked_beside_the_process_that_runs_the_home(own: Commands) -> None:
+    with running(own) as run, connect(own.folder / "system.py", own.folder / own.home) as asked:
+        tables = {name for (name,) in asked.execute("show tables").fetchall()}
+        assert tables >= {"payments", "verdicts", "predictions_fraud", "decisions", "metrics"}
+        before = asked.execute("select count(*) from decisions").fetchall()
+        assert own("train", "fraud", "--json").status == 0
+        assert asked.execute("select count(*) from decisions").fetchall() == before
+        asked.refresh()
+        assert asked.execute("select count(*) from decisions").fetchall() > before
+        versions = asked.execute("select max(version) from metrics").fetchall()
+        assert versions[0][0] >= 3
+        assert run.stop(signal.SIGTERM)[0] == 0
+    nobody = own.folder / "nobody"
+    with pytest.raises(HomeostatError, match="allowed: the folder of a home that has begun"):
+        connect(own.folder / "system.py", nobody)
+    assert not nobody.exists()
+
+
+def test_the_log_of_a_home_that_runs_lets_go_of_what_the_profile_says(own: Commands) -> None:
+    (own.folder / "homeostat.toml").write_text("[log]\nkeep_bytes = 1\n")
+    with running(own) as run:
+        for number in range(3):
+            event = {"payment_id": f"new-{number}", "asked_at": "2024-03-13T12:00:00Z", **REQUEST}
+            assert run.ask("/events/payments", json=event).status_code == 202
+        run.stop(signal.SIGTERM)
+    log = SqliteLog(own.folder / own.home / "log.db")
+    assert log.end("payments").first_offset == 0  # the last append of all is kept
+    with running(own) as run:
+        until(lambda: log.end("payments").first_offset > 0)
+        assert run.ask(json=REQUEST).status_code == 200
+        run.stop(signal.SIGTERM)
+    assert log.end("payments").next_offset - log.end("payments").first_offset <= 5
+    log.close()
+    doctor = own("doctor", "--json")
+    assert doctor.status == 0
+    (own.folder / "homeostat.toml").write_text("[log]\nkeep = 'long'\n")
+    refused = own("run", "--port", "0")
+    assert (refused.status, "keep='long' is no duration" in refused.err) == (1, True)
+    assert own("status").status == 0

@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from homeostat.adapters.kafka import BrokersSilent, require_client
 from homeostat.core.durations import Micros
+from homeostat.core.errors import HomeostatError
 from homeostat.ingest.log import (
     READ_BYTES,
     Advance,
@@ -37,7 +38,7 @@ from homeostat.ingest.log import (
 if TYPE_CHECKING:
     from confluent_kafka import Consumer
 
-__all__ = ["KafkaLog"]
+__all__ = ["KafkaLog", "TopicShortened"]
 
 PART_BYTES = 900_000
 """A record is at most this large, and what frames it: brokers take 1 MB unless told otherwise."""
@@ -46,6 +47,19 @@ PATIENCE_S = 30.0
 WAIT_S = 1.0
 
 _PARTITION = 0
+
+
+class TopicShortened(LogDamaged):
+    """The broker has deleted the beginning of a topic that is a log."""
+
+    def __init__(self, topic: str, source: str, low: int) -> None:
+        HomeostatError.__init__(
+            self,
+            f"log {topic}, source {source!r}: the broker deleted its first {low:,} records, "
+            "whether they were folded or not; allowed: a topic that keeps everything "
+            "(retention.ms=-1, retention.bytes=-1, cleanup.policy=delete); set that, and restore "
+            "the topic from a copy: the lake has the events that were folded",
+        )
 
 
 class _Part(msgspec.Struct, array_like=True):
@@ -269,7 +283,7 @@ class KafkaLog:
             lambda: found.scanner.get_watermark_offsets(partition, timeout=PATIENCE_S),
         )
         if low > 0:
-            raise LogDamaged(found.topic, source, 0)
+            raise TopicShortened(found.topic, source, low)
         end, silent_s = max(high, at_least), 0.0
         while found.read_to < end:
             wanted = min(end - found.read_to, 1_000)  # more would be waited for

@@ -12,7 +12,7 @@ from homeostat.declare.mistakes import duration, report, require, several, span
 from homeostat.declare.models import Model, check_metric
 from homeostat.declare.sources import EventSource
 
-__all__ = ["Drift", "Freshness", "Quality", "Retrain", "Skew"]
+__all__ = ["Drift", "Freshness", "Quality", "Rejections", "Retrain", "Skew"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,45 @@ class Freshness:
     def within_us(self) -> Micros:
         """The longest silence, in microseconds."""
         return duration(self.within, self.source.name, "within")
+
+
+@dataclass(frozen=True, slots=True)
+class Rejections:
+    """Alert when the share of a source's records that are no events (dead letters) rises.
+
+    The records that became known in the last `window` are compared with those of the `baseline`
+    before it, in whole hours. A rise is found when chance alone would give one as large with a
+    probability below `level` (Fisher's exact test), and the share is at least `times` what it was.
+    """
+
+    source: EventSource
+    window: str | timedelta | Micros = field(default="6h", kw_only=True)
+    baseline: str | timedelta | Micros = field(default="7d", kw_only=True)
+    level: float = field(default=1e-6, kw_only=True)
+    times: float = field(default=2.0, kw_only=True)
+
+    def __post_init__(self) -> None:
+        where = f"rejections of {self.source.name!r}"
+        for name in ("window", "baseline"):
+            object.__setattr__(self, name, span(getattr(self, name), where, name))
+        require(
+            0 < self.level < 1,
+            where,
+            f"level={self.level}",
+            "between 0 and 1",
+            "1e-6 allows for a look every few minutes",
+        )
+        require(self.times >= 1, where, f"times={self.times}", "1 or more", "2.0 is twice as many")
+
+    @property
+    def window_us(self) -> Micros:
+        """The judged span, in microseconds."""
+        return duration(self.window, self.source.name, "window")
+
+    @property
+    def baseline_us(self) -> Micros:
+        """The span before it, in microseconds."""
+        return duration(self.baseline, self.source.name, "baseline")
 
 
 @dataclass(frozen=True, slots=True)

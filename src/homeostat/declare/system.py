@@ -11,7 +11,7 @@ from homeostat.core.hashing import SAYS_ALL, content_hash
 from homeostat.declare import mistakes as collected
 from homeostat.declare.deployments import Deployment
 from homeostat.declare.models import Model
-from homeostat.declare.monitors import Drift, Freshness, Quality, Retrain, Skew
+from homeostat.declare.monitors import Drift, Freshness, Quality, Rejections, Retrain, Skew
 from homeostat.declare.policies import Access, Erasure, Retention
 from homeostat.declare.sources import EventSource
 from homeostat.declare.views import FeatureRef, FeatureView, OnDemand
@@ -33,7 +33,9 @@ class System:
     views: tuple[FeatureView, ...] = field(default=(), kw_only=True)
     models: tuple[Model, ...] = field(default=(), kw_only=True)
     deployments: tuple[Deployment, ...] = field(default=(), kw_only=True)
-    monitors: tuple[Freshness | Drift | Skew | Quality, ...] = field(default=(), kw_only=True)
+    monitors: tuple[Freshness | Rejections | Drift | Skew | Quality, ...] = field(
+        default=(), kw_only=True
+    )
     retraining: tuple[Retrain, ...] = field(default=(), kw_only=True)
     policies: tuple[Retention | Erasure | Access, ...] = field(default=(), kw_only=True)
 
@@ -67,7 +69,7 @@ class System:
         for deployment in self.deployments:
             yield f"deployment of {deployment.model.name!r}", deployment.model
         for monitor in self.monitors:
-            if not isinstance(monitor, Freshness):
+            if not isinstance(monitor, Freshness | Rejections):
                 yield f"{type(monitor).__name__.lower()} monitor", monitor.model
         for retrain in self.retraining:
             for model in (retrain.model, *retrain.companions):
@@ -75,8 +77,8 @@ class System:
 
     def _source_users(self) -> Iterator[tuple[str, EventSource]]:
         for monitor in self.monitors:
-            if isinstance(monitor, Freshness):
-                yield "freshness monitor", monitor.source
+            if isinstance(monitor, Freshness | Rejections):
+                yield f"{type(monitor).__name__.lower()} monitor", monitor.source
         for policy in self.policies:
             sources = policy.sources if isinstance(policy, Access) else (policy.source,)
             for source in sources:

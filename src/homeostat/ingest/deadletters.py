@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -12,7 +12,7 @@ from homeostat.core.durations import Micros
 from homeostat.core.errors import HomeostatError, UnknownName
 from homeostat.core.storage import storage
 from homeostat.ingest.intake import DeadLetter
-from homeostat.ingest.log import EventLog
+from homeostat.ingest.log import Advance, EventLog
 
 __all__ = ["DeadLetters", "LetterClosed", "Quarantined"]
 
@@ -25,6 +25,10 @@ CREATE TABLE IF NOT EXISTS dead_letters (
     state TEXT NOT NULL DEFAULT 'open', repaired BLOB, replayed_as INTEGER,
     PRIMARY KEY (source, "offset")) WITHOUT ROWID
 """
+_STREAM = "dead-letters"
+"""Under this name the log keeps which letters were sent last: their offsets."""
+
+_BATCH = 500
 _COLUMNS = 'source, "offset", known, reason, detail, payload, state, repaired, replayed_as'
 
 _Row = tuple[str, int, int, str, str, bytes, str, bytes | None, int | None]
@@ -45,7 +49,7 @@ class Quarantined:
     """A dead letter and what was done about it.
 
     `state` is open, repaired, replayed or dropped; `replayed_as` is the offset at which the
-    letter went into the log again.
+    letter went into the log again, None if the replay was killed before it could note it.
     """
 
     letter: DeadLetter
@@ -101,6 +105,15 @@ class DeadLetters:
         )
         return {(source, reason): int(number) for source, reason, number in rows}
 
+    def reasons(self, source: str, known_from: Micros, known_before: Micros) -> dict[str, int]:
+        """Return how many letters of a source became known in a span, by reason."""
+        rows = self._db.execute(
+            "SELECT reason, COUNT(*) FROM dead_letters WHERE source = ? AND known >= ? "
+            "AND known < ? GROUP BY reason ORDER BY reason",
+            (source, known_from, known_before),
+        )
+        return {reason: int(number) for reason, number in rows}
+
     def list(
         self,
         source: str | None = None,
@@ -147,23 +160,53 @@ class DeadLetters:
         """Append repaired letters to the log, known at `at`; return how many.
 
         With `unrepaired`, open ones too, as they are: for after a schema or clock was put right.
-        Events keep their own event time. Killed between the log and this file, a replay sends the
-        letter again, and the intake drops the second as a duplicate.
+        Events keep their own event time. Which letters were sent is kept with their records: a
+        replay that is killed at any instant and given again sends none twice.
         """
-        states = ("repaired", "open") if unrepaired else ("repaired",)
-        sent = 0
-        for state in states:
-            for found in self.list(source, state=state, limit=-1):
-                letter = found.letter
-                payload = letter.payload if found.repaired is None else found.repaired
-                offset = log.append(letter.source, [at], [payload])
-                self._db.execute(
-                    "UPDATE dead_letters SET state = 'replayed', replayed_as = ? "
-                    'WHERE source = ? AND "offset" = ?',
-                    (offset, letter.source, letter.offset),
+        wanted = ("repaired", "open") if unrepaired else ("repaired",)
+        sources = self._db.execute(
+            "SELECT DISTINCT source FROM dead_letters WHERE (?1 IS NULL OR source = ?1) "
+            "AND state IN ('open', 'repaired') ORDER BY source",
+            (source,),
+        ).fetchall()
+        return sum(self._send(log, at, name, wanted) for (name,) in sources)
+
+    def _send(self, log: EventLog, at: Micros, source: str, wanted: Sequence[str]) -> int:
+        """Send a source's letters in the wanted states, a batch at a time."""
+        stands = log.positions(source).get(_STREAM)
+        if stands is not None:
+            self._sent(source, [int(offset) for offset in stands.split(",")], None)
+        letters = [found for state in wanted for found in self.list(source, state=state, limit=-1)]
+        for begin in range(0, len(letters), _BATCH):
+            batch = letters[begin : begin + _BATCH]
+            offsets = [found.letter.offset for found in batch]
+            payloads = [
+                found.letter.payload if found.repaired is None else found.repaired
+                for found in batch
+            ]
+            sent = ",".join(map(str, offsets))
+            step = Advance(_STREAM, stands, sent)
+            self._sent(source, offsets, log.append(source, [at] * len(batch), payloads, [step]))
+            stands = sent
+        return len(letters)
+
+    def _sent(self, source: str, offsets: Sequence[int], first: int | None) -> None:
+        """Close letters that are in the log again, from `first` on if that is still known."""
+        with self._lock:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                self._db.executemany(
+                    "UPDATE dead_letters SET state = 'replayed', replayed_as = ? WHERE source = ? "
+                    "AND \"offset\" = ? AND state IN ('open', 'repaired')",
+                    [
+                        (None if first is None else first + place, source, offset)
+                        for place, offset in enumerate(offsets)
+                    ],
                 )
-                sent += 1
-        return sent
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
 
     def close(self) -> None:
         """Close the file."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -20,8 +20,10 @@ __all__ = [
     "LogBatch",
     "LogDamaged",
     "LogEnd",
+    "LogTrimmed",
     "PayloadTooLarge",
     "PositionTaken",
+    "TrimmableLog",
     "check_lengths",
 ]
 
@@ -39,6 +41,17 @@ class LogDamaged(HomeostatError):
         super().__init__(
             f"log {path}, source {source!r}: the records from offset {first} fail their checksum; "
             "allowed: the bytes that were appended; restore the file from a backup"
+        )
+
+
+class LogTrimmed(HomeostatError, LookupError):
+    """Records were asked for that the log has let go."""
+
+    def __init__(self, path: str, source: str, asked: int, first: int) -> None:
+        self.first = first
+        super().__init__(
+            f"log {path}, source {source!r}: the record at offset {asked} was let go, as its "
+            f"retention says; allowed: offsets from {first} on; the lake has the events before them"
         )
 
 
@@ -104,10 +117,14 @@ class LogBatch:
 
 @dataclass(frozen=True, slots=True)
 class LogEnd:
-    """Where a source's log ends; `last_known` is None while it is empty."""
+    """Where a source's log ends, and the first offset that it keeps.
+
+    `last_known` is None while it is empty.
+    """
 
     next_offset: int
     last_known: Micros | None
+    first_offset: int = 0
 
 
 class EventLog(Protocol):
@@ -115,7 +132,8 @@ class EventLog(Protocol):
 
     Laws: offsets are 0, 1, 2 ...; known times never decrease (an earlier one is raised to the
     last); what `append` returned from is read back, once, by this and every later process; a
-    reader may cut the sequence anywhere. Where a stream outside was read up to is kept with the
+    reader may cut the sequence anywhere; records before the first that is kept are not answered but
+    refused, by `LogTrimmed`. Where a stream outside was read up to is kept with the
     records that were read, and moves with them or not at all.
     """
 
@@ -152,4 +170,27 @@ class EventLog(Protocol):
 
     def close(self) -> None:
         """Release what the log holds open."""
+        ...
+
+
+@runtime_checkable
+class TrimmableLog(EventLog, Protocol):
+    """A log that can let go of its oldest records; offsets and positions go on as they were.
+
+    Laws: no record at or after `before` is let go, nor the last one of a source; what is kept is
+    read as before; the end does not move.
+    """
+
+    def cut(self, source: str, known_before: Micros | None, octets: int | None) -> int:
+        """Return the offset below which records may go by age or size; 0 for none.
+
+        That is those known before an instant, and those beyond the newest so many bytes.
+        """
+        ...
+
+    def trim(self, source: str, before: int) -> int:
+        """Let go of some records below an offset and free their space; return how many.
+
+        One call takes a bounded time; 0 says that there is nothing left to do.
+        """
         ...

@@ -22,6 +22,7 @@ from homeostat.ingest.log import (
     LogBatch,
     LogDamaged,
     LogEnd,
+    LogTrimmed,
     PayloadTooLarge,
     PositionTaken,
     check_lengths,
@@ -45,6 +46,12 @@ CREATE TABLE IF NOT EXISTS positions (
 _SEGMENT_RECORDS = 8_192
 _SEGMENT_BYTES = 4 << 20
 _PAYLOAD_BYTES = 64 << 20
+
+_TRIMMED_SEGMENTS = 4
+"""So many segments are let go at once: appends wait no longer than that takes."""
+
+_FREED_PAGES = 1_024
+"""So many pages are given back at once; a bite of segments has no more."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,6 +95,7 @@ class SqliteLog:
             path, isolation_level=None, check_same_thread=False, timeout=30.0
         )
         self._db.execute("PRAGMA page_size=16384")
+        self._db.execute("PRAGMA auto_vacuum=INCREMENTAL")  # of use to new files only
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=FULL")
         self._db.execute(_SCHEMA)
@@ -143,6 +151,8 @@ class SqliteLog:
         known: list[npt.NDArray[np.int64]] = []
         with self._lock, closing(self._segments(source, start)) as segments:
             for segment in segments:
+                if segment.first > start + len(payloads) and limit > 0:
+                    raise LogTrimmed(str(self._path), source, start, segment.first)
                 self._current[source] = segment
                 begin = max(start - segment.first, 0)
                 end = min(len(segment.known), begin + limit - count)
@@ -174,6 +184,56 @@ class SqliteLog:
             )
             return {str(stream): str(position) for stream, position in rows}
 
+    def cut(self, source: str, known_before: Micros | None, octets: int | None) -> int:
+        """Return the offset below which records may go by age or size; 0 for none."""
+        found = 0
+        with self._lock:
+            if known_before is not None:
+                row = self._db.execute(
+                    "SELECT MIN(first) FROM segments WHERE source = ? AND last_known >= ?",
+                    (source, known_before),
+                ).fetchone()
+                found = self._end(source).next_offset if row[0] is None else int(row[0])
+            if octets is not None:
+                sizes = self._db.execute(
+                    "SELECT first + records, LENGTH(known) + LENGTH(ends) + LENGTH(body) "
+                    "FROM segments WHERE source = ? ORDER BY first DESC",
+                    (source,),
+                )
+                with closing(sizes):
+                    for stop, size in sizes:
+                        octets -= int(size)
+                        if octets < 0:
+                            found = max(found, int(stop))
+                            break
+        return found
+
+    def trim(self, source: str, before: int) -> int:
+        """Let go of whole segments below an offset, a few at a time, and give their space back."""
+        with self._lock:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                gone = self._db.execute(
+                    "SELECT first, records FROM segments "
+                    "WHERE source = ?1 AND first + records <= ?2 "
+                    "AND first < (SELECT MAX(first) FROM segments WHERE source = ?1) "
+                    "ORDER BY first LIMIT ?3",
+                    (source, before, _TRIMMED_SEGMENTS),
+                ).fetchall()
+                self._db.executemany(
+                    "DELETE FROM segments WHERE source = ? AND first = ?",
+                    [(source, first) for first, _ in gone],
+                )
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+            if gone and source in self._current and self._current[source].stop <= before:
+                del self._current[source]
+            # `execute` would free one page: it does not step through a pragma without columns.
+            self._db.executescript(f"PRAGMA incremental_vacuum({_FREED_PAGES})")
+        return sum(int(records) for _, records in gone)
+
     def close(self) -> None:
         """Close the file."""
         with self._lock:
@@ -199,7 +259,12 @@ class SqliteLog:
             "ORDER BY first DESC LIMIT 1",
             (source,),
         ).fetchone()
-        return LogEnd(0, None) if row is None else LogEnd(int(row[0]), int(row[1]))
+        if row is None:
+            return LogEnd(0, None)
+        first = self._db.execute(
+            "SELECT MIN(first) FROM segments WHERE source = ?", (source,)
+        ).fetchone()
+        return LogEnd(int(row[0]), int(row[1]), int(first[0]))
 
     def _segments(self, source: str, start: int) -> Generator[_Segment]:
         """Yield the segments from the one that holds `start`; the last one read is kept."""

@@ -16,6 +16,7 @@ import polars as pl
 from homeostat.core.clock import Clock, SteadyClock, SystemClock, to_micros
 from homeostat.core.decisions import Decision
 from homeostat.core.errors import HomeostatError, UnknownName
+from homeostat.declare.log_keep import LogKeep
 from homeostat.declare.system import System
 from homeostat.features.audit import SkewAudit
 from homeostat.features.read import ViewReader
@@ -52,6 +53,7 @@ def open(
     home: str | Path = "state",
     clock: Clock | None = None,
     log: EventLog | None = None,
+    keep: LogKeep | None = None,
 ) -> App:
     """Open, or begin, the home of a system.
 
@@ -60,8 +62,9 @@ def open(
         home: the folder that holds everything the system knows.
         clock: the present; None for the machine's clock. Tests pass a `ManualClock`.
         log: where events are kept, always the same for a home; None for a file in the home.
+        keep: how long the log keeps what was folded; None for ever.
     """
-    return App(system, Path(home), clock, log)
+    return App(system, Path(home), clock, log, keep)
 
 
 class App(AbstractContextManager["App"]):
@@ -77,6 +80,7 @@ class App(AbstractContextManager["App"]):
         folder: Path,
         clock: Clock | None = None,
         log: EventLog | None = None,
+        keep: LogKeep | None = None,
     ) -> None:
         self.system = system
         with ExitStack() as opened:
@@ -87,7 +91,7 @@ class App(AbstractContextManager["App"]):
             ensure_applied(self.home, system)
             self.clock, self.timeline = _resumed(self.home, clock)
             self.timeline.save(folder)
-            self.live = Live(system, self.home, self.timeline, self.clock)
+            self.live = Live(system, self.home, self.timeline, self.clock, keep)
             self._opened = opened.pop_all()
         self._pullers: dict[str, Puller] = {}
         self._trainer = Trainer(system, self.home.lake, self.home.registry)
@@ -232,10 +236,10 @@ class App(AbstractContextManager["App"]):
         declared, events_of = self.system.model(model), cache(self.home.lake.read)
         return Auditor(self.system, self.home).audit(declared, pl.concat(frames), events_of)
 
-    def sql(self, query: str) -> pl.DataFrame:
-        """Answer a query over the lake's tables."""
+    def sql(self, query: str, parameters: Mapping[str, object] | None = None) -> pl.DataFrame:
+        """Answer a query over the lake's tables; parameters are the values of `$name` in it."""
         self.live.flush()
-        return lake_sql.query(self.home.lake, query)
+        return lake_sql.query(self.home.lake, query, None, parameters)
 
     def close(self) -> None:
         """Write down what is in memory, and close every file."""

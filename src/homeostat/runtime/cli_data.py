@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from homeostat.runtime.cli_shared import BESIDE, Command, session
-from homeostat.runtime.cli_types import INSTANT
+from homeostat.runtime.cli_types import INSTANT, SETTING
 
 if TYPE_CHECKING:
     import polars as pl
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
     from homeostat.core.durations import Micros
     from homeostat.runtime.cli_shared import Taking
-    from homeostat.runtime.journal import Journal
 
 __all__ = ["ingest", "sql"]
 
@@ -142,21 +142,31 @@ def _folded(taking: Taking, source: str) -> dict[str, int | None]:
     type=click.Path(dir_okay=False, writable=True, path_type=Path),
     help="Write the answer to this Parquet file.",
 )
-def sql(query: str, csv: bool, parquet: Path | None) -> None:
-    """Answer a SELECT over the lake: a table per source, predictions_MODEL, and decisions.
+@click.option(
+    "--param", "params", type=SETTING, multiple=True, help="The value of $NAME: --param NAME=VALUE."
+)
+def sql(query: str, csv: bool, parquet: Path | None, params: tuple[tuple[str, str], ...]) -> None:
+    """Answer a SELECT over the lake: a table per source, and predictions_MODEL.
+
+    Beside the lake there are decisions, metrics (what each version scored at the gates) and
+    dead_letters.
 
     The lake holds what was committed at the loop's last step. SOURCE_known_at(instant) is a table
     as it was known at an instant: SELECT * FROM orders_known_at(TIMESTAMPTZ '2024-06-14').
     The column "at" stands in quotes. QUERY may be - to read it from standard input.
     """
     from homeostat.lake import sql as warehouse
+    from homeostat.runtime.warehouse import BESIDE as TABLES
+    from homeostat.runtime.warehouse import beside
 
     here = session()
     asked = sys.stdin.read() if query == "-" else query
     with here.home() as (_, home):
-        extra = {"decisions": _decisions(home.journal)}
+        named = [name for name in TABLES if name == "decisions" or name in asked.lower()]
+        extra = beside(home, named)
+        values = {name: _value(text) for name, text in params}
         try:
-            answer = warehouse.query(home.lake, asked, extra)
+            answer = warehouse.query(home.lake, asked, extra, values)
         except warehouse.QueryRefused as refused:
             if "syntax error" not in str(refused) or not _BARE_AT.search(asked):
                 raise
@@ -173,6 +183,15 @@ def sql(query: str, csv: bool, parquet: Path | None) -> None:
         here.answer(rows, lambda to: _show_rows(to, answer, rows))
 
 
+def _value(text: str) -> object:
+    """Return a parameter: a number, a truth value or null as in JSON, any other text as it is."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return text
+    return text if isinstance(found, list | dict) else found
+
+
 def _show_rows(to: Console, answer: pl.DataFrame, rows: Sequence[dict[str, Any]]) -> None:
     from homeostat.runtime.cli_output import table
 
@@ -182,21 +201,3 @@ def _show_rows(to: Console, answer: pl.DataFrame, rows: Sequence[dict[str, Any]]
         to.print(f"no rows; columns: {', '.join(answer.columns)}", style="dim")
     elif len(shown) < len(rows):
         to.print(f"the first {len(shown)} of {len(rows):,} rows; --csv has all", style="dim")
-
-
-def _decisions(journal: Journal) -> pl.DataFrame:
-    import polars as pl
-
-    from homeostat.core.hashing import canonical_json
-
-    found = journal.decisions()
-    return pl.DataFrame(
-        {
-            "at": pl.Series([d.at for d in found], dtype=pl.Int64).cast(pl.Datetime("us", "UTC")),
-            "model": pl.Series([d.model for d in found], dtype=pl.String),
-            "action": pl.Series([d.action for d in found], dtype=pl.String),
-            "version": pl.Series([d.version for d in found], dtype=pl.Int64),
-            "reason": pl.Series([d.reason for d in found], dtype=pl.String),
-            "evidence": pl.Series([canonical_json(d.evidence) for d in found], dtype=pl.String),
-        }
-    )

@@ -52,7 +52,7 @@ def run(host: str, port: int) -> None:
     from homeostat.serve.server import serve
 
     here = session()
-    with here.app(new=True) as app:
+    with here.app(new=True, trims=True) as app:
         kafka = load_profile(here.path, app.system).kafka
         topics = None if kafka is None else _topics(kafka, app)
         with here.console(notes=True).status("reading what waits in the log"):

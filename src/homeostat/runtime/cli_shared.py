@@ -114,15 +114,20 @@ class Session:
             home.close()
 
     @contextmanager
-    def app(self, *, new: bool = False) -> Iterator[App]:
-        """Open the home to change it; `new` allows one that is not there yet."""
+    def app(self, *, new: bool = False, trims: bool = False) -> Iterator[App]:
+        """Open the home to change it; `new` allows one that is not there yet.
+
+        With `trims`, its log lets go of what the profile says.
+        """
         system = self.system()
         if not new and not (self.folder / "meta.db").exists():
             raise HomeMissing(self.folder)
         with _readable(self.folder):
             from homeostat.runtime.app import App
+            from homeostat.runtime.profile import load_profile
 
-            opened = App(system, self.folder)
+            keep = load_profile(self.path, system).log if trims else None
+            opened = App(system, self.folder, keep=keep)
         with opened as app:
             yield app
 

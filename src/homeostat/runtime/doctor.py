@@ -94,7 +94,8 @@ def _database(path: Path) -> Check:
 def _log(system: System, home: Home) -> Iterator[Check]:
     """Read every record: each stretch of the log has a checksum."""
     for source in system.sources:
-        at, before, falls = -1, None, False
+        first = home.log.end(source.name).first_offset
+        at, before, falls = first - 1, None, False
         while True:
             batch = home.log.read(source.name, at, CHUNK)
             if not len(batch):
@@ -106,7 +107,9 @@ def _log(system: System, home: Home) -> Iterator[Check]:
         if falls:
             yield Check(f"log of {source.name}", "broken", "known times go back", "restore log.db")
         else:
-            yield Check(f"log of {source.name}", "ok", f"{at + 1:,} records, all readable")
+            found = f"{at + 1 - first:,} records, all readable"
+            found += f"; {first:,} before them were let go" if first else ""
+            yield Check(f"log of {source.name}", "ok", found)
 
 
 def _offsets(system: System, home: Home) -> Iterator[Check]:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 
 import polars as pl
 
 from homeostat.core.durations import Micros
-from homeostat.core.store import Writer
+from homeostat.core.store import Snapshot, Writer
+from homeostat.declare.monitors import Rejections
 from homeostat.declare.system import System
 from homeostat.features.definitions import Definitions
+from homeostat.monitor.rejections import Tally
 from homeostat.runtime.home import Home, prediction_table
 from homeostat.runtime.loop import Intervention, Loop
 from homeostat.runtime.observe import Now
+from homeostat.runtime.tallies import tallies_of
 from homeostat.runtime.worker import FoldWorker, Pending, folded_offset
 
 __all__ = ["Engine"]
@@ -92,9 +96,30 @@ class Engine:
             table = prediction_table(name)
             self._unflushed[name] = self.home.lake.application_version(table, f"log/{name}") + 1
 
-    def now(self, step: int, at: Micros, audit_from: Micros | None = None) -> Now:
-        """Return the instant of a step, with when each source was last heard of."""
-        return Now(step, at, dict(self._last_known), audit_from)
+    def now(
+        self,
+        step: int,
+        at: Micros,
+        audit_from: Micros | None = None,
+        writer: Writer | None = None,
+    ) -> Now:
+        """Return the instant of a step, with what the monitors of sources look at.
+
+        `writer` is the transaction of the step, where one is open.
+        """
+        tallies: dict[str, list[Tally]] = {}
+        watched = [m for m in self.system.monitors if isinstance(m, Rejections)]
+        if watched:
+            opened: AbstractContextManager[Snapshot] = (
+                self.home.store.reader() if writer is None else nullcontext(writer)
+            )
+            with opened as reader:
+                for monitor in watched:
+                    since = at - monitor.window_us - monitor.baseline_us
+                    name = monitor.source.name
+                    found = tallies_of(reader, name, since)
+                    tallies[name] = max(tallies.get(name, []), found, key=len)
+        return Now(step, at, dict(self._last_known), audit_from, tallies)
 
     def learn(self, pending: Pending) -> None:
         """Note what was folded: when a source was heard of, and the outcomes of labels."""

@@ -21,7 +21,7 @@ from homeostat.features.logged import differ
 from homeostat.features.offline import point_in_time
 from homeostat.features.read import ViewReader
 from homeostat.ingest.intake import Intake
-from homeostat.ingest.log import LogDamaged
+from homeostat.ingest.log import LogDamaged, LogTrimmed
 from homeostat.monitor.logged import logged_features
 from homeostat.runtime.home import Home, prediction_table
 from homeostat.runtime.reading import Reading, Scratch
@@ -49,7 +49,7 @@ class HomeEvidence:
         """Decode the log again, with the ids that the online store remembers."""
         try:
             return self._decoded(source, known_from, until)
-        except LogDamaged:
+        except (LogDamaged, LogTrimmed):
             return None
 
     def _decoded(self, source: str, known_from: Micros | None, until: int) -> LogEvents:
@@ -77,14 +77,20 @@ class HomeEvidence:
         return {found.letter.offset for found in self._home.letters.list(source, limit=-1)}
 
     def _first_known(self, source: str, known_from: Micros | None) -> int:
-        """Return the first offset that is known at an instant or later, by halving."""
-        low, high = 0, self._home.log.end(source).next_offset
+        """Return the first offset that is known at an instant or later, by halving.
+
+        Raises `LogTrimmed` if that may be one that the log has let go.
+        """
+        end = self._home.log.end(source)
+        low, high = end.first_offset, end.next_offset
         while known_from is not None and low < high:
             middle = (low + high) // 2
             if int(self._home.log.read(source, middle - 1, 1).known[0]) < known_from:
                 low = middle + 1
             else:
                 high = middle
+        if 0 < low == end.first_offset:  # all that is kept is as late: some that went may be, too
+            raise LogTrimmed("of the home", source, low - 1, low)
         return low
 
     @cached_property

@@ -21,7 +21,7 @@ from homeostat.runtime.predictions import PredictionStore
 from homeostat.serve.predictions import prediction_schema
 from homeostat.train.registry import Registry
 
-__all__ = ["Home", "prediction_sources", "prediction_table"]
+__all__ = ["Home", "lake_of", "prediction_sources", "prediction_table"]
 
 
 class Home:
@@ -40,8 +40,7 @@ class Home:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.system = folder, system
         self.log: EventLog = SqliteLog(folder / "log.db") if log is None else log
-        events = {source.name: source.schema for source in system.sources}
-        self.lake = Lake(folder / "lake", _schemas(system), events)
+        self.lake = lake_of(folder, system)
         self.schemas = SqliteSchemas(folder / "meta.db")
         self.store = LmdbStore(folder / "online", sync=sync)
         self.letters = DeadLetters(folder / "meta.db")
@@ -57,6 +56,12 @@ class Home:
             self.schemas, self.definitions,
         ):  # fmt: skip
             part.close()
+
+
+def lake_of(folder: Path, system: System) -> Lake:
+    """Return the lake of a home, which may be read beside the process that runs it."""
+    events = {source.name: source.schema for source in system.sources}
+    return Lake(folder / "lake", _schemas(system), events)
 
 
 def _schemas(system: System) -> dict[str, pl.Schema]:

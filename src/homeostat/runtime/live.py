@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from threading import Event, RLock
+from time import perf_counter
 
 import msgspec
 import polars as pl
@@ -16,12 +17,15 @@ from homeostat.core.decisions import Decision
 from homeostat.core.durations import Micros
 from homeostat.core.errors import HomeostatError
 from homeostat.core.hashing import short_digest
+from homeostat.declare.log_keep import LogKeep
 from homeostat.declare.system import System
+from homeostat.runtime.backlog import Backlog
 from homeostat.runtime.engine import Engine
 from homeostat.runtime.home import Home
 from homeostat.runtime.loop import Loop
 from homeostat.runtime.orders import Orders
 from homeostat.runtime.timeline import Timeline
+from homeostat.runtime.trimming import LogTrimmer
 from homeostat.runtime.worker import Counts
 from homeostat.serve.metrics import Metrics
 from homeostat.serve.predictions import Predictions, frame_of
@@ -75,13 +79,24 @@ class Live:
         home: where everything is kept.
         timeline: the steps of the loop.
         clock: tells the present instant.
+        keep: how long the log keeps what was folded; None for ever.
     """
 
-    def __init__(self, system: System, home: Home, timeline: Timeline, clock: SteadyClock) -> None:
+    def __init__(
+        self,
+        system: System,
+        home: Home,
+        timeline: Timeline,
+        clock: SteadyClock,
+        keep: LogKeep | None = None,
+    ) -> None:
         self.system, self.home, self.timeline, self.clock = system, home, timeline, clock
         self.metrics = Metrics()
         self._engine = Engine(system, home, timed=True, faults=self.metrics.fault)
         self._orders = Orders(home.folder / "meta.db")
+        self._backlog = Backlog.of(home)
+        self._trimmer = LogTrimmer(home, keep)
+        self._trimmer.aim(clock.now())
         self._asked: deque[Predictions] = deque()
         self._lock = RLock()
         self._serial = count(1)
@@ -141,7 +156,8 @@ class Live:
         self._asked.append(predictions)
 
     def ingest(self, source: str, payloads: Sequence[bytes]) -> Ingested:
-        """Append events that are received now."""
+        """Append events that are received now; raise `Behind` while too many wait."""
+        self._backlog.admit(source)
         known = [self.clock.now()] * len(payloads)
         return Ingested(source, self.home.log.append(source, known, payloads), len(payloads))
 
@@ -154,6 +170,7 @@ class Live:
             if last is None or ended > last:
                 done.decisions = self.step(ended, now)
             done.decisions += self._carry_out()
+            self._trimmer.bite()
             return done
 
     def _carry_out(self) -> list[Decision]:
@@ -173,7 +190,7 @@ class Live:
         """Write down what was answered, and fold what became known, up to a chunk per source."""
         with self._lock:
             done = Ticked(predictions=self._log_predictions())
-            now = self.clock.now()
+            now, began = self.clock.now(), perf_counter()
             self._watch_clock()
             with self.home.store.writer() as writer:
                 for source in self.system.sources:
@@ -181,6 +198,10 @@ class Live:
                     pending.finish(writer)
                     self._engine.learn(pending)
                     done.counts[source.name] = pending.counts
+            for name, counts in done.counts.items():
+                if counts.total:
+                    self._backlog.folded(name, counts.total, perf_counter() - began)
+                    self.metrics.folded(name, counts.as_json(), self._backlog.waiting(name))
             rows, size = self._engine.worker.waiting()
             if rows >= FLUSH_ROWS or size >= FLUSH_BYTES:
                 self._engine.worker.flush()
@@ -204,7 +225,18 @@ class Live:
             with self.home.store.writer() as writer:
                 self._engine.complete(writer, step)
             self._reroute()
+            self._trimmer.aim(at)
             return decisions
+
+    def trim(self) -> int:
+        """Let the log go of all that it need not keep; return how many records."""
+        with self._lock:
+            self._engine.worker.flush()
+            self._trimmer.aim(self.clock.now())
+            gone = 0
+            while bite := self._trimmer.bite():
+                gone += bite
+            return gone
 
     def step_now(self) -> list[Decision]:
         """Run the loop at once, as a part of the present step."""

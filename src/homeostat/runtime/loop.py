@@ -99,7 +99,11 @@ class Loop:
             d.model.name: self.observer.findings(d.model, self.state(d.model.name), now)
             for d in self._system.deployments
         }
-        every = [*self.observer.freshness(now), *(f for found in findings.values() for f in found)]
+        every = [
+            *self.observer.freshness(now),
+            *self.observer.rejections(now),
+            *(f for found in findings.values() for f in found),
+        ]
         for decision in decide_alerts(self._opened, every, now.at):
             self._journal(now, decision, made)
         for deployment in self._system.deployments:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import polars as pl
 
 from homeostat.core.durations import Micros
 from homeostat.declare.deployments import Deployment
 from homeostat.declare.models import Model
-from homeostat.declare.monitors import Drift, Freshness, Quality, Skew
+from homeostat.declare.monitors import Drift, Freshness, Quality, Rejections, Skew
 from homeostat.declare.system import System
 from homeostat.deploy.evidence import Observed, arm_evidence
 from homeostat.deploy.guards import RolloutEvidence
@@ -22,6 +22,7 @@ from homeostat.monitor.findings import Finding
 from homeostat.monitor.freshness import judge_freshness
 from homeostat.monitor.logged import logged_features
 from homeostat.monitor.quality import judge_quality
+from homeostat.monitor.rejections import HOUR, Tally, judge_rejections
 from homeostat.monitor.sketch import Sketch, sketch_like
 from homeostat.monitor.skew import judge_skew
 from homeostat.runtime.arms import Arms
@@ -37,6 +38,7 @@ __all__ = ["Now", "Observer"]
 class Now:
     """The step that is run, its instant, and when each source was last heard of.
 
+    `tallies` has the records by hour of the sources whose rejections are watched.
     `audit_from` is set where the lake holds everything: predictions from then on are audited.
     """
 
@@ -44,6 +46,7 @@ class Now:
     at: Micros
     last_known: Mapping[str, Micros]
     audit_from: Micros | None = None
+    tallies: Mapping[str, Sequence[Tally]] = field(default_factory=dict)
 
 
 class Observer:
@@ -51,6 +54,7 @@ class Observer:
 
     def __init__(self, system: System, arms: Arms, home: Home, *, timed: bool) -> None:
         self._system, self._arms, self._lake, self._timed = system, arms, home.lake, timed
+        self._letters = home.letters
         self._auditor = Auditor(system, home)
         self.records = {
             d.model.name: ModelRecord(d.model, prediction_sources(system, d.model))
@@ -64,6 +68,17 @@ class Observer:
             for monitor in self._system.monitors
             if isinstance(monitor, Freshness)
         ]
+
+    def rejections(self, now: Now) -> list[Finding]:
+        """Return what the monitors of rejected records find."""
+        found = []
+        for monitor in self._system.monitors:
+            if isinstance(monitor, Rejections):
+                name = monitor.source.name
+                begin = (now.at - monitor.window_us) // HOUR * HOUR
+                reasons = self._letters.reasons(name, begin, now.at + 1)
+                found.append(judge_rejections(monitor, now.tallies[name], reasons, now.at))
+        return found
 
     def findings(self, model: Model, state: RolloutState, now: Now) -> list[Finding]:
         """Return what the drift and quality monitors of a deployed model find."""

@@ -15,6 +15,7 @@ from typing import Any
 
 from homeostat.core.errors import DeclarationError, HomeostatError, UnknownName
 from homeostat.declare.kafka import Kafka, Topic
+from homeostat.declare.log_keep import LogKeep
 from homeostat.declare.system import System
 
 __all__ = ["FILE", "Profile", "ProfileInvalid", "load_profile", "read_profile"]
@@ -33,9 +34,10 @@ class ProfileInvalid(HomeostatError, ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """What is outside the home; None for what is not used."""
+    """What is outside the home, None for what is not used; and how long its log keeps records."""
 
     kafka: Kafka | None = None
+    log: LogKeep | None = None
 
 
 def load_profile(system_file: Path, system: System) -> Profile:
@@ -59,10 +61,14 @@ def read_profile(text: str, system: System, where: str = FILE) -> Profile:
     except tomllib.TOMLDecodeError as error:
         raise ProfileInvalid(where, str(error), "TOML", "correct that line") from error
     said = _filled(said, where)
-    _known(said, ("kafka",), "section", where)
+    _known(said, ("kafka", "log"), "section", where)
+    inside = f"{where}, [log]"
+    kept = _table(said.get("log", {}), inside)
+    _known(kept, [field.name for field in fields(LogKeep)], "setting", inside)
+    log = _made(LogKeep, kept, inside) if kept else None
     if "kafka" not in said:
-        return Profile()
-    return Profile(_kafka(_table(said["kafka"], f"{where}, [kafka]"), system, where))
+        return Profile(log=log)
+    return Profile(_kafka(_table(said["kafka"], f"{where}, [kafka]"), system, where), log)
 
 
 def _kafka(said: dict[str, Any], system: System, where: str) -> Kafka:

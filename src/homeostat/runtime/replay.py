@@ -211,7 +211,8 @@ class _Run:
                 pending.finish(writer)
                 done.counts[pending.source.name] = pending.counts
                 engine.learn(pending)
-            done.decisions = engine.loop.step(engine.now(span.step, span.end, span.audit_from))
+            now = engine.now(span.step, span.end, span.audit_from, writer)
+            done.decisions = engine.loop.step(now)
             if span.flush:
                 engine.worker.flush()
                 engine.flush_predictions(span.step)

@@ -20,6 +20,7 @@ from homeostat.declare.system import System
 from homeostat.features.bounds import exact_bounds
 from homeostat.features.fold import Prepared, ViewFold
 from homeostat.ingest.intake import Intake
+from homeostat.runtime.tallies import add_tallies
 
 if TYPE_CHECKING:
     from homeostat.ingest.deadletters import DeadLetters
@@ -61,6 +62,13 @@ class Counts:
         """How many records there were."""
         return self.accepted + self.duplicates + self.rejected
 
+    def as_json(self) -> dict[str, int]:
+        """Return the counts by name."""
+        return {
+            "accepted": self.accepted, "duplicates": self.duplicates, "too_late": self.too_late,
+            "rejected": self.rejected,
+        }  # fmt: skip
+
     def add(self, other: Counts) -> None:
         """Add the counts of another stretch of the log."""
         self.accepted += other.accepted
@@ -80,6 +88,7 @@ class Pending:
     log_known: npt.NDArray[np.int64]
     prepared: tuple[tuple[ViewFold, Prepared], ...]
     counts: Counts
+    rejected_known: list[int]
     position: int = field(default=0)
 
     def advance(self, writer: Writer, end: int, log_end: int) -> None:
@@ -101,7 +110,9 @@ class Pending:
         )
 
     def finish(self, writer: Writer) -> None:
-        """Fold everything that is left."""
+        """Fold everything that is left, and count the records by the hour."""
+        if len(self.log_known):
+            add_tallies(writer, self.source.name, self.log_known, self.rejected_known)
         self.advance(writer, len(self.known), len(self.log_offsets))
 
 
@@ -176,6 +187,7 @@ class FoldWorker:
             log_known=batch.known,
             prepared=tuple((f, f.prepare(taken.events)) for f in self._folds[source.name]),
             counts=Counts(taken.accepted, taken.duplicates, taken.too_late, len(taken.rejected)),
+            rejected_known=[letter.known for letter in taken.rejected],
         )
 
     def drain(self, writer: Writer, known_before: int | None) -> dict[str, Counts]:

@@ -7,14 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter_ns
 
-import msgspec
-
 from homeostat.core.errors import HomeostatError, UnknownName, did_you_mean
 from homeostat.declare.system import System
 from homeostat.serve.crew import Crew
 from homeostat.serve.lane import Lane, Shared
 from homeostat.serve.metrics import Metrics
 from homeostat.serve.openapi import describe, foreign
+from homeostat.serve.push import Push
 from homeostat.serve.requests import RequestInvalid, RequestMalformed, RequestReader
 from homeostat.serve.routing import Route
 from homeostat.serve.seam import Service
@@ -26,14 +25,12 @@ from homeostat.serve.wire import (
     Scope,
     Send,
     flag,
+    headers_of,
     read_body,
     send_reply,
 )
 
 __all__ = ["Application", "Limits", "Mount"]
-
-_EVENT = msgspec.json.Decoder(msgspec.Raw)
-_EVENTS = msgspec.json.Decoder(list[msgspec.Raw])
 
 _PATHS = {
     "predict": ("POST", "/predict/{model}"),
@@ -58,9 +55,15 @@ class Mount:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds of one server: body size, seconds to send a body, threads that predict."""
+    """Bounds of one server: body size, seconds to send a body, threads that predict.
+
+    A body of events may have `events_bytes`, packed and unpacked; `held_bytes` bounds the bodies of
+    events that are held at once.
+    """
 
     body_bytes: int = 1 << 20
+    events_bytes: int = 8 << 20
+    held_bytes: int = 64 << 20
     body_seconds: float = 10.0
     threads: int = 4
 
@@ -96,6 +99,7 @@ class Application:
             d.model.name: Lane(d, RequestReader(system, d.model), shared)
             for d in system.deployments
         }
+        self._push = Push(system, service, metrics, limits.events_bytes, limits.held_bytes)
         self._mounts: dict[str, Mount] = {}
         self._paths = dict(_PATHS)
         self._draining = False
@@ -185,7 +189,7 @@ class Application:
             case "predict":
                 return await self._predict(rest, scope, receive)
             case "events":
-                return await self._events(rest, await self._body(scope, receive))
+                return await self._events(rest, scope, receive)
             case "predictions":
                 return self._prediction(rest)
             case "models":
@@ -203,10 +207,11 @@ class Application:
                 document["paths"] |= {m.path: foreign(m.summary) for m in self._mounts.values()}
                 return Reply.of(document)
 
-    async def _body(self, scope: Scope, receive: Receive) -> bytes:
+    async def _body(self, scope: Scope, receive: Receive, limit: int | None = None) -> bytes:
         try:
             async with asyncio.timeout(self._limits.body_seconds):
-                return await read_body(scope, receive, self._limits.body_bytes)
+                bound = self._limits.body_bytes if limit is None else limit
+                return await read_body(scope, receive, bound)
         except TimeoutError:
             raise Refused(
                 408,
@@ -233,21 +238,12 @@ class Application:
         answers = await lane.answers(requests, reasons, began)
         return Reply.of({"predictions": answers} if is_list else answers[0])
 
-    async def _events(self, source: str, body: bytes) -> Reply:
-        payloads, wrong = _payloads(body)
-        if not payloads:
-            raise Refused(
-                400,
-                "malformed",
-                f"events of {source!r}: {wrong}; allowed: one object, a list of objects, or one "
-                "object per line; send JSON.",
-            )
-        loop = asyncio.get_running_loop()
-        try:
-            taken = await loop.run_in_executor(None, self._service.ingest, source, payloads)
-        except UnknownName as unknown:
-            raise Refused(404, "unknown_source", str(unknown)) from None
-        return Reply.of(taken, 202)
+    async def _events(self, source: str, scope: Scope, receive: Receive) -> Reply:
+        self._push.check(source)
+        headers = headers_of(scope)
+        with self._push.room(headers):
+            body = await self._body(scope, receive, self._limits.events_bytes)
+            return await self._push.take(source, body, headers)
 
     def _prediction(self, prediction_id: str) -> Reply:
         found = self._service.prediction(prediction_id)
@@ -265,13 +261,3 @@ class Application:
         notes = ["draining", *state.notes] if self._draining else state.notes
         ready = state.ready and not self._draining
         return Reply.of({"ready": ready, "notes": notes}, 200 if ready else 503)
-
-
-def _payloads(body: bytes) -> tuple[list[bytes], str]:
-    """Return the events of a body as they came, or why there are none."""
-    try:
-        if body.lstrip()[:1] == b"[":
-            return [bytes(event) for event in _EVENTS.decode(body)], "an empty list"
-        return [bytes(event) for event in _EVENT.decode_lines(body)], "nothing"
-    except msgspec.DecodeError as malformed:
-        return [], str(malformed)

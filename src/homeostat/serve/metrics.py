@@ -33,12 +33,27 @@ class Metrics:
         self._faults: Counter[Labels] = Counter()
         self._latency: dict[Labels, Histogram] = {}
         self._in_flight: Counter[Labels] = Counter()
+        self._pushed: Counter[Labels] = Counter()
+        self._folded: Counter[Labels] = Counter()
+        self._backlog: dict[Labels, int] = {}
         self.last_faults: dict[str, str] = {}
 
     def request(self, path: str, status: int) -> None:
         """Count an HTTP request by route and status."""
         with self._lock:
             self._requests[(("path", path), ("status", str(status)))] += 1
+
+    def pushed(self, source: str, result: str, events: int) -> None:
+        """Count events that were pushed: accepted, or the reason why they were not."""
+        with self._lock:
+            self._pushed[(("source", source), ("result", result))] += events
+
+    def folded(self, source: str, results: Mapping[str, int], waiting: int) -> None:
+        """Count what became of records of a source's log, and tell how many wait."""
+        with self._lock:
+            for result, records in results.items():
+                self._folded[(("source", source), ("result", result))] += records
+            self._backlog[(("source", source),)] = waiting
 
     def fault(self, part: str, error: Exception) -> None:
         """Count a failure that a fallback covered, and keep its text; a `Faults`."""
@@ -90,11 +105,17 @@ class Metrics:
                 *_counter("predictions_total", "Answers by arm.", self._predictions),
                 *_counter("degraded_total", "Answers that a failure touched.", self._degraded),
                 *_counter("faults_total", "Failures that a fallback covered.", self._faults),
+                *_counter("pushed_events_total", "Events pushed, by what became of them.",
+                          self._pushed),
+                *_counter("folded_records_total", "Records folded, by what became of them.",
+                          self._folded),
+                *_gauge("backlog_records", "Records that wait to be folded.",
+                        self._backlog.items()),
                 *_gauge("in_flight", "Requests being answered.", self._in_flight.items()),
                 *_gauge("model_info", "Versions in service.", _versions(routes)),
                 *_gauge("challenger_share", "Share of the challenger.", _shares(routes)),
                 *_histograms(self._latency),
-            ]
+            ]  # fmt: skip
         return "\n".join(lines) + "\n"
 
 

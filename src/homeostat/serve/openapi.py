@@ -9,6 +9,7 @@ import msgspec
 from homeostat.declare.schema import EventSchema, Field
 from homeostat.declare.system import System
 from homeostat.serve.answer import Answer, ModelStatus, Readiness, Record
+from homeostat.serve.push import Pushed
 from homeostat.serve.requests import required_fields
 
 __all__ = ["describe", "foreign"]
@@ -25,9 +26,9 @@ _KINDS: dict[str, dict[str, Any]] = {
 def describe(system: System) -> dict[str, Any]:
     """Return the OpenAPI document: a path per deployed model and source, and the fixed ones."""
     places, schemas = msgspec.json.schema_components(
-        [Answer, Record, ModelStatus, Readiness], ref_template="#/components/schemas/{name}"
+        [Answer, Record, ModelStatus, Readiness, Pushed], ref_template="#/components/schemas/{name}"
     )
-    answer, record, status, readiness = places
+    answer, record, status, readiness, pushed = places
     paths: dict[str, Any] = {
         "/models": {"get": _operation("Versions in service", {"models": _array(status)})},
         "/health": {"get": _operation("Whether the process is alive", {})},
@@ -52,7 +53,7 @@ def describe(system: System) -> dict[str, Any]:
         name = f"{source.name}_event"
         required = frozenset(f.name for f in source.schema.fields if not f.nullable)
         schemas[name] = _event(source.schema, required)
-        paths[f"/events/{source.name}"] = {"post": _events(name)}
+        paths[f"/events/{source.name}"] = {"post": _events(name, pushed)}
     return {
         "openapi": "3.1.0",
         "info": {"title": system.name, "version": system.hash[:12]},
@@ -88,13 +89,26 @@ def _predict(request: str, answer: dict[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _events(event: str) -> dict[str, Any]:
+def _events(event: str, pushed: dict[str, Any]) -> dict[str, Any]:
     one = {"$ref": f"#/components/schemas/{event}"}
+    packed = {
+        "name": "Content-Encoding", "in": "header", "schema": {"enum": ["gzip", "identity"]},
+    }  # fmt: skip
+    body = _content({"oneOf": [one, _array(one)]})
+    body["content"]["application/x-ndjson"] = {"schema": one}
+    wait = {"description": "Seconds until there should be room", "schema": {"type": "integer"}}
+    behind = {"description": "The fold is behind: nothing was taken", "headers": {
+        "Retry-After": wait,
+    }}  # fmt: skip
     return {
         "summary": "Append events to the log",
-        "requestBody": _content({"oneOf": [one, _array(one)]}),
-        "responses": {"202": {"description": "In the log"}, "400": _error(), "404": _error()},
-    }
+        "parameters": [packed],
+        "requestBody": body,
+        "responses": {
+            "202": _json(pushed), "400": _error(), "404": _error(), "413": _error(),
+            "415": _error(), "422": _error(), "429": behind,
+        },
+    }  # fmt: skip
 
 
 def _event(schema: EventSchema, required: frozenset[str]) -> dict[str, Any]:

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import Any, Protocol, TypeAlias
 
+from homeostat.core.errors import HomeostatError
 from homeostat.serve.answer import Answer, ModelStatus, Readiness, Record
 from homeostat.serve.predictor import Shed
 
-__all__ = ["Ingested", "Request", "Service", "Ticket"]
+__all__ = ["Behind", "Ingested", "Request", "Service", "Ticket"]
 
 Request: TypeAlias = dict[str, Any]
 
@@ -54,6 +55,25 @@ class Ingested:
     events: int
 
 
+class Behind(HomeostatError):
+    """Events are refused for now: too many of the source wait to be folded.
+
+    Args:
+        source: the event source.
+        waiting: how many records wait.
+        allowed: how many may.
+        retry_after_s: when there should be room again.
+    """
+
+    retryable = True
+
+    def __init__(self, source: str, waiting: int, allowed: int, retry_after_s: int) -> None:
+        self.retry_after_s = retry_after_s
+        super().__init__(
+            f"events of {source!r}: {waiting:,} records wait to be folded; allowed: {allowed:,}"
+        )
+
+
 class Service(Protocol):
     """What the HTTP application asks of the system behind it."""
 
@@ -64,7 +84,7 @@ class Service(Protocol):
         ...
 
     def ingest(self, source: str, payloads: Sequence[bytes]) -> Ingested:
-        """Append events to the log of a source; they are judged later, by the fold worker."""
+        """Append events to the log of a source, all or none; raise `Behind` where it is full."""
         ...
 
     def prediction(self, prediction_id: str) -> Record | None:

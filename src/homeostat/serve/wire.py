@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any, TypeAlias
 
@@ -17,6 +18,8 @@ __all__ = [
     "Scope",
     "Send",
     "flag",
+    "gunzip",
+    "headers_of",
     "read_body",
     "send_reply",
 ]
@@ -74,6 +77,56 @@ class Refused(HomeostatError):
         return Reply(self.status, body, headers=self.headers)
 
 
+def headers_of(scope: Scope) -> dict[str, str]:
+    """Return the headers of a request by their names in lower case; of a repeated one the last."""
+    found = scope.get("headers", ())
+    return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in found}
+
+
+def gunzip(body: bytes, limit: int) -> bytes:
+    """Return what a gzip file of one member or several holds; refuse more than `limit` bytes.
+
+    >>> import gzip
+    >>> gunzip(gzip.compress(b"ab") + gzip.compress(b"c"), limit=3)
+    b'abc'
+    """
+    parts: list[bytes] = []
+    room = limit
+    while body:
+        member = zlib.decompressobj(wbits=31)
+        try:
+            part = member.decompress(body, room + 1)
+        except zlib.error as odd:
+            raise _no_gzip(str(odd)) from odd
+        room -= len(part)
+        if room < 0:
+            raise _too_large(limit, " unpacked")
+        if not member.eof:
+            raise _no_gzip("it is cut off")
+        parts.append(part)
+        body = member.unused_data
+    return b"".join(parts)
+
+
+def _no_gzip(found: str) -> Refused:
+    return Refused(
+        400,
+        "malformed",
+        f"body: it is said to be gzip, and cannot be read so: {found}; allowed: a whole gzip file; "
+        "pack it again, or leave content-encoding out.",
+    )
+
+
+def _too_large(limit: int, how: str = "") -> Refused:
+    """Return the refusal of a body above a limit."""
+    return Refused(
+        413,
+        "too_large",
+        f"body: more than {limit} bytes{how}; allowed: {limit}; send fewer requests at once.",
+        headers=((b"connection", b"close"),),
+    )
+
+
 async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
     """Return the body; raise `Refused` (413) beyond `limit` bytes, `Gone` if it is cut off."""
     chunks: list[bytes] = []
@@ -89,12 +142,7 @@ async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
             chunks.append(chunk)
         more = message.get("more_body", False)
     if size > limit:
-        raise Refused(
-            413,
-            "too_large",
-            f"body: more than {limit} bytes; allowed: {limit}; send fewer requests at once.",
-            headers=((b"connection", b"close"),),
-        )
+        raise _too_large(limit)
     return b"".join(chunks)
 
 

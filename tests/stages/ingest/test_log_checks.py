@@ -12,7 +12,7 @@ import pytest
 from homeostat.ingest.log import Advance, Instants, LogBatch, LogEnd
 from homeostat.ingest.sqlite_log import SqliteLog
 from homeostat.testing.laws import LawBroken
-from homeostat.testing.log_checks import event_log_checks
+from homeostat.testing.log_checks import event_log_checks, trimmable_log_checks
 
 NAMES = [name for name, _ in event_log_checks(lambda name: SqliteLog(Path(name)))]
 
@@ -154,3 +154,56 @@ def test_the_check_bites(name: str, broken: type[SqliteLog], tmp_path: Path) -> 
 def test_the_check_notices_records_that_come_without_their_step(tmp_path: Path) -> None:
     with pytest.raises(LawBroken, match="no record came"):
         dict(event_log_checks(lambda log: LeavesThePosition(tmp_path / log)))[NAMES[-1]]()
+
+
+TRIM_NAMES = [name for name, _ in trimmable_log_checks(lambda name: SqliteLog(Path(name)))]
+
+
+@pytest.mark.parametrize("name", TRIM_NAMES)
+def test_the_embedded_log_is_trimmed_by_the_law(name: str, tmp_path: Path) -> None:
+    dict(trimmable_log_checks(lambda log: SqliteLog(tmp_path / log)))[name]()
+
+
+class ShiftsOffsets(SqliteLog):
+    """Reads on from what is kept as if nothing had gone."""
+
+    def read(
+        self, source: str, after: int, limit: int, known_before: int | None = None
+    ) -> LogBatch:
+        first = self.end(source).first_offset
+        return super().read(source, max(after, first - 1) + (first > 0), limit, known_before)
+
+
+class TrimsOneTooMany(SqliteLog):
+    def trim(self, source: str, before: int) -> int:
+        return super().trim(source, before + 1)
+
+
+class ForgetsTheEnd(SqliteLog):
+    def trim(self, source: str, before: int) -> int:
+        gone = super().trim(source, before)
+        self._db.execute("DELETE FROM segments WHERE source = ? AND first < ?", (source, before))
+        return gone
+
+
+class AnswersWhatIsLeft(SqliteLog):
+    def read(
+        self, source: str, after: int, limit: int, known_before: int | None = None
+    ) -> LogBatch:
+        first = self.end(source).first_offset
+        return super().read(source, max(after, first - 1), limit, known_before)
+
+
+class CutsAnInstantLate(SqliteLog):
+    def cut(self, source: str, known_before: int | None, octets: int | None) -> int:
+        later = None if known_before is None else known_before + 1
+        return super().cut(source, later, octets)
+
+
+TRIM_BROKEN = [ShiftsOffsets, TrimsOneTooMany, ForgetsTheEnd, AnswersWhatIsLeft, CutsAnInstantLate]
+
+
+@pytest.mark.parametrize(("name", "broken"), list(zip(TRIM_NAMES, TRIM_BROKEN, strict=True)))
+def test_the_check_of_trimming_bites(name: str, broken: type[SqliteLog], tmp_path: Path) -> None:
+    with pytest.raises(LawBroken):
+        dict(trimmable_log_checks(lambda log: broken(tmp_path / log)))[name]()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, date, datetime
 from pathlib import Path
 
+import duckdb
 import polars as pl
 import pytest
 
@@ -79,6 +80,74 @@ def test_a_new_column_is_missing_in_older_rows(lake: Lake) -> None:
 def test_only_questions_are_allowed(lake: Lake, sql: str) -> None:
     with pytest.raises(QueryRefused, match="allowed: one SELECT"):
         query(lake, sql)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    ["EXPLAIN ANALYZE COPY departures TO '{lake}/x.parquet'", "EXPLAIN COPY (SELECT 1) TO 'x'",
+     "EXPLAIN (ANALYZE) COPY departures TO '{lake}/x.parquet'",
+     "EXPLAIN/**/ANALYZE COPY departures TO '{lake}/x.parquet'",
+     "SELECT * FROM read_text('{lake}/../secret.txt')", "SELECT * FROM '{lake}/../secret.txt'",
+     "SELECT * FROM glob('{lake}/../*')", "SELECT * FROM read_csv('/etc/hostname')",
+     "SELECT * FROM read_parquet('https://example.org/x.parquet')", "EXPLAIN EXPLAIN SELECT 1"],
+)  # fmt: skip
+def test_no_file_is_read_or_written_beside_the_lake(tmp_path: Path, sql: str) -> None:
+    (tmp_path / "secret.txt").write_text("secret")
+    lake = Lake(tmp_path / "lake", {"departures": SCHEMA})
+    with pytest.raises(QueryRefused):
+        query(lake, sql.format(lake=lake.folder))
+    with connect(lake) as connection, pytest.raises((QueryRefused, duckdb.Error)):
+        connection.execute(sql.format(lake=lake.folder)).fetchall()
+    assert [path.name for path in lake.folder.iterdir()] == []
+
+
+@pytest.mark.parametrize(
+    "sql",
+    ["COPY departures TO '{lake}/x.parquet'", "ATTACH '{lake}/x.db'", "INSTALL httpfs",
+     "EXPORT DATABASE '{lake}/x'", "SET enable_external_access = true", "LOAD httpfs",
+     "PREPARE p AS COPY departures TO '{lake}/x.parquet'", "RESET lock_configuration",
+     "SELECT 1; COPY departures TO '{lake}/x.parquet'", "CHECKPOINT",
+     "SET allowed_directories = ['/']", "CREATE PERSISTENT SECRET s (TYPE s3)"],
+)  # fmt: skip
+def test_a_connection_writes_nothing(lake: Lake, sql: str) -> None:
+    before = sorted(lake.folder.rglob("*"))
+    with connect(lake) as connection:
+        for ask in (connection.execute, connection.sql, connection.cursor().execute):
+            with pytest.raises((QueryRefused, duckdb.Error)):
+                ask(sql.format(lake=lake.folder))
+        for other in ("query", "from_query", "executemany"):
+            with pytest.raises(AttributeError, match="use `sql` or `execute`"):
+                getattr(connection, other)
+        assert connection.execute("SELECT count(*) FROM departures").fetchone() == (3,)
+        connection.execute("SET TimeZone = 'Europe/Berlin'; SET threads = 1")
+    assert sorted(lake.folder.rglob("*")) == before
+
+
+def test_parameters_are_values(lake: Lake) -> None:
+    asked = "SELECT count(*) FROM departures WHERE origin = $origin AND delay > $least"
+    assert query(lake, asked, None, {"origin": "JFK", "least": 2}).item() == 1
+    assert query(lake, asked, None, {"origin": "' OR true --", "least": 0}).item() == 0
+    with pytest.raises(QueryRefused, match="parameters: least"):
+        query(lake, asked, None, {"origin": "JFK"})
+    with connect(lake) as connection:
+        assert connection.sql(asked, params={"origin": "JFK", "least": 2}).fetchall() == [(1,)]
+
+
+def test_a_connection_is_refreshed(lake: Lake) -> None:
+    counted = "SELECT count(*) FROM {}"
+    with connect(lake, {"notes": pl.DataFrame({"n": [1]})}) as connection:
+        connection.execute("CREATE VIEW mine AS SELECT * FROM departures WHERE delay > 0")
+        lake.append("weather", lake.read("departures"), "fold", 1)
+        lake.append("departures", lake.read("departures"), "fold", 9)
+        found = [
+            connection.execute(counted.format(t)).fetchone() for t in ("departures", "weather")
+        ]
+        assert found == [(3,), (0,)]
+        connection.refresh({"notes": pl.DataFrame({"n": [1, 2]})})
+        for table, rows in (("departures", 6), ("weather", 3), ("mine", 4), ("notes", 2)):
+            assert connection.cursor().execute(counted.format(table)).fetchone() == (rows,)
+        known = "weather_known_at(TIMESTAMPTZ '2013-01-02')"
+        assert connection.execute(counted.format(known)).fetchone() == (1,)
 
 
 def test_mistakes_name_the_tables(lake: Lake) -> None:

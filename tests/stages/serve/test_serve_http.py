@@ -304,14 +304,17 @@ def test_events_go_to_the_log_as_they_came(bench: MakesBench) -> None:
 
     made = bench()
     app = Application(made.system, made.service(ingest=ingest), made.metrics)
-    one, two = b'{ "tap_id": 1 }', b'{"x":[1,{}]}'
+    one, two = (json.dumps(tap(tap_id=name, more=[{}])).encode() for name in "ab")
+    three = json.dumps(tap(), indent=1).encode()
     for body, events in (
         (one, [one]), (b"[" + one + b" , " + two + b"]", [one, two]),
-        (one + b"\n" + two + b"\n", [one, two]), (b"{\n}", [b"{\n}"]),
+        (one + b"\n" + two + b"\n", [one, two]), (three, [three]),
     ):  # fmt: skip
         response = ask(app, "/events/taps", body)
         assert response.status_code == 202
-        assert response.json() == {"source": "taps", "first_offset": 7, "events": len(events)}
+        assert response.json() == {
+            "source": "taps", "first_offset": 7, "events": len(events), "refused": [],
+        }  # fmt: skip
         assert taken.pop() == ("taps", events)
     for body in (b"", b"[]", b"{", b"[1,", b"\xff"):
         response = ask(app, "/events/taps", body)
@@ -321,7 +324,7 @@ def test_events_go_to_the_log_as_they_came(bench: MakesBench) -> None:
 
 
 def test_a_service_without_a_log_says_so(bench: MakesBench) -> None:
-    response = ask(bench(), "/events/taps", b"{}")
+    response = ask(bench(), "/events/taps", tap())
     assert error(response) == (503, "unavailable")
     with pytest.raises(HomeostatError, match="takes no events; allowed: predictions only"):
         bench().service().ingest("taps", [b"{}"])

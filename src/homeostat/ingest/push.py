@@ -1,0 +1,95 @@
+"""What is pushed: a body is cut into events, each accepted or turned away with its reason."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from homeostat.core.errors import HomeostatError
+from homeostat.declare.sources import EventSource
+from homeostat.ingest.decode import PayloadDecoder
+
+__all__ = ["BodyMalformed", "Door", "Judged", "Rejected", "cut"]
+
+_EVENT = msgspec.json.Decoder(msgspec.Raw)
+_EVENTS = msgspec.json.Decoder(list[msgspec.Raw])
+_BLANK = b" \t\r"
+
+
+class BodyMalformed(HomeostatError, ValueError):
+    """A body that cannot be cut into events, or that holds none."""
+
+    def __init__(self, source: str, found: str) -> None:
+        super().__init__(
+            f"events of {source!r}: {found}; allowed: one object, a list of objects, or one object "
+            "per line; send JSON, and application/x-ndjson to have each line judged by itself."
+        )
+
+
+def cut(source: str, body: bytes, *, by_lines: bool = False) -> list[bytes]:
+    r"""Return the events of a body as they came; raise `BodyMalformed` where there are none.
+
+    By lines, every line that is not blank is an event, whatever is in it. Otherwise the body is
+    JSON: one value, a list of values, or values that follow each other.
+
+    >>> cut("taps", b'[{"a": 1}, 2]'), cut("taps", b'{"a": \n{"a": 2}\n\n', by_lines=True)
+    ([b'{"a": 1}', b'2'], [b'{"a":', b'{"a": 2}'])
+    """
+    if by_lines:
+        events = [line for part in body.split(b"\n") if (line := part.strip(_BLANK))]
+        found = "nothing"
+    else:
+        try:
+            if body.lstrip()[:1] == b"[":
+                events, found = [bytes(event) for event in _EVENTS.decode(body)], "an empty list"
+            else:
+                events, found = [bytes(event) for event in _EVENT.decode_lines(body)], "nothing"
+        except msgspec.DecodeError as malformed:
+            raise BodyMalformed(source, str(malformed)) from malformed
+        except RecursionError as deep:
+            raise BodyMalformed(source, "the JSON is nested too deeply") from deep
+    if not events:
+        raise BodyMalformed(source, found)
+    return events
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """An event that was turned away: its place in the body from 0, and why. It quotes no value."""
+
+    index: int
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """The events of a body: those that can be read, as they came, and those that cannot."""
+
+    accepted: list[bytes]
+    rejected: list[Rejected]
+
+
+class Door:
+    """Tells whether an event can be read, before it is in the log.
+
+    What takes the log to tell (an id that came before, a clock ahead of its known time) is told by
+    the intake later.
+
+    Args:
+        source: the declared source.
+    """
+
+    def __init__(self, source: EventSource) -> None:
+        self._decoder = PayloadDecoder(source.schema)
+
+    def judge(self, payloads: Sequence[bytes]) -> Judged:
+        """Return which payloads are accepted, and which are turned away and why."""
+        faults = self._decoder.decode(payloads).faults
+        if not faults:
+            return Judged(list(payloads), [])
+        rejected = [Rejected(fault.place, fault.reason, fault.detail) for fault in faults]
+        out = {fault.place for fault in faults}
+        return Judged([p for place, p in enumerate(payloads) if place not in out], rejected)

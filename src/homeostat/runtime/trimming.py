@@ -1,0 +1,67 @@
+"""Lets the log go of what it need not keep: never past what the store or the lake still needs."""
+
+from __future__ import annotations
+
+from homeostat.core.durations import Micros
+from homeostat.core.errors import HomeostatError
+from homeostat.declare.log_keep import LogKeep
+from homeostat.ingest.log import EventLog, TrimmableLog
+from homeostat.runtime.home import Home
+from homeostat.runtime.worker import folded_offset
+
+__all__ = ["LogTrimmer"]
+
+
+class LogTrimmer:
+    """Trims a home's log: `aim` at each step of the loop, then a bounded bite at each pass.
+
+    Args:
+        home: whose log it is; the consumers are its online store and its lake.
+        keep: how long records are kept; None for ever.
+    """
+
+    def __init__(self, home: Home, keep: LogKeep | None) -> None:
+        self._home, self._keep = home, keep or LogKeep()
+        self._log = None if self._keep == LogKeep() else _trimmable(home.log)
+        self._aims: dict[str, int] = {}
+
+    def aim(self, now: Micros) -> None:
+        """Look how far each source's log may go."""
+        if self._log is None:
+            return
+        age = self._keep.keep_us
+        known_before = None if age is None else now - age
+        for source in self._home.system.sources:
+            needed = self._needed(source.name)
+            cut = self._log.cut(source.name, known_before, self._keep.keep_bytes)
+            if min(needed, cut) > 0:
+                self._aims[source.name] = min(needed, cut)
+
+    def _needed(self, source: str) -> int:
+        """Return the first offset that somebody may still read, -1 for all of them.
+
+        The last record of each consumer is kept: it says until when everything is known.
+        """
+        with self._home.store.reader() as reader:
+            folded = folded_offset(reader, source)
+        return min(folded, self._home.lake.application_version(source, f"fold/{source}"))
+
+    def bite(self) -> int:
+        """Let go of a bounded number of records; return how many, 0 when all is done."""
+        if self._log is None:
+            return 0
+        for source in list(self._aims):
+            gone = self._log.trim(source, self._aims[source])
+            if gone:
+                return gone
+            del self._aims[source]
+        return 0
+
+
+def _trimmable(log: EventLog) -> TrimmableLog:
+    if isinstance(log, TrimmableLog):
+        return log
+    raise HomeostatError(
+        f"log {type(log).__name__}: it cannot let go of records; allowed: a log with `cut` and "
+        "`trim`, such as the embedded one; drop the retention of the log"
+    )
