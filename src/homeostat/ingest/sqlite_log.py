@@ -151,7 +151,7 @@ class SqliteLog:
         known: list[npt.NDArray[np.int64]] = []
         with self._lock, closing(self._segments(source, start)) as segments:
             for segment in segments:
-                if segment.first > start + len(payloads) and limit > 0:
+                if segment.first > start + count and limit > 0:
                     raise LogTrimmed(str(self._path), source, start, segment.first)
                 self._current[source] = segment
                 begin = max(start - segment.first, 0)

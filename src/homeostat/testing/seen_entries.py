@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from homeostat.core.store import Writer
 from homeostat.ingest.seen_merge import SIZES
-from homeostat.ingest.seen_runs import Manifest, RunFiles
+from homeostat.ingest.seen_runs import Manifest, Room, RunFiles
 
 __all__ = ["remembered"]
 
 
 def remembered(writer: Writer, source: str) -> list[tuple[int, ...]]:
     """Return all (id, offset, content, known time) that are kept, sorted, each once."""
-    files = RunFiles(writer, source, SIZES.chunk)
+    files = RunFiles(writer, source, SIZES.chunk, Room())
     raw = files.read_manifest()
     if raw is None:
         return []

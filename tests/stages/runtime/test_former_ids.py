@@ -7,7 +7,6 @@ from pathlib import Path
 import homeostat as hs
 from homeostat.core.clock import ManualClock, to_micros
 from homeostat.core.ids import id_digest
-from homeostat.ingest.seen_runs import RunFiles
 from homeostat.testing.seen_entries import remembered
 from homeostat.testing.toy import TOY_START, toy_events, toy_system
 
@@ -24,7 +23,7 @@ def test_ids_are_carried_over_from_the_log(tmp_path: Path) -> None:
             for tie, offset, _, _ in kept:
                 key = b"seen/payments/" + tie.to_bytes(8, "big", signed=True)
                 writer.put(key, bytes(8) + offset.to_bytes(8, "big", signed=True))
-            assert RunFiles(writer, "payments", 8).read_manifest() is None
+            assert not remembered(writer, "payments")
     with hs.open(system, tmp_path, clock) as app:
         with app.home.store.writer() as writer:
             assert remembered(writer, "payments") == kept
