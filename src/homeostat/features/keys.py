@@ -91,6 +91,10 @@ class KeyCodec:
         None of the key columns may hold a null.
         """
         fields = list(self._fields)
+        if self._is_text and len(fields) == 1:
+            texts = events[fields[0]]
+            if int(texts.str.len_bytes().max() or 0) < LONGEST:  # type: ignore[arg-type]
+                return self._grouped_texts(texts)
         known = events.select(fields).unique(maintain_order=True)
         keys = self._keys(known)
         ranked = sorted(range(len(keys)), key=keys.__getitem__)  # stores like keys in their order
@@ -102,6 +106,13 @@ class KeyCodec:
         numbered = known.with_columns(_rank=pl.Series(rank))
         found = events.select(fields).join(numbered, on=fields, how="left", maintain_order="left")
         return keys, found["_rank"].to_numpy()
+
+    def _grouped_texts(self, texts: pl.Series) -> tuple[list[bytes], Ints]:
+        """Return what `grouped` does, for one text that is not too long."""
+        known = texts.unique().sort()  # texts are in the order of their bytes, as keys are
+        keys = [self._prefix + text.encode() for text in known.to_list()]
+        codes = texts.cast(pl.Enum(known)).to_physical()
+        return keys, codes.to_numpy().astype(np.int64)
 
     def _keys(self, entities: pl.DataFrame) -> list[bytes]:
         """Return the store key of each row; what `key` says, for many at once."""
