@@ -267,6 +267,17 @@ def test_what_may_be_taken_again_is_kept_beyond_the_horizon() -> None:
             assert again == {offset: first[offset] for offset in range(begin, 5)}
 
 
+def test_merges_keep_what_is_just_within_the_horizon() -> None:
+    store, seen = MemoryStore(), SeenIds("taps", 10, Sizes(small=1, fan=2, chunk=1, kept=1))
+    with store.writer() as writer:
+        for offset, known in ((0, 0), (2, 10), (4, 10), (6, 10)):
+            ties = (5 + offset, 6 + offset)
+            judge(seen, writer, [record(tie, 1, tie - 5, known) for tie in ties])
+        assert len({key[9:17] for key, _ in writer.scan(b"ids/taps/") if len(key) > 9}) == 1
+        late = [record(5, 1, 8, 10), record(6, 1, 9, 11)]
+        assert judge(seen, writer, late) == {8: (DUPLICATE, 1), 9: (FRESH, 0)}
+
+
 def test_sources_do_not_see_each_other() -> None:
     store = MemoryStore()
     log = [record(tie, 0, offset, 0) for offset, tie in enumerate(HOSTILE)]
