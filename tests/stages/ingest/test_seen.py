@@ -268,14 +268,17 @@ def test_what_may_be_taken_again_is_kept_beyond_the_horizon() -> None:
 
 
 def test_merges_keep_what_is_just_within_the_horizon() -> None:
-    store, seen = MemoryStore(), SeenIds("taps", 10, Sizes(small=1, fan=2, chunk=1, kept=1))
+    store = MemoryStore()
+    seen = SeenIds("taps", 40, Sizes(small=1, fan=2, chunk=1, effort=1, kept=1))
     with store.writer() as writer:
-        for offset, known in ((0, 0), (2, 10), (4, 10), (6, 10)):
-            ties = (5 + offset, 6 + offset)
-            judge(seen, writer, [record(tie, 1, tie - 5, known) for tie in ties])
-        assert len({key[9:17] for key, _ in writer.scan(b"ids/taps/") if len(key) > 9}) == 1
-        late = [record(5, 1, 8, 10), record(6, 1, 9, 11)]
-        assert judge(seen, writer, late) == {8: (DUPLICATE, 1), 9: (FRESH, 0)}
+        for begin in (0, 4):
+            judge(seen, writer, [record(100 + at, 1, at, 0) for at in range(begin, begin + 4)])
+        for at in range(8, 16):  # each lets the merge go on by one entry
+            judge(seen, writer, [record(100 + at, 1, at, 40)])
+        again = judge(seen, writer, [record(100 + at, 1, 16 + at, 40) for at in range(8)])
+        assert again == {16 + at: (DUPLICATE, 1) for at in range(8)}
+        later = judge(seen, writer, [record(100 + at, 1, 24 + at, 41) for at in range(8)])
+        assert later == {24 + at: (FRESH, 0) for at in range(8)}
 
 
 def test_sources_do_not_see_each_other() -> None:
