@@ -281,6 +281,22 @@ def test_merges_keep_what_is_just_within_the_horizon() -> None:
         assert later == {24 + at: (FRESH, 0) for at in range(8)}
 
 
+def test_what_another_process_did_in_place_of_an_aborted_one_is_remembered() -> None:
+    store, one, other = MemoryStore(), SeenIds("taps", None), SeenIds("taps", None)
+
+    def aborted() -> None:
+        with store.writer() as writer:
+            judge(one, writer, [record(1, 1, 0, 0)])
+            raise Killed
+
+    with pytest.raises(Killed):
+        aborted()
+    with store.writer() as writer:
+        judge(other, writer, [record(2, 1, 0, 0)])
+    with store.writer() as writer:
+        assert judge(one, writer, [record(2, 1, 1, 0)]) == {1: (DUPLICATE, 1)}
+
+
 def test_sources_do_not_see_each_other() -> None:
     store = MemoryStore()
     log = [record(tie, 0, offset, 0) for offset, tie in enumerate(HOSTILE)]
