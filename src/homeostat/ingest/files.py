@@ -79,6 +79,10 @@ def payloads_of(
                 "a column of a table, an instant, or the source's own declaration",
                 "declare EventSource(known_time=...)",
             )
+        found = _long(source, Path(data), known_time)
+        if found is not None:
+            yield from found
+            return
         payloads = Payloads.lines(_bytes(Path(data)))
     else:
         frame, is_text = _frame(source, data)
@@ -93,6 +97,15 @@ def payloads_of(
         known, payloads = known[order], payloads.take(order)
     for begin in range(0, len(known), _CHUNK):
         yield known[begin : begin + _CHUNK], payloads[begin : begin + _CHUNK]
+
+
+def _long(source: EventSource, path: Path, known: Micros | None) -> Iterator[Records] | None:
+    """Return the records of a file of lines that need not be held, None if it is to be held."""
+    from homeostat.ingest.long_files import LONG, ordered_lines
+
+    if path.suffix.lower() in COMPRESSED or path.stat().st_size <= LONG:
+        return None
+    return ordered_lines(source, path, known)
 
 
 def kind_of(source: EventSource, path: Path) -> str:

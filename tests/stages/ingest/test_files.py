@@ -205,3 +205,24 @@ def test_any_frame_comes_through_unchanged(values: list[tuple[Any, ...]]) -> Non
     taken = taken_from(frame)
     assert not taken.rejected
     assert taken.events.select(frame.columns).equals(frame)
+
+
+@pytest.mark.parametrize("given", [None, 7])
+@pytest.mark.parametrize("spoil", ["", "unordered", "no clock first", "no end"])
+def test_a_long_file_is_read_by_blocks_like_a_short_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoil: str, given: int | None
+) -> None:
+    lines = [json.dumps(row, default=str) for row in rows(*range(60))]
+    lines.insert(9, "not JSON")
+    if spoil == "unordered":
+        lines.reverse()
+    if spoil == "no clock first":
+        lines = ["{}"] * 20 + lines
+    path = tmp_path / "sales.jsonl"
+    path.write_text("\n".join(lines) + ("" if spoil == "no end" else "\n\n"))
+    whole = all_of(path, given)
+    monkeypatch.setattr("homeostat.ingest.long_files.LONG", 0)
+    monkeypatch.setattr("homeostat.ingest.lines._BLOCK", 300)
+    assert all_of(path, given) == whole
+    records = list(payloads_of(sales, path, given))
+    assert (len(records) > 3) == (given is not None or spoil not in ("unordered", "no clock first"))

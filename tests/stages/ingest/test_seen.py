@@ -267,6 +267,36 @@ def test_what_may_be_taken_again_is_kept_beyond_the_horizon() -> None:
             assert again == {offset: first[offset] for offset in range(begin, 5)}
 
 
+def test_merges_keep_what_is_just_within_the_horizon() -> None:
+    store = MemoryStore()
+    seen = SeenIds("taps", 40, Sizes(small=1, fan=2, chunk=1, effort=1, kept=1))
+    with store.writer() as writer:
+        for begin in (0, 4):
+            judge(seen, writer, [record(100 + at, 1, at, 0) for at in range(begin, begin + 4)])
+        for at in range(8, 16):  # each lets the merge go on by one entry
+            judge(seen, writer, [record(100 + at, 1, at, 40)])
+        again = judge(seen, writer, [record(100 + at, 1, 16 + at, 40) for at in range(8)])
+        assert again == {16 + at: (DUPLICATE, 1) for at in range(8)}
+        later = judge(seen, writer, [record(100 + at, 1, 24 + at, 41) for at in range(8)])
+        assert later == {24 + at: (FRESH, 0) for at in range(8)}
+
+
+def test_what_another_process_did_in_place_of_an_aborted_one_is_remembered() -> None:
+    store, one, other = MemoryStore(), SeenIds("taps", None), SeenIds("taps", None)
+
+    def aborted() -> None:
+        with store.writer() as writer:
+            judge(one, writer, [record(1, 1, 0, 0)])
+            raise Killed
+
+    with pytest.raises(Killed):
+        aborted()
+    with store.writer() as writer:
+        judge(other, writer, [record(2, 1, 0, 0)])
+    with store.writer() as writer:
+        assert judge(one, writer, [record(2, 1, 1, 0)]) == {1: (DUPLICATE, 1)}
+
+
 def test_sources_do_not_see_each_other() -> None:
     store = MemoryStore()
     log = [record(tie, 0, offset, 0) for offset, tie in enumerate(HOSTILE)]
