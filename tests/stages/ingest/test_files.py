@@ -217,7 +217,7 @@ def test_a_long_file_is_read_by_blocks_like_a_short_one(
     if spoil == "unordered":
         lines.reverse()
     if spoil == "no clock first":
-        lines = ["{}"] * 20 + lines
+        lines = ["{}"] * 200 + lines
     path = tmp_path / "sales.jsonl"
     path.write_text("\n".join(lines) + ("" if spoil == "no end" else "\n\n"))
     whole = all_of(path, given)
