@@ -113,7 +113,6 @@ class FrameEvents:
 
     def bounds(self, part: slice, column: str) -> None:
         """Nothing is known before reading."""
-        return None
 
     def gaps(self, column: str) -> bool:
         """Whether a value is missing."""
@@ -163,7 +162,6 @@ class ParquetEvents:
 
     def bounds(self, part: slice, column: str) -> None:
         """Nothing is known before reading."""
-        return None
 
     def gaps(self, column: str) -> bool:
         """Whether a value is missing, or the files do not say."""

@@ -117,9 +117,7 @@ def compact_table(
     )
 
 
-def _tasks(
-    files: Sequence[TableFile], orders: tuple[Order, Order], small: int
-) -> Iterator[_Task]:
+def _tasks(files: Sequence[TableFile], orders: tuple[Order, Order], small: int) -> Iterator[_Task]:
     closed, opened = orders
     days: dict[str, list[TableFile]] = {}
     for file in files:
