@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby, pairwise
+from itertools import pairwise
 from typing import Any
 
 import polars as pl
@@ -155,15 +155,16 @@ class LakeEvents:
         return found.drop("_order")
 
     def _read_sorted(self, number: int, stop: int, columns: Sequence[str]) -> pl.DataFrame:
-        groups = list(self._parts[number])
-        while self.parts[number].stop < stop:
-            number += 1
-            groups += self._parts[number]
+        pieces: list[tuple[str, int, int]] = []
+        for part, [group] in zip(self.parts[number:], self._parts[number:], strict=False):
+            begin, end = group.begin, group.begin + group.rows
+            if pieces and pieces[-1][0] == group.file and pieces[-1][2] == begin:
+                begin = pieces.pop()[1]
+            pieces.append((group.file, begin, end))
+            if part.stop >= stop:
+                break
         wanted = list(map(self._expression, columns))
-        scans = []
-        for file, run in groupby(groups, key=lambda group: group.file):
-            held = list(run)
-            scans.append(self._scan([file], slice(held[0].begin, held[-1].begin + held[-1].rows)))
+        scans = [self._scan([file], slice(begin, end)) for file, begin, end in pieces]
         return pl.concat([scan.select(wanted) for scan in scans]).collect()
 
     def size(self, columns: Sequence[str]) -> int:

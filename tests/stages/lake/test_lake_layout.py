@@ -178,6 +178,23 @@ def test_a_sorted_day_is_read_by_its_row_groups_in_its_place_in_the_log(tmp_path
     assert list(runs(events, [0, 1, 3, 15])) == [range(2), range(3, 4), range(15, 16)]
 
 
+def test_row_groups_whose_offsets_are_the_other_way_round_are_read_together(tmp_path: Path) -> None:
+    lake = Lake(tmp_path, keys=KEYS)
+    first = taps(range(40)).with_columns(pl.lit("z").alias("card"))
+    lake.append("taps", first, "fold", 0)
+    lake.append("taps", taps(range(40, 80)).with_columns(pl.lit("a").alias("card")), "fold", 1)
+    lake.append("taps", taps(range(100, 101)), "fold", 2)
+    wanted = lake.read("taps")
+    with mock.patch("homeostat.lake.compaction.GROUP", 10):
+        lake.compact("taps")
+    events = lake.events("taps")
+    assert len(events.parts) == 9
+    whole = slice(events.parts[0].start, events.parts[7].stop)
+    found = events.read(whole, list(events.schema))
+    assert found.equals(pl.concat([events.read(p, list(events.schema)) for p in events.parts[:8]]))
+    assert found.sort("_offset").equals(wanted[:80])
+
+
 def map_bounds(events: LakeEvents, column: str, is_log: list[bool]) -> list[tuple[str, str] | None]:
     """Return the bounds of a column in each sorted part."""
     parts = zip(events.parts, is_log, strict=True)
