@@ -23,8 +23,8 @@ from benchmarks.report import publish, table
 __all__ = ["NAMES", "benchmark", "main", "without"]
 
 NAMES = (
-    "windowed_offline", "windowed_scale", "latest_offline", "live_read", "fold", "dedup",
-    "apply_transforms", "ingest_kafka", "ingest_files", "ingest_stages", "backlog",
+    "windowed_offline", "windowed_scale", "latest_offline", "lake_layout", "live_read", "fold",
+    "dedup", "apply_transforms", "ingest_kafka", "ingest_files", "ingest_stages", "backlog",
     "push_freshness",
 )  # fmt: skip
 PRINTING = ("serve_predict",)

@@ -32,12 +32,13 @@ Events = tuple[Codes, Ints, Ints, Ints]
 
 
 def is_latest(log: Log) -> bool:
-    """Whether a view is made of nothing but the latest of all events: values that are looked up by
-    row number, and ages."""
+    """Whether a view is made of nothing but the latest of all events (values that are looked up by
+    row number, and ages), and its events come in the order of the log."""
     reads, signals = log.layout.reads, log.layout.signals
     return (
         bool(log.lookups)
         and not log.layout.view.exclude_own
+        and all(map(log.table.is_log, log.table.parts))
         and all(read.operation.select == "latest" for read in reads)
         and all(signals[read.signal] == Input(None, None) for read in reads)
     )
@@ -113,7 +114,7 @@ class _Sweep:
         read too, or the end."""
         parts, ties = self._table.parts, {"_tie"} if self._has_ties else set()
         columns = sorted({*self._entities.keys, *self._log.columns, *ties})
-        for number, part in read_ahead(self._table, range(begin, len(parts)), columns):
+        for (number,), part in read_ahead(self._table, range(begin, len(parts)), columns):
             events = self._events(part)
             tied = self._meet(events, 0, parts[number].start)
             if tied >= 0:

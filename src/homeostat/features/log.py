@@ -78,17 +78,22 @@ class Log:
         columns = [*self.columns, *(["_tie"] if self._has_ties else [])]
         self._last = [_BEFORE] * len(self._clocks)
         numbers = [n for n, part in enumerate(codes) if n == 0 or _only(part, entities).any()]
-        for number, events in read_ahead(self.table, numbers, columns):
-            part, whose = self.table.parts[number], _only(codes[number], entities)
+        for run, events in read_ahead(self.table, numbers, columns):
+            part = self.table.parts[run[0]]
+            is_log = self.table.is_log(part)
+            whose = np.concatenate([_only(codes[number], entities) for number in run])
             for begin in range(0, max(len(whose), 1), CHUNK):
                 piece = slice(begin, begin + CHUNK)
-                yield self.chunk(part.start + begin, events[piece], whose[piece])
+                yield self.chunk(part.start + begin, events[piece], whose[piece], is_log=is_log)
 
-    def chunk(self, first: int, events: pl.DataFrame, codes: Codes) -> tuple[Codes, dict[Any, Any]]:
+    def chunk(
+        self, first: int, events: pl.DataFrame, codes: Codes, *, is_log: bool
+    ) -> tuple[Codes, dict[Any, Any]]:
         """Return the entities of the used ones of the next events, and what is looked at of them.
 
         What is looked at has the number of its source in the layout, or a name; `row` is the
-        number of the event, `first` that of the first one.
+        number of the event, `first` that of the first one. `is_log` says whether they are in the
+        order of the log.
         """
         n = events.height
         used = self.is_used(events, codes)
@@ -97,7 +102,7 @@ class Log:
             events, codes = events.filter(used), codes[used]
         arrays: dict[Any, Any] = dict(enumerate(inputs(self.layout, events)))
         *others, clock = self.clocks(events)
-        self.check_order([*others, clock])
+        self.check_order([*others, clock], is_log=is_log)
         times = physical(events, "_event_time")
         arrays["_event_time"] = times
         arrays[self.clock] = times if np.array_equal(clock, times) else clock
@@ -120,11 +125,17 @@ class Log:
         """Return when each event became known; the last clock is the one that is asked about."""
         return [physical(events, name) for name in self._clocks]
 
-    def check_order(self, clocks: Sequence[Ints]) -> None:
-        """Refuse a log whose clocks decrease, within the next used events or since the last."""
+    def check_order(self, clocks: Sequence[Ints], *, is_log: bool = True) -> None:
+        """Refuse a log whose clocks decrease, within the next used events or since the last.
+
+        Events that are sorted by entity (not `is_log`) must come before what follows them.
+        """
         for place, clock in enumerate(clocks):
             if not len(clock):
                 return
+            if not is_log:
+                self._last[place] = max(self._last[place], int(clock.max()))
+                continue
             if clock[0] < self._last[place] or (clock[1:] < clock[:-1]).any():
                 raise LogDisordered(f"view {self._view.name!r}")
             self._last[place] = int(clock[-1])

@@ -58,13 +58,18 @@ def look_up(
         found[missing[:, None], lookup.places] = np.nan
     asked = np.sum([np.diff(cuts) for cuts, _ in dealt], axis=0)
     names = sorted({name for lookup, _ in wanted for name in lookup.names})
-    for number, events in read_ahead(table, np.flatnonzero(asked).tolist(), names):
+    for run, events in read_ahead(table, np.flatnonzero(asked).tolist(), names):
         columns = {name: events[name].cast(pl.Float64).to_numpy() for name in names}
-        for (lookup, _), (cuts, (places, near)) in zip(wanted, dealt, strict=True):
-            begin, end = cuts[number : number + 2].tolist()
-            for at in range(begin, end, BLOCK):
-                here = slice(at, min(at + BLOCK, end))
-                _fetch(layout, lookup, columns, (near[here], places[here]), found)
+        first = table.parts[run[0]].start
+        for number in run:
+            part = table.parts[number]
+            mine = slice(part.start - first, part.stop - first)
+            values = {name: column[mine] for name, column in columns.items()}
+            for (lookup, _), (cuts, (places, near)) in zip(wanted, dealt, strict=True):
+                begin, end = cuts[number : number + 2].tolist()
+                for at in range(begin, end, BLOCK):
+                    here = slice(at, min(at + BLOCK, end))
+                    _fetch(layout, lookup, values, (near[here], places[here]), found)
 
 
 def _fetch(

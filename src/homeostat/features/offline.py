@@ -26,7 +26,7 @@ from homeostat.core.ids import id_digests
 from homeostat.declare.views import FeatureView
 from homeostat.features.buckets import Buckets, Plan
 from homeostat.features.entities import Codes, Entities
-from homeostat.features.event_tables import EventTable, FrameEvents, as_table
+from homeostat.features.event_tables import EventTable, FrameEvents, as_table, read_ahead
 from homeostat.features.latest import is_latest, latest_values
 from homeostat.features.log import Log, event_columns
 from homeostat.features.lookups import look_up
@@ -51,8 +51,9 @@ def point_in_time(
     the log. A row with a missing key has no history.
 
     The events of the entities in question are held at once, or as many as take `memory` bytes:
-    then the table is read once per round of entities. One entity is never divided. Of a view of
-    nothing but latest values only the latest event of each entity is held.
+    then the table is read once per round of entities: all of it, or, where it is sorted by them,
+    what holds them. One entity is never divided. Of a view of nothing but latest values only the
+    latest event of each entity is held.
     """
     if not spine.height:
         return np.empty((0, len(view.features())))
@@ -67,8 +68,7 @@ def point_in_time(
     if is_latest(log):
         return latest_values(log, entities, at, limits)
     found = np.empty((spine.height, len(view.features())))
-    keys = list(view.entity.keys)
-    codes = [entities.of(table.read(part, keys)) for part in table.parts]
+    codes = _codes(entities, table)
     weights = _weights(entities, codes)
     plan = Plan(weights)
     own = _own_digests(view, spine) if view.exclude_own else None
@@ -101,6 +101,22 @@ def point_in_time(
     wanted = [(lookup, _row_numbers(found[:, lookup.places[0]])) for lookup in log.lookups]
     if wanted:
         look_up(log.layout, table, wanted, found)
+    return found
+
+
+def _codes(entities: Entities, table: EventTable) -> list[Codes]:
+    """Return the numbers of the entities of each part's events; parts without any are not read."""
+    found = [np.zeros(part.stop - part.start, np.uint32) for part in table.parts]
+    numbers = []
+    for number, part in enumerate(table.parts):
+        bounds = table.bounds(part, entities.key)
+        if bounds is None or entities.may_have(*bounds):
+            numbers.append(number)
+    for run, events in read_ahead(table, numbers, entities.keys):
+        of, begin = entities.of(events), table.parts[run[0]].start
+        for number in run:
+            part = table.parts[number]
+            found[number] = of[part.start - begin : part.stop - begin]
     return found
 
 

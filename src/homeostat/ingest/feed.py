@@ -10,7 +10,7 @@ import numpy as np
 
 from homeostat.core.clock import Clock
 from homeostat.declare.sources import EventSource
-from homeostat.ingest.files import declared_times
+from homeostat.ingest.known_times import declared_times
 from homeostat.ingest.log import Advance, EventLog
 
 __all__ = ["EventFeed", "Landing"]

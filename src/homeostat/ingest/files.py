@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,11 @@ import polars as pl
 
 from homeostat.core.durations import Micros
 from homeostat.core.errors import HomeostatError, did_you_mean
-from homeostat.declare.schema import EventSchema, Field
+from homeostat.declare.schema import Field
 from homeostat.declare.sources import EventSource
+from homeostat.ingest import long_files
 from homeostat.ingest.columns import INSTANT
-from homeostat.ingest.event_columns import ColumnDecoder
+from homeostat.ingest.known_times import declared_times
 from homeostat.ingest.payloads import Payloads
 
 __all__ = [
@@ -30,7 +31,6 @@ __all__ = [
     "CSV",
     "LINES",
     "FileInvalid",
-    "declared_times",
     "kind_of",
     "payloads_of",
     "read_table",
@@ -101,11 +101,9 @@ def payloads_of(
 
 def _long(source: EventSource, path: Path, known: Micros | None) -> Iterator[Records] | None:
     """Return the records of a file of lines that need not be held, None if it is to be held."""
-    from homeostat.ingest.long_files import LONG, ordered_lines
-
-    if path.suffix.lower() in COMPRESSED or path.stat().st_size <= LONG:
+    if path.suffix.lower() in COMPRESSED or path.stat().st_size <= long_files.LONG:
         return None
-    return ordered_lines(source, path, known)
+    return long_files.ordered_lines(source, path, known)
 
 
 def kind_of(source: EventSource, path: Path) -> str:
@@ -273,23 +271,3 @@ def _known_column(source: EventSource, frame: pl.DataFrame, name: str) -> npt.ND
             f"name one of {', '.join(frame.columns)}",
         )
     return frame[name].cast(INSTANT).to_physical().to_numpy()
-
-
-def declared_times(
-    source: EventSource, payloads: Sequence[bytes], earlier: Micros | None = None
-) -> npt.NDArray[np.int64]:
-    """Return when each payload was known by the source's declaration, int64 of shape (n,).
-
-    One whose clock cannot be read takes the time of the one before it: the first ones `earlier`,
-    or where there is nothing earlier that of the first that can be read.
-    """
-    clock = source.known_time or source.event_time
-    field = source.schema.field(clock, f"event source {source.name!r}")
-    columns = ColumnDecoder(EventSchema("clock", (field,))).decode(Payloads.of(payloads))
-    places = np.flatnonzero(columns.valid & (columns.has[0] != 0))
-    times = columns.words[0, places] + source.delay_us
-    if not len(places):
-        return np.full(len(payloads), earlier or 0, dtype=np.int64)
-    before = np.searchsorted(places, np.arange(len(payloads)), side="right") - 1
-    first = times[0] if earlier is None else earlier
-    return np.where(before < 0, first, times[before])

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from homeostat.core.durations import Micros
 from homeostat.declare.sources import EventSource
-from homeostat.ingest.files import declared_times
+from homeostat.ingest.known_times import declared_times
 from homeostat.ingest.lines import BEGINNING, LONGEST, blocks
 from homeostat.ingest.payloads import Payloads
 

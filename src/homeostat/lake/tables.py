@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,9 +21,12 @@ from homeostat.core.errors import HomeostatError, UnknownName
 from homeostat.core.storage import storage
 from homeostat.declare.schema import EventSchema
 from homeostat.ingest.schema_compatibility import Incompatibility
+from homeostat.lake.compaction import Columns, Compacted, Order, compact_table
 from homeostat.lake.encoding import writer_properties
 from homeostat.lake.events import LakeEvents, Span, Stored
 from homeostat.lake.evolved import Evolved, column_conflicts, rewrite
+from homeostat.lake.inventory import TableStatus, status_of, table_files
+from homeostat.lake.vacuum import Vacuumed, check_is_there, vacuum_table
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
@@ -62,7 +65,8 @@ class Lake:
 
     `declared` gives the schemas of tables that answer, with no rows, before their first append;
     `events` the event schemas of tables, under which rows of all earlier versions are read:
-    columns by their present names, of their present types, with the defaults filled in.
+    columns by their present names, of their present types, with the defaults filled in; `keys` the
+    columns by which compaction brings the rows of closed days together.
 
     >>> import tempfile
     >>> from datetime import UTC, datetime
@@ -80,6 +84,7 @@ class Lake:
         folder: Path,
         declared: Mapping[str, pl.Schema] | None = None,
         events: Mapping[str, EventSchema] | None = None,
+        keys: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         odd = sorted(_UNREADABLE & set(str(folder.absolute())))
         if odd:
@@ -87,6 +92,7 @@ class Lake:
         self.folder = folder
         self._declared = dict(declared or {})
         self._events = dict(events or {})
+        self._keys = dict(keys or {})
         self._open: dict[str, DeltaTable] = {}
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -260,13 +266,53 @@ class Lake:
         target = self._table(table)
         return [] if target is None else self._files(table, target, None)
 
-    def compact(self, table: str) -> int:
-        """Merge the small files of each day; return how many files fewer there are."""
+    def compact(self, table: str, *, most: int | None = None, small: int = 2) -> Compacted:
+        """Sort the rows of closed days, and join the small files of the open one; in one commit.
+
+        Rows, their order in `read`, and all versions stay what they are. A closed day is one that
+        the table has a later day than. `most` rows are enough (None: no bound), the rest is for
+        another call; the open day is left alone if it has less than `small` files to join.
+        """
         target = self._table(table)
         if target is None:
-            return 0
-        done = target.optimize.compact()
-        return int(done["numFilesRemoved"]) - int(done["numFilesAdded"])
+            return Compacted()
+        stored = _schema(target)
+        in_log = self._order(table, target, ())
+        orders = self._order(table, target, self._keys.get(table, ())), in_log
+        columns = Columns(Path(self._path(table)), stored)
+        return compact_table(target, columns, orders, most, small)
+
+    def _order(self, table: str, target: DeltaTable, keys: Sequence[str]) -> Order:
+        """Return by what rows are sorted that are brought together by keys."""
+        stored = _schema(target)
+        evolved = self._evolved(table, stored)
+        if "_offset" not in stored:
+            names = [_day_column(target), next(iter(stored))]
+        else:
+            system = [name for name in ("_event_time", "_tie") if keys and name in stored]
+            names = [*keys, *system, "_offset"]
+        by = [pl.col(name) if evolved is None else evolved.expression(name) for name in names]
+        return Order(tuple(names), tuple(by))
+
+    def vacuum(
+        self, table: str, keep: Collection[int] = (), *, hours: int = 168, dry: bool = False
+    ) -> Vacuumed:
+        """Delete the files that no version in use needs; nobody else may write meanwhile.
+
+        In use are the current version, those of `keep`, and those that were current less than
+        `hours` ago. Reading another one raises `LakeVersionGone` if it had files of its own. `dry`
+        only says what would be deleted.
+        """
+        target = self._table(table)
+        if target is None:
+            return Vacuumed()
+        return vacuum_table(target, Path(self._path(table)), keep, hours, dry)
+
+    def status(self, table: str) -> TableStatus:
+        """Return what a table is made of."""
+        target = self._table(table)
+        files = [] if target is None else table_files(target)
+        return status_of(table, files, -1 if target is None else int(target.version()))
 
     def _files(self, table: str, target: DeltaTable, days: str | None) -> list[str]:
         """Return the paths of the files of some days; Delta gives them as encoded addresses."""
@@ -302,7 +348,9 @@ class Lake:
             raise LakeMismatch(
                 table, f"version {version}", f"0 to {found.version()}", "ask for one of those"
             )
-        return DeltaTable(path, version=version)
+        at_version = DeltaTable(path, version=version)
+        check_is_there(table, version, self._files(table, at_version, None))
+        return at_version
 
     def _check(self, table: str, target: DeltaTable, frame: pl.DataFrame, day: str) -> None:
         """Refuse a column of another type, which delta-rs would cast without a word."""

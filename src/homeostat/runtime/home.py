@@ -21,7 +21,7 @@ from homeostat.runtime.predictions import PredictionStore
 from homeostat.serve.predictions import prediction_schema
 from homeostat.train.registry import Registry
 
-__all__ = ["Home", "lake_of", "prediction_sources", "prediction_table"]
+__all__ = ["Home", "lake_of", "prediction_sources", "prediction_table", "sort_keys"]
 
 
 class Home:
@@ -61,7 +61,7 @@ class Home:
 def lake_of(folder: Path, system: System) -> Lake:
     """Return the lake of a home, which may be read beside the process that runs it."""
     events = {source.name: source.schema for source in system.sources}
-    return Lake(folder / "lake", _schemas(system), events)
+    return Lake(folder / "lake", _schemas(system), events, sort_keys(system))
 
 
 def _schemas(system: System) -> dict[str, pl.Schema]:
@@ -72,6 +72,14 @@ def _schemas(system: System) -> dict[str, pl.Schema]:
         name = prediction_table(deployment.model.name)
         schemas[name] = pl.Schema(prediction_schema(sources))
     return schemas
+
+
+def sort_keys(system: System) -> dict[str, tuple[str, ...]]:
+    """Return by which entity the events of each source lie together: that of its first view."""
+    found: dict[str, tuple[str, ...]] = {}
+    for view in system.views:
+        found.setdefault(view.source.name, tuple(view.entity.keys))
+    return found
 
 
 def prediction_table(model: str) -> str:

@@ -80,6 +80,12 @@ class Divided:
         self.parts = [slice(n, min(n + size, frame.height)) for n in range(0, frame.height, size)]
         self.read_of: list[tuple[int, set[str]]] = []
 
+    def is_log(self, part: slice) -> bool:
+        return True
+
+    def bounds(self, part: slice, column: str) -> None:
+        return None
+
     def gaps(self, column: str) -> bool:
         return self._frame[column].null_count() > 0
 
@@ -127,10 +133,13 @@ def test_latest_values_of_files_are_what_the_formula_says(
 
 
 @settings(EXAMPLES, max_examples=15)
-@given(latest_histories(), st.booleans())
-def test_latest_values_of_a_lake_are_what_the_formula_says(history: History, compact: bool) -> None:
+@given(latest_histories(), st.lists(st.sampled_from(["", "sort", "merge"])))
+def test_latest_values_of_a_lake_are_what_the_formula_says(
+    history: History, after: list[str]
+) -> None:
+    declared, keys = {"readings": pl.Schema(FRAME)}, {"readings": ("place",)}
     with tempfile.TemporaryDirectory() as folder, mock.patch("homeostat.lake.events.PART", 4):
-        found = lake_rows(history, Lake(Path(folder), {"readings": pl.Schema(FRAME)}), compact)
+        found = lake_rows(history, Lake(Path(folder), declared, keys=keys), after)
     assert differences(found, oracle_rows(history)) == []
 
 

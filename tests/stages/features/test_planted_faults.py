@@ -18,7 +18,6 @@ from homeostat.aggregate import (
     answers,
     block,
     columns,
-    compiled,
     decayed,
     distinct,
     kernel,
@@ -31,6 +30,7 @@ from homeostat.aggregate import (
 from homeostat.aggregate.block import Block
 from homeostat.aggregate.exact import rounded
 from homeostat.aggregate.expressions import to_polars
+from homeostat.core import compiled
 from homeostat.core.errors import HomeostatError
 from homeostat.core.ids import id_digest
 from homeostat.declare.aggregations import (
