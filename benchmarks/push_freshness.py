@@ -171,7 +171,8 @@ BENCHMARK = Benchmark(
     figures=("p50_ms", "p99_ms", "slowest_ms", "events_per_s"),
     note=(
         "The server, who pushes and who looks are three processes on the same cores; each batch of "
-        "ten is synced to the log before it is answered, and each fold is synced, too."
+        "ten is synced to the log before it is answered, and each fold is synced, too. CPU and "
+        "peak are of who looks."
     ),
 )
 

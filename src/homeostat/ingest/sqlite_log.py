@@ -85,7 +85,7 @@ class SqliteLog:
     >>> list(batch.payloads), batch.known.tolist()
     ([b'a', b'b'], [10, 10])
     >>> log.end("taps")
-    LogEnd(next_offset=2, last_known=10)
+    LogEnd(next_offset=2, last_known=10, first_offset=0)
     >>> log.close()
     """
 
