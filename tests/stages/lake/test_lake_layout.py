@@ -195,6 +195,23 @@ def test_row_groups_whose_offsets_are_the_other_way_round_are_read_together(tmp_
     assert found.sort("_offset").equals(wanted[:80])
 
 
+@pytest.mark.parametrize("compacted", [False, True])
+def test_bounds_of_long_keys_hold(tmp_path: Path, compacted: bool) -> None:
+    lake = Lake(tmp_path, keys=KEYS)
+    long = taps(range(120), per_day=50).with_columns(
+        card="é" * 99 + pl.col("x").cast(pl.String) + pl.lit("\U0010ffff")
+    )
+    lake.append("taps", long, "fold", 0)
+    if compacted:
+        lake.compact("taps")
+    events = lake.events("taps")
+    for part in events.parts:
+        cards, bounds = events.read(part, ["card"])["card"], events.bounds(part, "card")
+        assert bounds is None or cards.is_between(*bounds).all()
+    if compacted:
+        assert events.bounds(events.parts[0], "card") is not None
+
+
 def map_bounds(events: LakeEvents, column: str, is_log: list[bool]) -> list[tuple[str, str] | None]:
     """Return the bounds of a column in each sorted part."""
     parts = zip(events.parts, is_log, strict=True)
