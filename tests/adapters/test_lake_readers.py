@@ -172,7 +172,7 @@ def test_a_folder_without_stale_files_is_read_as_a_folder(tmp_path: Path) -> Non
     count = f"SELECT count(*), max(epoch_us(_known_time)) FROM {folder}"
     rows = lake.read("taps")
     last = to_micros(rows["_known_time"][-1])
-    assert duckdb.sql(count).fetchall() == [(rows.height, last)]
+    assert duckdb.execute(count).fetchall() == [(rows.height, last)]
     lake.compact("taps")
-    [(counted, _)] = duckdb.sql(count).fetchall()
+    [(counted, _)] = duckdb.execute(count).fetchall()
     assert counted > rows.height

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from homeostat.core.errors import HomeostatError
+from homeostat.lake.events import Stored
+from homeostat.lake.locations import dataset, is_remote
 from homeostat.lake.tables import Lake
 
 if TYPE_CHECKING:
@@ -31,16 +33,9 @@ def connect(lake: Lake, extra: Mapping[str, pl.DataFrame] | None = None) -> Duck
     connection = duckdb.connect(":memory:")
     connection.execute("SET TimeZone = 'UTC'")
     for table in lake.tables():
-        files = lake.files(table)
-        if files:
-            listed = ", ".join(_text(file) for file in files)
-            rows = (
-                f"SELECT * FROM read_parquet([{listed}], union_by_name = true, "
-                "hive_partitioning = true, hive_types = {'_day': DATE})"
-            )
-            evolved = lake.evolved(table)
-            if evolved is not None:
-                rows = evolved.sql_of(rows, "_day")
+        parts = [_rows(connection, table, side) for side in lake.sides(table)]
+        if any(parts):
+            rows = " UNION ALL BY NAME ".join(filter(None, parts))
             connection.execute(f"CREATE VIEW {_name(table)} AS {rows}")
         else:
             empty = pl.DataFrame(schema={**lake.schema(table), "_day": pl.Date()})
@@ -78,6 +73,23 @@ def query(lake: Lake, sql: str, extra: Mapping[str, pl.DataFrame] | None = None)
         for name, dtype in answer.schema.items()
         if dtype == pl.Decimal(38, 0) and _fits(answer[name])
     )
+
+
+def _rows(connection: DuckDBPyConnection, table: str, side: Stored) -> str:
+    """Return the SQL of the rows of a part of a table, empty if it has none."""
+    if not side.files:
+        return ""
+    if is_remote(side.files[0]):  # DuckDB's own reader of object stores is a download
+        name = f"_files of {table} {side.files[0]}"
+        connection.register(name, dataset(side.files, side.schema))
+        rows = f"SELECT * FROM {_name(name)}"
+    else:
+        listed = ", ".join(_text(file) for file in side.files)
+        rows = (
+            f"SELECT * FROM read_parquet([{listed}], union_by_name = true, "
+            "hive_partitioning = true, hive_types = {'_day': DATE})"
+        )
+    return rows if side.evolved is None else side.evolved.sql_of(rows, "_day")
 
 
 def _add_frame(connection: DuckDBPyConnection, name: str, frame: pl.DataFrame) -> None:

@@ -16,6 +16,7 @@ import polars as pl
 from homeostat.core.clock import Clock, SystemClock, to_micros
 from homeostat.core.decisions import Decision
 from homeostat.core.errors import HomeostatError, UnknownName
+from homeostat.declare.storage import AT_HOME, Storage
 from homeostat.declare.system import System
 from homeostat.features.audit import SkewAudit
 from homeostat.features.read import ViewReader
@@ -52,6 +53,7 @@ def open(
     home: str | Path = "state",
     clock: Clock | None = None,
     log: EventLog | None = None,
+    storage: Storage = AT_HOME,
 ) -> App:
     """Open, or begin, the home of a system.
 
@@ -60,8 +62,9 @@ def open(
         home: the folder that holds everything the system knows.
         clock: the present; None for the machine's clock. Tests pass a `ManualClock`.
         log: where events are kept, always the same for a home; None for a file in the home.
+        storage: where the lake is, always the same for a home; by default in the home.
     """
-    return App(system, Path(home), clock, log)
+    return App(system, Path(home), clock, log, storage)
 
 
 class App(AbstractContextManager["App"]):
@@ -77,11 +80,12 @@ class App(AbstractContextManager["App"]):
         folder: Path,
         clock: Clock | None = None,
         log: EventLog | None = None,
+        storage: Storage = AT_HOME,
     ) -> None:
         self.system = system
         with ExitStack() as opened:
             opened.callback(HomeLock(folder).release)
-            self.home = Home(folder, system, log=log)
+            self.home = Home(folder, system, log=log, storage=storage)
             opened.callback(self.home.close)
             require_same_log(self.home)
             ensure_applied(self.home, system)

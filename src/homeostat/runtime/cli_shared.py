@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from homeostat.core.durations import Micros
+    from homeostat.declare.storage import Storage
     from homeostat.declare.system import System
     from homeostat.runtime.app import App
     from homeostat.runtime.home import Home
@@ -98,6 +99,12 @@ class Session:
 
         return load_system(self.path)
 
+    def storage(self, system: System) -> Storage:
+        """Return where the profile says that the lake is."""
+        from homeostat.runtime.profile import load_profile
+
+        return load_profile(self.path, system).storage
+
     @contextmanager
     def home(self) -> Iterator[tuple[System, Home]]:
         """Open the home to look at it, beside any process that writes to it."""
@@ -107,7 +114,7 @@ class Session:
         with _readable(self.folder):
             from homeostat.runtime.home import Home
 
-            home = Home(self.folder, system)
+            home = Home(self.folder, system, storage=self.storage(system))
         try:
             yield system, home
         finally:
@@ -122,7 +129,7 @@ class Session:
         with _readable(self.folder):
             from homeostat.runtime.app import App
 
-            opened = App(system, self.folder)
+            opened = App(system, self.folder, storage=self.storage(system))
         with opened as app:
             yield app
 

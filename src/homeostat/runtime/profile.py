@@ -15,6 +15,7 @@ from typing import Any
 
 from homeostat.core.errors import DeclarationError, HomeostatError, UnknownName
 from homeostat.declare.kafka import Kafka, Topic
+from homeostat.declare.storage import AT_HOME, Storage
 from homeostat.declare.system import System
 
 __all__ = ["FILE", "Profile", "ProfileInvalid", "load_profile", "read_profile"]
@@ -36,6 +37,7 @@ class Profile:
     """What is outside the home; None for what is not used."""
 
     kafka: Kafka | None = None
+    storage: Storage = AT_HOME
 
 
 def load_profile(system_file: Path, system: System) -> Profile:
@@ -59,10 +61,24 @@ def read_profile(text: str, system: System, where: str = FILE) -> Profile:
     except tomllib.TOMLDecodeError as error:
         raise ProfileInvalid(where, str(error), "TOML", "correct that line") from error
     said = _filled(said, where)
-    _known(said, ("kafka",), "section", where)
-    if "kafka" not in said:
-        return Profile()
-    return Profile(_kafka(_table(said["kafka"], f"{where}, [kafka]"), system, where))
+    _known(said, ("kafka", "lake"), "section", where)
+    kafka = None
+    if "kafka" in said:
+        kafka = _kafka(_table(said["kafka"], f"{where}, [kafka]"), system, where)
+    return Profile(kafka, _storage(_table(said.get("lake", {}), f"{where}, [lake]"), where))
+
+
+def _storage(said: dict[str, Any], where: str) -> Storage:
+    inside = f"{where}, [lake]"
+    _known(said, [f.name for f in fields(Storage)], "setting", inside)
+    said["prices"] = _table(said.get("prices", {}), f"{where}, [lake.prices]")
+    for name in ("location", "cold", "currency"):
+        if not isinstance(said.get(name, ""), str):
+            raise ProfileInvalid(
+                inside, f"{name} = {said[name]!r}", "a text", f'write {name} = "..."'
+            )
+    storage: Storage = _made(Storage, said, inside)
+    return storage
 
 
 def _kafka(said: dict[str, Any], system: System, where: str) -> Kafka:

@@ -8,6 +8,7 @@ import pytest
 
 from homeostat.core.errors import HomeostatError
 from homeostat.declare.kafka import Topic
+from homeostat.declare.storage import Storage
 from homeostat.runtime.profile import FILE, Profile, load_profile, read_profile
 from homeostat.testing.toy import toy_system
 
@@ -84,3 +85,40 @@ def test_mistakes_are_told_where_they_stand(text: str, said: str) -> None:
     with pytest.raises(HomeostatError) as raised:
         read_profile(text, toy_system())
     assert said in str(raised.value)
+
+
+LAKE = """
+[lake]
+location = "s3://${BUCKET}/shop"
+cold = "/mnt/archive"
+currency = "EUR"
+prices = {hot = 0.1, cold = 0}
+"""
+
+
+def test_a_profile_says_where_the_lake_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BUCKET", "lake")
+    storage = read_profile(LAKE, toy_system()).storage
+    prices = {"hot": 0.1, "cold": 0}
+    assert storage == Storage(
+        location="s3://lake/shop", cold="/mnt/archive", currency="EUR", prices=prices
+    )
+    assert read_profile("", toy_system()).storage == Storage()
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("[lake]\nplace = 'a'", "no setting named 'place'"),
+        ("[lake]\ncold = 3", "cold = 3; allowed: a text"),
+        ("[lake]\nlocation = 'a'\ncold = 'a'", "where the hot days are"),
+        ("[lake.prices]\nwarm = 1", "'warm'; allowed: hot, cold"),
+        ("[lake.prices]\nhot = -1", "hot = -1; allowed: what a GB costs in a month"),
+        ("[lake.prices]\nhot = 'much'", "hot = 'much'"),
+        ("[lake]\nprices = 3", "3; allowed: a table of settings"),
+    ],
+)
+def test_mistakes_about_the_lake(text: str, told: str) -> None:
+    with pytest.raises(HomeostatError) as mistake:
+        read_profile(text, toy_system())
+    assert told in str(mistake.value)
