@@ -112,7 +112,7 @@ class TieredLake(Lake):
         return tuple(sorted(found))
 
     def move(self, table: str, day: date) -> int:
-        """Move a day, and what is left of those before it, to the cold place; return its rows.
+        """Move a day and all before it to the cold place, day by day; return how many rows.
 
         No row of the day or of one before it may be appended any more. Killed at any instant and
         called again, it goes on.
@@ -122,14 +122,14 @@ class TieredLake(Lake):
                 table, f"day {day} is to be cold", "lakes with a cold place", "name one"
             )
         until, rows = self.cold_until(table), 0
-        if until is None or day > until:
-            super().evolve(table)
-            frame = self._stored_day(table, day)
-            rows = frame.height
-            instant = self.day_column(table)
-            self.cold.append(table, frame, COLD, day.toordinal(), instant)
-            until = day
-        self._remove(self, table, until, COLD)
+        if until is not None:
+            self._remove(self, table, until, COLD)  # what a process that was killed left to do
+        super().evolve(table)
+        for one in [found for found in self.days(table) if found <= day]:
+            frame = self._stored_day(table, one)
+            self.cold.append(table, frame, COLD, one.toordinal(), self.day_column(table))
+            self._remove(self, table, one, COLD)
+            rows += frame.height
         return rows
 
     def delete(self, table: str, day: date) -> None:
@@ -139,6 +139,13 @@ class TieredLake(Lake):
         if self.cold is not None and self.cold.version(table) >= 0:
             self._remove(self.cold, table, day, DELETED)
         self._remove(self, table, day, DELETED)
+
+    def loses(self, table: str, version: int, day: date) -> bool:
+        """Whether a version of the table had days that are deleted with this one."""
+        target = self._table(table, version)
+        if target is None:
+            return False
+        return self._had(target, day)
 
     def sweep(self, table: str, grace_hours: int) -> int:
         """Remove the files of days that left a place at least so long ago; return their bytes.
@@ -302,14 +309,14 @@ class TieredLake(Lake):
             return
         if begin is not None and begin >= _end(deleted):
             return
-        before = _day(target.transaction_version(DELETED))
-        if before is not None and before >= deleted:
-            return
-        if self._had(target, deleted, before):
+        if self._had(target, deleted):
             raise DaysDeleted(table, version, deleted)
 
-    def _had(self, target: DeltaTable, deleted: date, before: date | None) -> bool:
-        """Whether a version had a day after `before` and up to `deleted`, in either place."""
+    def _had(self, target: DeltaTable, deleted: date) -> bool:
+        """Whether a version had days up to `deleted`, in either place."""
+        before = _day(target.transaction_version(DELETED))
+        if before is not None and before >= deleted:
+            return False
         moved = _day(target.transaction_version(COLD))
         if moved is not None and (before is None or moved > before):
             return True

@@ -13,6 +13,7 @@ from homeostat.runtime import (
     cli_export,
     cli_features,
     cli_fetch,
+    cli_lake,
     cli_letters,
     cli_models,
     cli_profile,
@@ -20,6 +21,7 @@ from homeostat.runtime import (
     cli_replay,
     cli_run,
     cli_system,
+    cli_tier,
     cli_watch,
 )
 from homeostat.runtime.cli_shared import Group
@@ -30,7 +32,7 @@ HEADINGS = {
     "Declare": ("init", "check", "plan", "apply"),
     "Run": ("run", "replay", "ingest", "fetch", "dead-letters"),
     "Learn": ("features", "train", "models", "evaluate", "rebuild", "drift"),
-    "Look": ("status", "journal", "receipt", "explain", "sql", "report", "doctor"),
+    "Look": ("status", "journal", "receipt", "explain", "sql", "lake", "report", "doctor"),
     "Act": ("rollback",),
 }
 
@@ -54,9 +56,11 @@ for _command in (
     cli_run.run, cli_replay.replay, cli_data.ingest, cli_fetch.fetch, cli_letters.dead_letters,
     cli_features.features, cli_models.train, cli_models.models, cli_models.evaluate,
     cli_models.rebuild, cli_drift.drift, cli_watch.status, cli_watch.journal, cli_receipt.receipt,
-    cli_receipt.explain, cli_data.sql, cli_receipt.report, cli_doctor.doctor, cli_watch.rollback,
+    cli_receipt.explain, cli_data.sql, cli_lake.lake, cli_receipt.report, cli_doctor.doctor,
+    cli_watch.rollback,
 ):  # fmt: skip
     main.add_command(_command)
 cli_features.features.add_command(cli_audit.audit)
 cli_features.features.add_command(cli_profile.profile_command)
 cli_features.features.add_command(cli_export.export)
+cli_lake.lake.add_command(cli_tier.tier)

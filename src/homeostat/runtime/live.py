@@ -19,6 +19,7 @@ from homeostat.core.hashing import short_digest
 from homeostat.declare.system import System
 from homeostat.runtime.engine import Engine
 from homeostat.runtime.home import Home
+from homeostat.runtime.lifecycle import Lifecycle
 from homeostat.runtime.loop import Loop
 from homeostat.runtime.orders import Orders
 from homeostat.runtime.timeline import Timeline
@@ -63,6 +64,7 @@ class Live:
         self.metrics = Metrics()
         self._engine = Engine(system, home, timed=True, faults=self.metrics.fault)
         self._orders = Orders(home.folder / "meta.db")
+        self._lifecycle = Lifecycle(system, home)
         self._asked: deque[Predictions] = deque()
         self._lock = RLock()
         self._serial = count(1)
@@ -175,7 +177,15 @@ class Live:
             with self.home.store.writer() as writer:
                 self._engine.complete(writer, step)
             self._reroute()
+            self._let_go(at)
             return decisions
+
+    def _let_go(self, at: Micros) -> None:
+        """Move and delete the days whose time has come; what fails is tried at the next step."""
+        try:
+            self._lifecycle.step(at)
+        except Exception as broken:  # noqa: BLE001 - users are answered though a place is down
+            self.metrics.fault("retention", broken)
 
     def step_now(self) -> list[Decision]:
         """Run the loop at once, as a part of the present step."""
