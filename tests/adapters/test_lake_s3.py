@@ -23,8 +23,10 @@ from homeostat.core.errors import UnknownName
 from homeostat.declare.schema import EventSchema, Field
 from homeostat.lake.events import Span
 from homeostat.lake.locations import LakeFolderInvalid, LakeSchemeUnknown
+from homeostat.lake.report import measure
 from homeostat.lake.sql import query
 from homeostat.lake.tables import Lake, LakeMismatch
+from homeostat.lake.tiered import TieredLake
 from homeostat.runtime.app import App
 from homeostat.runtime.same_lake import OtherLake
 from homeostat.testing.toy import TOY_START, toy_events, toy_system
@@ -107,6 +109,33 @@ def told(where: Path | str) -> Iterator[tuple[str, object]]:
 def test_it_does_what_a_folder_does(bucket: str, tmp_path: Path) -> None:
     for here, there in zip(told(tmp_path / "lake"), told(f"{bucket}/some/lake"), strict=True):
         assert there == here
+
+
+def test_days_move_to_an_object_store_and_are_counted_there(bucket: str, tmp_path: Path) -> None:
+    """From a folder to a bucket, from a bucket to another place in it, and between folders."""
+    places: list[tuple[Path | str, Path | str]] = [
+        (tmp_path / "a", tmp_path / "b"), (tmp_path / "c", f"{bucket}/c"),
+        (f"{bucket}/d", f"{bucket}/e"),
+    ]  # fmt: skip
+    found = []
+    for hot, cold in places:
+        lake = TieredLake(hot, cold)
+        for first in range(0, 30, 6):
+            lake.append("taps", events(first, 6), "fold", first)
+        before = lake.read("taps")
+        assert lake.move("taps", START.date() + timedelta(days=3)) == 20
+        assert lake.sweep("taps", 1) == 0
+        freed = lake.sweep("taps", 0)
+        assert freed > 0
+        assert lake.read("taps").equals(before)
+        past = lake.read("taps", version=2)
+        assert past.equals(before[:18])
+        lake.delete("taps", START.date())
+        assert lake.sweep("taps", 0) > 0
+        assert lake.read("taps").equals(before[5:])
+        assert query(lake, "SELECT count(*), sum(_offset) FROM taps").row(0) == (25, 425)
+        found.append((freed, measure(lake, "taps", {"hot": 1.0})))
+    assert found[0] == found[1] == found[2]
 
 
 def test_mistakes_read_the_same(bucket: str) -> None:

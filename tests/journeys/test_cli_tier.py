@@ -103,3 +103,23 @@ def test_without_a_policy_it_says_how_to_write_one(tmp_path: Path) -> None:
     metro.run("apply")
     assert "No retention policy is declared" in metro.run("lake", "tier")
     assert json.loads(metro.run("lake", "tier", "--json")) == []
+
+
+def test_the_report_shows_tables_columns_and_prices(metro: Metro) -> None:
+    with (metro.folder / "homeostat.toml").open("a") as profile:
+        profile.write("currency = 'EUR'\nprices = {hot = 100, cold = 10}\n")
+    metro.run("lake", "tier")
+    report = json.loads(metro.run("lake", "report", "--json"))
+    tiers = {table["tier"]: table for table in report["tables"]}
+    assert tiers["cold"]["days"] == 5
+    for tier, price in (("hot", 100), ("cold", 10)):
+        stored = tiers[tier]["bytes"] + tiers[tier]["stale_bytes"]
+        assert tiers[tier]["price_per_month"] == pytest.approx(stored / 1e9 * price)
+        assert {column["column"] for column in tiers[tier]["columns"]} >= {"tap", "card", "at"}
+    assert report["price_per_month"] == sum(one["price_per_month"] for one in tiers.values())
+    text = metro.run("lake", "report")
+    lines = text.splitlines()
+    header = next(line for line in lines if "EUR/month" in line)
+    assert [word for word in ("table", "tier", "rows", "days", "stale") if word not in header] == []
+    assert "uncompressed" in text
+    assert "All of it: " in text

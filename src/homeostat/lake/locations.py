@@ -29,6 +29,7 @@ __all__ = [
     "filesystem",
     "footers",
     "is_remote",
+    "sizes",
 ]
 
 _SCHEMES = ("s3://",)
@@ -196,3 +197,16 @@ def bucket(url: str) -> str:
     """
     scheme, _, rest = url.partition("://")
     return f"{scheme}://{rest.partition('/')[0]}"
+
+
+def sizes(table: str) -> dict[str, int]:
+    """Return the bytes of every Parquet file in a table's folder, of any version, by address."""
+    if not is_remote(table):
+        return {str(path): path.stat().st_size for path in Path(table).glob("*/*.parquet")}
+    from pyarrow.fs import FileSelector
+
+    found = filesystem(table).get_file_info(FileSelector("", allow_not_found=True, recursive=True))
+    return {
+        f"{table}/{info.path}": info.size for info in found if info.path.endswith(".parquet")
+        and not info.path.startswith("_delta_log/")
+    }  # fmt: skip

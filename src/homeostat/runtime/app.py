@@ -27,6 +27,7 @@ from homeostat.runtime.auditing import Auditor
 from homeostat.runtime.building import Builder, requests_of
 from homeostat.runtime.feeding import Pulled, Puller
 from homeostat.runtime.home import Home
+from homeostat.runtime.lake_report import LakeReport, lake_report
 from homeostat.runtime.live import Live
 from homeostat.runtime.lock import HomeLock
 from homeostat.runtime.reading import last_seen
@@ -240,6 +241,11 @@ class App(AbstractContextManager["App"]):
         """Answer a query over the lake's tables."""
         self.live.flush()
         return lake_sql.query(self.home.lake, query)
+
+    def lake_report(self) -> LakeReport:
+        """Return what the lake takes and costs, by table, tier and column, with suggestions."""
+        self.live.flush()
+        return lake_report(self.system, self.home, self.clock.now())
 
     def close(self) -> None:
         """Write down what is in memory, and close every file."""

@@ -14,6 +14,7 @@ from homeostat.runtime import (
     cli_features,
     cli_fetch,
     cli_lake,
+    cli_lake_report,
     cli_letters,
     cli_models,
     cli_profile,
@@ -64,3 +65,4 @@ cli_features.features.add_command(cli_audit.audit)
 cli_features.features.add_command(cli_profile.profile_command)
 cli_features.features.add_command(cli_export.export)
 cli_lake.lake.add_command(cli_tier.tier)
+cli_lake.lake.add_command(cli_lake_report.lake_report_command)
