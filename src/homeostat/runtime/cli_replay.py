@@ -84,7 +84,7 @@ def _replaying(here: Session, system: System) -> Iterator[Home]:
     from homeostat.runtime.home import Home
     from homeostat.runtime.timeline import Timeline
 
-    home = Home(here.folder, system, sync=False, storage=here.storage(system))
+    home = Home(here.folder, system, sync=False, storage=here.storage())
     try:
         timeline = Timeline.load(here.folder)
         if timeline is not None and timeline.lived_until is None:
@@ -107,7 +107,7 @@ def _replaying(here: Session, system: System) -> Iterator[Home]:
             for part in ("online", "lake"):
                 shutil.rmtree(here.folder / part)
             (here.folder / "timeline.json").unlink()
-            home = Home(here.folder, system, sync=False, storage=here.storage(system))
+            home = Home(here.folder, system, sync=False, storage=here.storage())
         ensure_applied(home, system)
         yield home
     finally:

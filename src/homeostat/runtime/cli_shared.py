@@ -99,11 +99,11 @@ class Session:
 
         return load_system(self.path)
 
-    def storage(self, system: System) -> Storage:
+    def storage(self) -> Storage:
         """Return where the profile says that the lake is."""
-        from homeostat.runtime.profile import load_profile
+        from homeostat.runtime.profile import load_storage
 
-        return load_profile(self.path, system).storage
+        return load_storage(self.path)
 
     @contextmanager
     def home(self) -> Iterator[tuple[System, Home]]:
@@ -114,7 +114,7 @@ class Session:
         with _readable(self.folder):
             from homeostat.runtime.home import Home
 
-            home = Home(self.folder, system, storage=self.storage(system))
+            home = Home(self.folder, system, storage=self.storage())
         try:
             yield system, home
         finally:
@@ -129,7 +129,7 @@ class Session:
         with _readable(self.folder):
             from homeostat.runtime.app import App
 
-            opened = App(system, self.folder, storage=self.storage(system))
+            opened = App(system, self.folder, storage=self.storage())
         with opened as app:
             yield app
 

@@ -9,7 +9,7 @@ import os
 import re
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from homeostat.declare.kafka import Kafka, Topic
 from homeostat.declare.storage import AT_HOME, Storage
 from homeostat.declare.system import System
 
-__all__ = ["FILE", "Profile", "ProfileInvalid", "load_profile", "read_profile"]
+__all__ = ["FILE", "Profile", "ProfileInvalid", "load_profile", "load_storage", "read_profile"]
 
 FILE = "homeostat.toml"
 
@@ -45,7 +45,40 @@ def load_profile(system_file: Path, system: System) -> Profile:
     path = system_file.parent / FILE
     if not path.exists():
         return Profile()
-    return read_profile(path.read_text(encoding="utf-8"), system, str(path))
+    found = read_profile(path.read_text(encoding="utf-8"), system, str(path))
+    return replace(found, storage=_beside(found.storage, path))
+
+
+def load_storage(system_file: Path) -> Storage:
+    """Return where the profile beside a system's file says the lake is; the rest is not looked at.
+
+    So a command that only opens a home needs no password of what it does not use. A folder is
+    counted from where the profile is.
+    """
+    path = system_file.parent / FILE
+    if not path.exists():
+        return AT_HOME
+    said = _parsed(path.read_text(encoding="utf-8"), str(path)).get("lake", {})
+    filled = _filled(_table(said, f"{path}, [lake]"), str(path))
+    return _beside(_storage(filled, str(path)), path)
+
+
+def _beside(storage: Storage, profile: Path) -> Storage:
+    """Return a storage with its folders counted from the profile's."""
+
+    def place(given: str | None) -> str | None:
+        if given is None or "://" in given:
+            return given
+        return str(profile.parent.absolute() / given)
+
+    return replace(storage, location=place(storage.location), cold=place(storage.cold))
+
+
+def _parsed(text: str, where: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ProfileInvalid(where, str(error), "TOML", "correct that line") from error
 
 
 def read_profile(text: str, system: System, where: str = FILE) -> Profile:
@@ -56,11 +89,7 @@ def read_profile(text: str, system: System, where: str = FILE) -> Profile:
     >>> read_profile(text, toy_system()).kafka.of("payments").topic
     'paid'
     """
-    try:
-        said = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ProfileInvalid(where, str(error), "TOML", "correct that line") from error
-    said = _filled(said, where)
+    said = _filled(_parsed(text, where), where)
     _known(said, ("kafka", "lake"), "section", where)
     kafka = None
     if "kafka" in said:

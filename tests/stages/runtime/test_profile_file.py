@@ -9,7 +9,14 @@ import pytest
 from homeostat.core.errors import HomeostatError
 from homeostat.declare.kafka import Topic
 from homeostat.declare.storage import Storage
-from homeostat.runtime.profile import FILE, Profile, load_profile, read_profile
+from homeostat.runtime.profile import (
+    FILE,
+    Profile,
+    ProfileInvalid,
+    load_profile,
+    load_storage,
+    read_profile,
+)
 from homeostat.testing.toy import toy_system
 
 FULL = """
@@ -122,3 +129,18 @@ def test_mistakes_about_the_lake(text: str, told: str) -> None:
     with pytest.raises(HomeostatError) as mistake:
         read_profile(text, toy_system())
     assert told in str(mistake.value)
+
+
+def test_the_lake_is_found_without_the_secrets_of_the_rest(tmp_path: Path) -> None:
+    text = '[lake]\nlocation = "s3://lake/shop"\ncold = "archive"\n'
+    (tmp_path / FILE).write_text(text + '[kafka]\nbrokers = "${NOT_SET_ANYWHERE}"\n')
+    expected = Storage(location="s3://lake/shop", cold=str(tmp_path / "archive"))
+    assert load_storage(tmp_path / "system.py") == expected
+    assert load_storage(tmp_path / "elsewhere" / "system.py") == Storage()
+    with pytest.raises(ProfileInvalid, match="NOT_SET_ANYWHERE"):
+        load_profile(tmp_path / "system.py", toy_system())
+    (tmp_path / FILE).write_text(text)
+    assert load_profile(tmp_path / "system.py", toy_system()).storage == expected
+    (tmp_path / FILE).write_text("[lake]\ncold = '${NOT_SET_ANYWHERE}'")
+    with pytest.raises(ProfileInvalid, match="NOT_SET_ANYWHERE"):
+        load_storage(tmp_path / "system.py")
