@@ -185,10 +185,10 @@ class TieredLake(Lake):
             begin = known_from if edge is None else max(edge, known_from or edge)
             self._require_kept(table, version, known_from)
             hot = super().read(table, columns, known_before, known_from=begin, version=version)
-            if edge is None:
+            if until is None or edge is None:
                 found = hot
             else:
-                last = None if version is None else self._last_offset(table, version)
+                last = None if version is None else self._last_offset(table, version, until)
                 before = edge if known_before is None else min(edge, known_before)
                 cold = self._cold_rows(table, hot.schema, Span(known_from, before), last)
                 found = pl.concat([cold, hot])
@@ -210,7 +210,7 @@ class TieredLake(Lake):
                 hot = super().events(table, Span(begin, span.end), version)
                 before = edge if span.end is None else min(edge, span.end)
                 cold = self.cold.events(table, Span(span.begin, before))
-                last = None if version is None else self._last_offset(table, version)
+                last = None if version is None else self._last_offset(table, version, until)
                 found = TieredEvents(cold, hot, last)
             if self.cold_until(table) == until:
                 return found
@@ -291,15 +291,24 @@ class TieredLake(Lake):
             rows = pl.DataFrame(schema=side.stored_schema(table))
             side.append(table, rows, application, ordinal, side.day_column(table))
 
-    def _last_offset(self, table: str, version: int) -> int:
-        """Return the last offset that a version of the hot table has."""
+    def _last_offset(self, table: str, version: int, until: date) -> int | None:
+        """Return the last offset of the cold days that a version had, None if it had them all."""
         target = self._table(table, version)
-        assert target is not None, "it was read"
-        found = pl.DataFrame(target.get_add_actions(flatten=True))
-        if not found.height:
+        files = [] if target is None else self._files(table, target, None)
+        newest = max(filter(None, map(_day_of, files)), default=date.min)
+        if target is None or newest > until:
+            return None  # a later day was begun, so those before it were whole
+        if not files:
             return -1
-        last = found["max._offset"].max() if "max._offset" in found.columns else None
-        return 2**62 if last is None else int(last)  # type: ignore[arg-type]
+        added = pl.DataFrame(target.get_add_actions(flatten=True))
+        there = added.filter(pl.col("partition._day") == newest)
+        if "max._offset" in there.columns and not there["max._offset"].null_count():
+            return int(there["max._offset"].max())  # type: ignore[arg-type]
+        raise LakeMismatch(
+            table, f"version {version} ended in the midst of {newest}, which is cold now, and its "
+            "commits do not say where", "versions that ended on a hot day, or the present one",
+            "read one of those, up to an instant",
+        )  # fmt: skip
 
     def _require_kept(self, table: str, version: int | None, begin: Micros | None) -> None:
         """Raise if a version had days in question that were deleted since."""
