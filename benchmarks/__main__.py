@@ -24,7 +24,7 @@ __all__ = ["NAMES", "benchmark", "main", "without"]
 
 NAMES = (
     "windowed_offline", "windowed_scale", "latest_offline", "live_read", "fold",
-    "apply_transforms", "ingest_kafka",
+    "apply_transforms", "ingest_kafka", "lake_layout",
 )  # fmt: skip
 PRINTING = ("serve_predict",)
 """Older benchmarks that print their own tables."""

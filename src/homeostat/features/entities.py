@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import polars as pl
@@ -21,7 +23,10 @@ _WIDE = 8
 
 
 class Entities:
-    """The entities of a spine, numbered from 1. A row with a missing key asks about 0: nobody."""
+    """The entities of a spine, numbered from 1 in the order of their keys.
+
+    A row with a missing key asks about 0: nobody.
+    """
 
     def __init__(self, view: FeatureView, events: pl.Schema, spine: pl.DataFrame) -> None:
         self._keys = list(view.entity.keys)
@@ -37,9 +42,10 @@ class Entities:
             self.count = len(found)
             self._table[found] = np.arange(1, self.count + 1)
         else:
-            known = asked.unique(maintain_order=True).drop_nulls()
+            known = asked.unique().drop_nulls().sort(self._keys)
             self.count = known.height
             self._known = known.with_row_index("_code", offset=1)
+        self._first = asked.to_series().drop_nulls().unique().sort()
         self.asked = self.of(asked)
 
     def _range(self, asked: pl.DataFrame) -> tuple[int | None, int | None]:
@@ -51,6 +57,18 @@ class Entities:
         if not isinstance(low, int) or not isinstance(high, int):
             return None, None
         return (low, high) if low > -(2**62) and high < 2**62 else (None, None)
+
+    @property
+    def key(self) -> str:
+        """The first of the key columns."""
+        return self._keys[0]
+
+    def may_have(self, low: Any, high: Any) -> bool:
+        """Whether some entity's first key is in [low, high]."""
+        if self._first.dtype == pl.Boolean or not len(self._first):
+            return len(self._first) > 0
+        begin = self._first.search_sorted(low, "left")
+        return begin < len(self._first) and bool(self._first[begin] <= high)
 
     def of(self, events: pl.DataFrame) -> Codes:
         """Return the number of each row's entity."""

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import polars as pl
 
@@ -16,9 +16,16 @@ __all__ = ["EventTable", "FrameEvents", "ParquetEvents", "as_table", "read_ahead
 PART = 1 << 20
 """Events that are read at once."""
 
+RUN = 1 << 19
+"""Events of sorted parts that are read at once."""
+
 
 class EventTable(Protocol):
-    """Events of one source in the order of their log."""
+    """Events of one source, in the order of their log or, in some parts, sorted by entity.
+
+    The parts follow the log: of two equal events of an entity (same event time, same tie) the one
+    that comes first here came first there.
+    """
 
     @property
     def schema(self) -> pl.Schema:
@@ -30,23 +37,53 @@ class EventTable(Protocol):
         """The runs of rows that are read at once, in order; at least one."""
         ...
 
+    def is_log(self, part: slice) -> bool:
+        """Whether the events of one of the parts are in the order of the log."""
+        ...
+
+    def bounds(self, part: slice, column: str) -> tuple[Any, Any] | None:
+        """Return values that no value of one of the parts is below, and above; None if unknown."""
+        ...
+
     def gaps(self, column: str) -> bool:
         """Whether a value may be missing."""
         ...
 
     def read(self, part: slice, columns: Sequence[str]) -> pl.DataFrame:
-        """Return some columns of one of the parts."""
+        """Return some columns of one of the parts, or of sorted ones that follow each other."""
         ...
 
 
+def runs(table: EventTable, numbers: Sequence[int]) -> Iterator[range]:
+    """Yield parts, given by their numbers in order, that are read at once.
+
+    That is one, or sorted ones that follow each other, up to `RUN` rows.
+    """
+    parts, begin, end = table.parts, 0, 0
+    for number in numbers:
+        follows = number == end > begin and not table.is_log(parts[number])
+        if not (
+            follows
+            and not table.is_log(parts[begin])
+            and parts[number].stop - parts[begin].start <= RUN
+        ):
+            if end > begin:
+                yield range(begin, end)
+            begin = number
+        end = number + 1
+    if end > begin:
+        yield range(begin, end)
+
+
 def read_ahead(
-    table: EventTable, parts: Sequence[int], columns: Sequence[str]
-) -> Iterator[tuple[int, pl.DataFrame]]:
-    """Yield some of the parts by number; the next one is read while one is worked on."""
+    table: EventTable, numbers: Sequence[int], columns: Sequence[str]
+) -> Iterator[tuple[range, pl.DataFrame]]:
+    """Yield some of the parts, in runs of them; the next is read while one is worked on."""
     with ThreadPoolExecutor(1) as reading:
-        waiting: deque[tuple[int, Future[pl.DataFrame]]] = deque()
-        for number in parts:
-            waiting.append((number, reading.submit(table.read, table.parts[number], columns)))
+        waiting: deque[tuple[range, Future[pl.DataFrame]]] = deque()
+        for run in runs(table, numbers):
+            part = slice(table.parts[run[0]].start, table.parts[run[-1]].stop)
+            waiting.append((run, reading.submit(table.read, part, columns)))
             if len(waiting) > 1:
                 first, read = waiting.popleft()
                 yield first, read.result()
@@ -69,6 +106,13 @@ class FrameEvents:
     def __init__(self, frame: pl.DataFrame) -> None:
         self._frame = frame
         self.schema, self.parts = frame.schema, _parts(frame.height)
+
+    def is_log(self, part: slice) -> bool:
+        """All is in the order of the log."""
+        return True
+
+    def bounds(self, part: slice, column: str) -> None:
+        """Nothing is known before reading."""
 
     def gaps(self, column: str) -> bool:
         """Whether a value is missing."""
@@ -111,6 +155,13 @@ class ParquetEvents:
             missing = known is None or not known.has_null_count or known.null_count > 0
             name = column.path_in_schema
             self._gaps[name] = self._gaps.get(name, False) or missing
+
+    def is_log(self, part: slice) -> bool:
+        """All is in the order of the log."""
+        return True
+
+    def bounds(self, part: slice, column: str) -> None:
+        """Nothing is known before reading."""
 
     def gaps(self, column: str) -> bool:
         """Whether a value is missing, or the files do not say."""

@@ -84,14 +84,16 @@ class Log:
         numbers = [
             n for n, codes in enumerate(self._codes) if n == 0 or _only(codes, entities).any()
         ]
-        for number, events in read_ahead(self._table, numbers, columns):
-            part, whose = self._table.parts[number], _only(self._codes[number], entities)
+        for run, events in read_ahead(self._table, numbers, columns):
+            part = self._table.parts[run[0]]
+            is_log = self._table.is_log(part)
+            whose = np.concatenate([_only(self._codes[number], entities) for number in run])
             for begin in range(0, max(len(whose), 1), CHUNK):
                 piece = slice(begin, begin + CHUNK)
-                yield self._chunk(part.start + begin, events[piece], whose[piece])
+                yield self._chunk(part.start + begin, events[piece], whose[piece], is_log)
 
     def _chunk(
-        self, first: int, events: pl.DataFrame, codes: Codes
+        self, first: int, events: pl.DataFrame, codes: Codes, is_log: bool
     ) -> tuple[Codes, dict[Any, Any]]:
         n = events.height
         used = self._is_used(events, codes)
@@ -100,7 +102,7 @@ class Log:
             events, codes = events.filter(used), codes[used]
         arrays: dict[Any, Any] = dict(enumerate(inputs(self.layout, events)))
         arrays |= {name: _physical(events, name) for name in self._system}
-        self._check_order(arrays)
+        self._check_order(arrays, is_log)
         if np.array_equal(arrays[self.clock], arrays["_event_time"]):
             arrays[self.clock] = arrays["_event_time"]
         if self._fetched:
@@ -114,12 +116,15 @@ class Log:
         found: Bools = events.select(wanted(self._view).alias("used"))["used"].to_numpy()
         return found & (codes > 0)
 
-    def _check_order(self, arrays: dict[Any, Any]) -> None:
-        """Refuse a log whose clocks decrease."""
+    def _check_order(self, arrays: dict[Any, Any], is_log: bool) -> None:
+        """Refuse a log whose clocks decrease; a sorted day must come before what follows it."""
         for place, name in enumerate(self._clocks):
             clock = arrays[name]
             if not len(clock):
                 return
+            if not is_log:
+                self._last[place] = max(self._last[place], int(clock.max()))
+                continue
             if clock[0] < self._last[place] or (clock[1:] < clock[:-1]).any():
                 raise LogDisordered(f"view {self._view.name!r}")
             self._last[place] = int(clock[-1])
@@ -140,11 +145,13 @@ class Log:
             order, cuts = grouped(parts, len(first))
             asked.append((known[order], numbers[order], cuts, fetches))
         names = sorted({name for *_, fetches in asked for _, name in fetches})
-        for number, events in read_ahead(self._table, range(len(first)), names):
-            part = self._table.parts[number]
+        held = [cuts[1:] > cuts[:-1] for _, _, cuts, _ in asked]
+        wanted = np.flatnonzero(np.logical_or.reduce(held)).tolist()
+        for run, events in read_ahead(self._table, wanted, names):
+            begin = self._table.parts[run[0]].start
             for known, numbers, cuts, fetches in asked:
-                here = slice(*cuts[number : number + 2].tolist())
-                near = numbers[here] - part.start
+                here = slice(int(cuts[run[0]]), int(cuts[run[-1] + 1]))
+                near = numbers[here] - begin
                 # Row by row, so that what belongs to one answer lies together.
                 values = self._values([events[name] for _, name in fetches], near)
                 places = [place for place, _ in fetches]

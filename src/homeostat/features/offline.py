@@ -26,7 +26,7 @@ from homeostat.core.ids import id_digests
 from homeostat.declare.views import FeatureView
 from homeostat.features.buckets import Buckets, Plan
 from homeostat.features.entities import Codes, Entities
-from homeostat.features.event_tables import EventTable, FrameEvents, as_table
+from homeostat.features.event_tables import EventTable, FrameEvents, as_table, read_ahead
 from homeostat.features.log import Log, event_columns
 
 __all__ = ["point_in_time"]
@@ -49,7 +49,8 @@ def point_in_time(
     the log. A row with a missing key has no history.
 
     The events of the entities in question are held at once, or as many as take `memory` bytes:
-    then the table is read once per round of entities. One entity is never divided.
+    then the table is read once per round of entities: all of it, or, where it is sorted by them,
+    what holds them. One entity is never divided.
     """
     found = np.empty((spine.height, len(view.features())))
     if not spine.height:
@@ -59,8 +60,7 @@ def point_in_time(
         needed = event_columns(view, at_offsets=offsets is not None)
         table = FrameEvents(table.read(table.parts[0], needed))
     entities = Entities(view, table.schema, spine)
-    keys = list(view.entity.keys)
-    codes = [entities.of(table.read(part, keys)) for part in table.parts]
+    codes = _codes(entities, table, list(view.entity.keys))
     log = Log(view, table, codes, at_offsets=offsets is not None)
     weights = _weights(entities, codes)
     plan = Plan(weights)
@@ -92,6 +92,22 @@ def point_in_time(
         with ThreadPoolExecutor(min(len(numbers), os.cpu_count() or 1)) as pool:
             list(pool.map(partial(answer, buckets), numbers))
     log.look_up(found)
+    return found
+
+
+def _codes(entities: Entities, table: EventTable, keys: list[str]) -> list[Codes]:
+    """Return the numbers of the entities of each part's events; parts without any are not read."""
+    found = [np.zeros(part.stop - part.start, np.uint32) for part in table.parts]
+    numbers = []
+    for number, part in enumerate(table.parts):
+        bounds = table.bounds(part, entities.key)
+        if bounds is None or entities.may_have(*bounds):
+            numbers.append(number)
+    for run, events in read_ahead(table, numbers, keys):
+        of, begin = entities.of(events), table.parts[run[0]].start
+        for number in run:
+            part = table.parts[number]
+            found[number] = of[part.start - begin : part.stop - begin]
     return found
 
 

@@ -1,12 +1,14 @@
-"""The events of a table in the order of their log, read from its Parquet files part by part.
+"""The events of a table, read from its Parquet files part by part.
 
-Delta keeps files by day and in no order, and compaction puts the rows of a day together as it finds
-them. What the order is, the files' footers say: every row group tells its first and last offset.
-Row groups that overlap are read together, and what is read is sorted if it is not.
+Delta keeps files by day and in no order. What the order is, the files' footers say: every row group
+tells its first and last offset. Row groups that overlap are read together, and what is read is put
+in the order of the log. Only of a day that compaction has sorted by entity and time the row groups
+are read as they are, one by one, in the place of the day's events in the log.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -16,6 +18,7 @@ import polars as pl
 
 from homeostat.core.clock import to_micros
 from homeostat.core.durations import Micros
+from homeostat.lake.compaction import ORDER
 from homeostat.lake.evolved import Evolved
 from homeostat.lake.locations import footers
 
@@ -55,7 +58,7 @@ class Stored:
 @dataclass(frozen=True, slots=True)
 class _Group:
     """One row group: its `rows` after `begin` among those `of` its file, its first and last
-    offset, and what it says of each column."""
+    offset, whether they are sorted by entity, and what it says of each column."""
 
     file: str
     begin: int
@@ -63,6 +66,7 @@ class _Group:
     of: int
     first: int
     last: int
+    is_sorted: bool
     columns: Mapping[str, Any] = field(repr=False)
 
     def size(self, name: str) -> int:
@@ -75,12 +79,17 @@ class _Group:
         known = None if found is None else found.statistics
         return known is not None and known.has_null_count and known.null_count == 0
 
+    def bounds(self, name: str) -> tuple[Any, Any] | None:
+        return _bounds(self.columns.get(name))
+
 
 class LakeEvents:
     """Events that a table holds, those outside a span left out where a whole row group is.
 
-    `parts` are runs of rows in the order of the log; reading one opens its files and no others.
-    `files` and `rows` are what all of them together open, `version` is the table's. `tail` are the
+    `parts` are runs of rows; reading one opens its files and no others. Those of which
+    `is_log` is not true are sorted by entity and time, and equal ones as in the log; where the
+    events of one day end and those of the next begin is the order of the log in any case. `files`
+    and `rows` are what all of them together open, `version` is the table's. `tail` are the
     next events of the log, which the table does not hold yet.
     """
 
@@ -114,19 +123,50 @@ class LakeEvents:
             return True
         return not all(group.is_full(column) for part in self._parts for group in part)
 
+    def is_log(self, part: slice) -> bool:
+        """Whether the rows of one of the parts are in the order of the log."""
+        number = self._place[part.start]
+        return number >= len(self._parts) or not _is_sorted(self._parts[number])
+
+    def bounds(self, part: slice, column: str) -> tuple[Any, Any] | None:
+        """Return values that no value of one of the parts is below, and above; None if unknown."""
+        number = self._place[part.start]
+        if number >= len(self._parts) or not self._expression(column).meta.eq(pl.col(column)):
+            return None
+        found = [group.bounds(column) for group in self._parts[number]]
+        known = [bounds for bounds in found if bounds is not None]
+        if len(known) < len(found):
+            return None
+        return min(low for low, _ in known), max(high for _, high in known)
+
     def read(self, part: slice, columns: Sequence[str]) -> pl.DataFrame:
-        """Return some columns of one of the parts, in the order of the log."""
+        """Return some columns of one of the parts, or of sorted ones that follow each other."""
         number = self._place[part.start]
         if number == len(self._parts) and self.tail is not None:
             return self.tail.select(columns)
         if not self._parts:
             return pl.DataFrame(schema={name: self.schema[name] for name in columns})
+        if _is_sorted(self._parts[number]):
+            return self._read_sorted(number, part.stop, columns)
         wanted = [*map(self._expression, columns), pl.col(OFFSET).alias("_order")]
         scans = [self._scan(*run) for run in _runs(self._parts[number])]
         found = pl.concat([scan.select(wanted) for scan in scans]).collect()
         if not found["_order"].is_sorted():
             found = found.sort("_order")
         return found.drop("_order")
+
+    def _read_sorted(self, number: int, stop: int, columns: Sequence[str]) -> pl.DataFrame:
+        pieces: list[tuple[str, int, int]] = []
+        for part, [group] in zip(self.parts[number:], self._parts[number:], strict=False):
+            begin, end = group.begin, group.begin + group.rows
+            if pieces and pieces[-1][0] == group.file and pieces[-1][2] == begin:
+                begin = pieces.pop()[1]
+            pieces.append((group.file, begin, end))
+            if part.stop >= stop:
+                break
+        wanted = list(map(self._expression, columns))
+        scans = [self._scan([file], slice(begin, end)) for file, begin, end in pieces]
+        return pl.concat([scan.select(wanted) for scan in scans]).collect()
 
     def size(self, columns: Sequence[str]) -> int:
         """Return how many bytes of the files some columns take; the offsets are read with them."""
@@ -136,7 +176,8 @@ class LakeEvents:
     def heaviest(self, columns: Sequence[str]) -> int:
         """Return about how many bytes some columns of the largest part take in memory."""
         width = sum(_width(self.schema[name]) for name in {*columns, OFFSET} & set(self.schema))
-        return width * max(part.stop - part.start for part in self.parts)
+        largest = max(part.stop - part.start for part in self.parts)
+        return width * max(largest, min(PART, self.parts[-1].stop))
 
     def _names(self, columns: Sequence[str]) -> set[str]:
         found = {root for name in columns for root in self._expression(name).meta.root_names()}
@@ -167,10 +208,11 @@ def _groups(files: Sequence[str], span: Span) -> Iterator[_Group]:
                 for column in (group.column(place) for place in range(group.num_columns))
             }
             first, last = _bounds(columns.get(OFFSET)) or (-1, 2**63 - 1)
+            is_sorted = _says_sorted(footer) and first >= 0
             known = _bounds(columns.get(KNOWN))
             if known is None or span.may_meet(to_micros(known[0]), to_micros(known[1])):
-                rows = group.num_rows
-                yield _Group(file, begin, rows, footer.num_rows, first, last, columns)
+                rows, of = group.num_rows, footer.num_rows
+                yield _Group(file, begin, rows, of, first, last, is_sorted, columns)
             begin += group.num_rows
 
 
@@ -179,18 +221,50 @@ def _bounds(column: Any) -> tuple[Any, Any] | None:
     return None if known is None or not known.has_min_max else (known.min, known.max)
 
 
+def _says_sorted(footer: Any) -> bool:
+    """Whether a file says that its rows are sorted by something, and equal ones as in the log."""
+    said = (footer.metadata or {}).get(ORDER)
+    names = [] if said is None else json.loads(said)
+    return len(names) > 1 and names[-1] == OFFSET
+
+
+def _is_sorted(part: Sequence[_Group]) -> bool:
+    return len(part) == 1 and part[0].is_sorted
+
+
 def _parts(groups: Sequence[_Group]) -> Iterator[list[_Group]]:
-    """Yield row groups that are read together, in order: up to `PART` rows, or an overlap."""
+    """Yield row groups that are read together: up to `PART` rows, or an overlap.
+
+    Sorted ones that overlap only each other are read one by one.
+    """
     part: list[_Group] = []
-    rows, last = 0, -1
-    for group in groups:
-        if part and group.first > last and rows + group.rows > PART:
+    for overlap in _overlaps(groups):
+        if all(group.is_sorted for group in overlap):
+            if part:
+                yield part
+                part = []
+            yield from ([g] for g in sorted(overlap, key=lambda group: (group.file, group.begin)))
+            continue
+        if part and _rows(part) + _rows(overlap) > PART:
             yield part
-            part, rows = [], 0
-        part.append(group)
-        rows, last = rows + group.rows, max(last, group.last)
+            part = []
+        part = part + overlap
     if part:
         yield part
+
+
+def _overlaps(groups: Sequence[_Group]) -> Iterator[list[_Group]]:
+    """Yield groups that hold offsets between each other's; `groups` are by their first."""
+    found: list[_Group] = []
+    last = -1
+    for group in groups:
+        if found and group.first > last:
+            yield found
+            found = []
+        found.append(group)
+        last = max(last, group.last)
+    if found:
+        yield found
 
 
 def _runs(part: Sequence[_Group]) -> Iterator[tuple[list[str], slice | None]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,9 +19,12 @@ from homeostat.core.durations import Micros
 from homeostat.core.errors import HomeostatError, UnknownName
 from homeostat.declare.schema import EventSchema
 from homeostat.ingest.schema_compatibility import Incompatibility
+from homeostat.lake.compaction import Columns, Compacted, Order, compact_table, join_remote
 from homeostat.lake.events import LakeEvents, Span, Stored
 from homeostat.lake.evolved import Evolved, column_conflicts, rewrite
-from homeostat.lake.locations import LakeFolderInvalid, Location
+from homeostat.lake.inventory import TableStatus, status_of, table_files
+from homeostat.lake.locations import LakeFolderInvalid, Location, sizes
+from homeostat.lake.vacuum import LakeVersionGone, Vacuumed, vacuum_table
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
@@ -52,7 +55,8 @@ class Lake:
 
     `declared` gives the schemas of tables that answer, with no rows, before their first append;
     `events` the event schemas of tables, under which rows of all earlier versions are read:
-    columns by their present names, of their present types, with the defaults filled in.
+    columns by their present names, of their present types, with the defaults filled in; `keys` the
+    columns by which compaction brings the rows of closed days together.
 
     >>> import tempfile
     >>> from datetime import UTC, datetime
@@ -70,10 +74,12 @@ class Lake:
         where: Path | str,
         declared: Mapping[str, pl.Schema] | None = None,
         events: Mapping[str, EventSchema] | None = None,
+        keys: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self.location = Location.of(where)
         self._declared = dict(declared or {})
         self._events = dict(events or {})
+        self._keys = dict(keys or {})
         self._open: dict[str, DeltaTable] = {}
         self.location.prepare()
 
@@ -185,6 +191,7 @@ class Lake:
         day = _day_column(target)
         order = ["_offset"] if "_offset" in stored else [day, next(iter(stored))]
         files = self._files(table, target, _days(known_from, known_before))
+        self._require_there(table, version, files)
         if not files:
             held = {**stored, **schema}
             return pl.DataFrame(schema={name: held[name] for name in wanted})
@@ -213,6 +220,7 @@ class Lake:
                 table, "its rows have no place in a log", "tables of events", "use `read`"
             )
         files = self._files(table, target, _days(span.begin, span.end))
+        self._require_there(table, version, files)
         found = Stored(files, stored, self._evolved(table, stored), int(target.version()))
         return LakeEvents(found, span)
 
@@ -293,13 +301,66 @@ class Lake:
         files = self._files(table, target, None)
         return (Stored(files, stored, self._evolved(table, stored), int(target.version())),)
 
-    def compact(self, table: str) -> int:
-        """Merge the small files of each day; return how many files fewer there are."""
+    def compact(self, table: str, *, most: int | None = None, small: int = 2) -> Compacted:
+        """Sort the rows of closed days, and join the small files of the open one; in one commit.
+
+        Rows, their order in `read`, and all versions stay what they are. A closed day is one that
+        the table has a later day than. `most` rows are enough (None: no bound), the rest is for
+        another call; the open day is left alone if it has less than `small` files to join.
+        """
         target = self._table(table)
         if target is None:
-            return 0
-        done = target.optimize.compact()
-        return int(done["numFilesRemoved"]) - int(done["numFilesAdded"])
+            return Compacted()
+        if self.location.is_remote:
+            return join_remote(target, small)
+        stored = _schema(target)
+        in_log = self._order(table, target, ())
+        orders = self._order(table, target, self._keys.get(table, ())), in_log
+        columns = Columns(Path(self._path(table)), stored)
+        return compact_table(target, columns, orders, most, small)
+
+    def _order(self, table: str, target: DeltaTable, keys: Sequence[str]) -> Order:
+        """Return by what rows are sorted that are brought together by keys."""
+        stored = _schema(target)
+        evolved = self._evolved(table, stored)
+        if "_offset" not in stored:
+            names = [_day_column(target), next(iter(stored))]
+        else:
+            system = [name for name in ("_event_time", "_tie") if keys and name in stored]
+            names = [*keys, *system, "_offset"]
+        by = [pl.col(name) if evolved is None else evolved.expression(name) for name in names]
+        return Order(tuple(names), tuple(by))
+
+    def vacuum(
+        self, table: str, keep: Collection[int] = (), *, hours: int = 168, dry: bool = False
+    ) -> Vacuumed:
+        """Delete the files that no version in use needs; nobody else may write meanwhile.
+
+        In use are the current version, those of `keep`, and those that were current less than
+        `hours` ago. Reading another one raises `LakeVersionGone` if it had files of its own. `dry`
+        only says what would be deleted.
+        """
+        target = self._table(table)
+        if target is None:
+            return Vacuumed()
+        place = self._path(table)
+        held = {file.removeprefix(place + "/"): size for file, size in sizes(place).items()}
+        return vacuum_table(target, held, keep, hours, dry)
+
+    def status(self, table: str) -> TableStatus:
+        """Return what a table is made of."""
+        target = self._table(table)
+        files = [] if target is None else table_files(target)
+        return status_of(table, files, -1 if target is None else int(target.version()))
+
+    def _require_there(self, table: str, version: int | None, files: Sequence[str]) -> None:
+        """Raise `LakeVersionGone` if files of a version of before were deleted."""
+        if version is None:
+            return
+        there = sizes(self._path(table))
+        missing = sum(file not in there for file in files)
+        if missing:
+            raise LakeVersionGone(table, version, missing, len(files))
 
     def _files(self, table: str, target: DeltaTable, days: str | None) -> list[str]:
         """Return the paths of the files of some days; Delta gives them as encoded addresses."""

@@ -80,8 +80,9 @@ class TieredLake(Lake):
         cold: Path | str | None = None,
         declared: Mapping[str, pl.Schema] | None = None,
         events: Mapping[str, EventSchema] | None = None,
+        keys: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
-        super().__init__(where, declared, events)
+        super().__init__(where, declared, events, keys)
         self.cold = None if cold is None else Lake(cold, None, events)
         self._all_hot: set[str] = set()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import polars as pl
 
@@ -45,9 +46,21 @@ class TieredEvents(LakeEvents):
         """Whether a value may be missing."""
         return self._hot.gaps(column) or column not in self._cold.schema or self._cold.gaps(column)
 
+    def is_log(self, part: slice) -> bool:
+        """Whether the rows of one of the parts are in the order of the log."""
+        side, own, _ = self._sides[part.start]
+        return side.is_log(own)
+
+    def bounds(self, part: slice, column: str) -> tuple[Any, Any] | None:
+        """Return values that no value of one of the parts is below, and above; None if unknown."""
+        side, own, _ = self._sides[part.start]
+        return side.bounds(own, column) if column in side.schema else None
+
     def read(self, part: slice, columns: Sequence[str]) -> pl.DataFrame:
-        """Return some columns of one of the parts, in the order of the log."""
+        """Return some columns of one of the parts, or of sorted ones that follow each other."""
         side, own, rows = self._sides[part.start]
+        if part.stop - part.start > rows:  # several parts, all of them hot
+            own, rows = slice(own.start, own.start + part.stop - part.start), part.stop - part.start
         there = [name for name in columns if side is self._hot or name in side.schema]
         found = side.read(own, there).head(rows)
         if len(there) == len(columns) and found.schema == {n: self.schema[n] for n in columns}:

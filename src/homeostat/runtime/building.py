@@ -148,6 +148,7 @@ class _Watched:
     def __init__(self, events: LakeEvents, told: Callable[[int, int], None]) -> None:
         self._events, self._told = events, told
         self.schema, self.parts, self.gaps = events.schema, events.parts, events.gaps
+        self.is_log, self.bounds = events.is_log, events.bounds
 
     def read(self, part: slice, columns: Sequence[str]) -> pl.DataFrame:
         """Read a part, and tell."""

@@ -23,7 +23,7 @@ from homeostat.runtime.same_lake import places_of
 from homeostat.serve.predictions import prediction_schema
 from homeostat.train.registry import Registry
 
-__all__ = ["Home", "prediction_sources", "prediction_table"]
+__all__ = ["Home", "prediction_sources", "prediction_table", "sort_keys"]
 
 
 class Home:
@@ -50,7 +50,7 @@ class Home:
         self.log: EventLog = SqliteLog(folder / "log.db") if log is None else log
         events = {source.name: source.schema for source in system.sources}
         places = places_of(folder, storage)
-        self.lake = TieredLake(places.hot, places.cold, _schemas(system), events)
+        self.lake = TieredLake(places.hot, places.cold, _schemas(system), events, sort_keys(system))
         self.schemas = SqliteSchemas(folder / "meta.db")
         self.store = LmdbStore(folder / "online", sync=sync)
         self.letters = DeadLetters(folder / "meta.db")
@@ -76,6 +76,14 @@ def _schemas(system: System) -> dict[str, pl.Schema]:
         name = prediction_table(deployment.model.name)
         schemas[name] = pl.Schema(prediction_schema(sources))
     return schemas
+
+
+def sort_keys(system: System) -> dict[str, tuple[str, ...]]:
+    """Return by which entity the events of each source lie together: that of its first view."""
+    found: dict[str, tuple[str, ...]] = {}
+    for view in system.views:
+        found.setdefault(view.source.name, tuple(view.entity.keys))
+    return found
 
 
 def prediction_table(model: str) -> str:

@@ -23,6 +23,7 @@ from homeostat.runtime.lifecycle import Lifecycle
 from homeostat.runtime.loop import Loop
 from homeostat.runtime.orders import Orders
 from homeostat.runtime.timeline import Timeline
+from homeostat.runtime.upkeep import tidy
 from homeostat.runtime.worker import Counts
 from homeostat.serve.metrics import Metrics
 from homeostat.serve.predictions import Predictions, frame_of
@@ -135,6 +136,7 @@ class Live:
             last = self._engine.cursor()
             if last is None or ended > last:
                 done.decisions = self.step(ended, now)
+                tidy(self.home.lake)
             done.decisions += self._carry_out()
             return done
 

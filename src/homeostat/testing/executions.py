@@ -5,7 +5,7 @@ All of them must give the bits of `oracle_rows`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from unittest import mock
 
@@ -48,18 +48,30 @@ def training_rows(history: History) -> Floats:
     return point_in_time(history.view, history.events, _spine(history))
 
 
-def lake_rows(history: History, lake: Lake, compact: bool) -> Floats:
+def lake_rows(history: History, lake: Lake, after: Sequence[str] = ()) -> Floats:
     """The rows of a training set, from a new table that was appended batch by batch.
 
-    Only the span of known times that the rows can see is opened, and one bucket is held at once.
+    `after` says what is done to the table after each batch: "sort" compacts all that is there,
+    "merge" puts files together as another program would, "" leaves it. Only the span of known times
+    that the rows can see is opened, and one bucket is held at once.
     """
+    from deltalake import DeltaTable
+
+    if history.rows:
+        later = history.events[-1:].with_columns(
+            pl.col("_known_time").dt.offset_by("1000d"), pl.lit(1 << 40).alias("_offset")
+        )
+        lake.append("readings", later, "later", 0)  # so that all days before it are closed
     begin = 0
-    for cut in history.cuts:
+    for number, cut in enumerate(history.cuts):
         if cut > begin:
             lake.append("readings", history.events[begin:cut], "fold", cut)
         begin = cut
-    if compact:
-        lake.compact("readings")
+        done = after[number] if number < len(after) else ""
+        if done == "sort":
+            lake.compact("readings")
+        elif done == "merge" and lake.version("readings") >= 0:
+            DeltaTable(str(lake.folder / "readings")).optimize.compact()
     spine = _spine(history)
     span, _ = span_of(history.view, *bounds(spine))
     return point_in_time(history.view, lake.events("readings", span), spine, memory=1)

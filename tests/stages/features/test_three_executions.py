@@ -74,30 +74,44 @@ def test_every_execution_of_thousands_of_systems_is_what_the_formula_says(
     check_every_execution(history)
 
 
-def check_lake(history: History, compact: bool) -> None:
+LAYOUTS = st.tuples(
+    st.lists(st.sampled_from(("", "sort", "merge")), max_size=8),
+    st.sampled_from((("place",), ("site",), ("site", "place"), ())),
+)
+"""What is done to a table after each batch, and by what its closed days are sorted."""
+
+
+def check_lake(history: History, layout: tuple[list[str], tuple[str, ...]]) -> None:
     """Compare training rows read from a table in parts of a few events, in rounds of entities."""
+    after, keys = layout
     with (
         tempfile.TemporaryDirectory() as folder,
         mock.patch("homeostat.lake.events.PART", 4),
+        mock.patch("homeostat.lake.compaction.GROUP", 2),
+        mock.patch("homeostat.lake.compaction.ROWS", 5),
+        mock.patch("homeostat.features.event_tables.RUN", 5),
         mock.patch("homeostat.features.buckets.ROWS", 3),
     ):
-        found = lake_rows(history, Lake(Path(folder), {"readings": pl.Schema(FRAME)}), compact)
+        lake = Lake(Path(folder), {"readings": pl.Schema(FRAME)}, keys={"readings": keys})
+        found = lake_rows(history, lake, after)
     assert differences(found, oracle_rows(history)) == []
 
 
-@settings(EXAMPLES, max_examples=25)
-@given(histories(), st.booleans())
-def test_a_lake_read_in_parts_gives_what_the_formula_says(history: History, compact: bool) -> None:
-    check_lake(history, compact)
+@settings(EXAMPLES, max_examples=40)
+@given(histories(), LAYOUTS)
+def test_a_lake_read_in_parts_gives_what_the_formula_says(
+    history: History, layout: tuple[list[str], tuple[str, ...]]
+) -> None:
+    check_lake(history, layout)
 
 
 @pytest.mark.soak
 @settings(EXAMPLES, max_examples=500, derandomize=False)
-@given(histories(), st.booleans())
+@given(histories(), LAYOUTS)
 def test_thousands_of_lakes_read_in_parts_give_what_the_formula_says(
-    history: History, compact: bool
+    history: History, layout: tuple[list[str], tuple[str, ...]]
 ) -> None:
-    check_lake(history, compact)
+    check_lake(history, layout)
 
 
 def check_restarts(history: History) -> None:

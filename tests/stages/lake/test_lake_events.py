@@ -7,6 +7,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from deltalake import DeltaTable
 from pyarrow import parquet
 
 from homeostat.core.clock import to_micros
@@ -48,8 +49,8 @@ def everything(events: LakeEvents, columns: list[str]) -> pl.DataFrame:
 def test_parts_are_the_log(
     lake: Lake, part: int, compacted: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if compacted:
-        assert lake.compact("taps") > 0
+    if compacted:  # by somebody else
+        DeltaTable(str(lake.folder / "taps")).optimize.compact()
         stored = [pl.read_parquet(file)["_offset"] for file in lake.files("taps")]
         assert not all(offsets.is_sorted() for offsets in stored), "compaction disorders rows"
     monkeypatch.setattr("homeostat.lake.events.PART", part)

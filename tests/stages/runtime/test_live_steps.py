@@ -42,3 +42,17 @@ def test_requests_become_events_of_their_source(tmp_path: Path) -> None:
         app.step()
         found = app.sql("select payment_id from payments where payment_id = 'asked'")
     assert found.height == 1
+
+
+def test_the_loop_compacts_closed_days_by_itself(tmp_path: Path) -> None:
+    replay_toy(tmp_path)
+    clock = ManualClock(toy_schedule().end)
+    with App(toy_system(), tmp_path, clock) as app:
+        before, lake = app.sql("select * from payments order by payment_id"), app.home.lake
+        assert lake.status("payments").sorted_share == 0
+        clock.advance_to(clock.now() + parse_duration("12h"))
+        app.live.tick()
+        found = lake.status("payments")
+        assert found.sorted_share is not None
+        assert found.sorted_share > 0.9
+        assert app.sql("select * from payments order by payment_id").equals(before)

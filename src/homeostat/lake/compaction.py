@@ -1,0 +1,243 @@
+"""Closed days written again, sorted by entity and time; many small files written again as one.
+
+A day is closed when the table has a later one. Its rows go into files in which those of an entity
+lie together: each row group says between which keys. That is our bucketing of entities, made when
+a day is closed instead of at every append (docs/decisions/0015). A commit exchanges files and
+changes no row; until it is there, nobody sees the new files, and a process that is killed before
+leaves nothing but files that `vacuum` removes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import numpy as np
+import polars as pl
+
+from homeostat.core.hashing import short_digest
+from homeostat.lake.inventory import SORTED, TableFile, table_files
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    from deltalake import DeltaTable
+
+    Ints = npt.NDArray[np.int64]
+
+__all__ = ["MANY", "ORDER", "ROWS", "Columns", "Compacted", "Order", "compact_table", "join_remote"]
+
+ORDER = b"homeostat.order"
+"""Where the footer of a file says by which columns its rows are sorted."""
+
+ROWS = 1 << 21
+"""Rows that are sorted at once, and at most in one file unless more are equal."""
+
+GROUP = 1 << 16
+"""Rows of a row group: the least that is read of a sorted file."""
+
+MANY = 64
+"""So many small files of the open day are put together while events come in."""
+
+JOINED = "joined-"
+"""What the names of files made of those of an open day begin with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Compacted:
+    """What was done: days and rows written again, and the number of files before and after."""
+
+    days: int = 0
+    rows: int = 0
+    files_before: int = 0
+    files_after: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Where the files of a table are, and the columns they have, that of the day left out."""
+
+    folder: Path
+    schema: pl.Schema
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """By what rows are sorted: expressions over stored columns, and their names.
+
+    Rows that are equal but in the last one are never divided between files.
+    """
+
+    names: tuple[str, ...]
+    by: tuple[pl.Expr, ...]
+
+    @property
+    def mark(self) -> str:
+        """What the names of files sorted like this begin with."""
+        return f"{SORTED}{short_digest(self.names)[:8]}-"
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """Files of one day that become one or a few: sorted how, and called what."""
+
+    files: tuple[TableFile, ...]
+    order: Order
+    stem: str
+
+
+def compact_table(
+    target: DeltaTable, table: Columns, orders: tuple[Order, Order], most: int | None, small: int
+) -> Compacted:
+    """Sort closed days that are not, oldest first, and join small files of the open one.
+
+    Args:
+        target: the table.
+        table: its folder and its stored columns.
+        orders: by what a closed day is sorted, and the open one.
+        most: rows after which no further day is begun; None for all.
+        small: the open day is written again if so many of its files were never.
+    """
+    tasks: list[_Task] = []
+    rows = 0
+    for task in _tasks(table_files(target), orders, small):
+        if most is not None and tasks and rows >= most:
+            break
+        tasks.append(task)
+        rows += sum(file.rows for file in task.files)
+    made = [(task, list(_written(task, table))) for task in tasks]
+    if made:
+        _commit(target, table.folder, made)
+    return Compacted(
+        len(tasks), rows, sum(len(t.files) for t in tasks), sum(len(new) for _, new in made)
+    )
+
+
+def join_remote(target: DeltaTable, small: int) -> Compacted:
+    """Put the small files of each day together, in an object store; their rows are not sorted.
+
+    Nothing is done before a day has at least `small` files.
+    """
+    days = [file.day for file in table_files(target)]
+    if max(map(days.count, set(days)), default=0) < small:
+        return Compacted()
+    done = target.optimize.compact()
+    return Compacted(0, 0, int(done["numFilesRemoved"]), int(done["numFilesAdded"]))
+
+
+def _tasks(files: Sequence[TableFile], orders: tuple[Order, Order], small: int) -> Iterator[_Task]:
+    closed, opened = orders
+    days: dict[str, list[TableFile]] = {}
+    for file in files:
+        days.setdefault(file.day, []).append(file)
+    newest = max(days, default="")
+    for day, held in sorted(days.items()):
+        if day == newest:
+            loose = [file for file in held if not file.name.startswith((SORTED, JOINED))]
+            if len(loose) >= small:
+                yield _Task(tuple(loose), opened, JOINED)
+        elif not all(file.name.startswith(closed.mark) for file in held):
+            yield _Task(tuple(held), closed, closed.mark)
+
+
+def _written(task: _Task, table: Columns) -> Iterator[tuple[Path, int]]:
+    """Write the rows of a task; yield each new file and its rows."""
+    from pyarrow import parquet
+
+    day = task.files[0].path.rpartition("/")[0]
+    said = {ORDER: json.dumps(task.order.names)}
+    files = [str(table.folder / file.path) for file in task.files]
+    for rows in _pieces(files, table.schema, task.order):
+        path = table.folder / day / f"{task.stem}{uuid4().hex}.parquet"
+        with path.open("wb") as opened:
+            parquet.write_table(
+                rows.to_arrow().replace_schema_metadata(said), opened, row_group_size=GROUP,
+                compression="zstd", compression_level=1,
+            )  # fmt: skip
+            opened.flush()
+            os.fsync(opened.fileno())  # the files whose rows these are will go away
+        yield path, rows.height
+    _sync_folder(table.folder / day)
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name == "posix":
+        opened = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(opened)
+        finally:
+            os.close(opened)
+
+
+def _scan(file: str, schema: pl.Schema) -> pl.LazyFrame:
+    return pl.scan_parquet(file, schema=schema, missing_columns="insert", hive_partitioning=False)
+
+
+def _pieces(files: Sequence[str], schema: pl.Schema, order: Order) -> Iterator[pl.DataFrame]:
+    """Yield the rows of files, sorted, about `ROWS` at a time.
+
+    Where there are more, the files are read once per piece; only what they are sorted by is in
+    memory as a whole.
+    """
+    scans, by = [_scan(file, schema) for file in files], list(order.by)
+    heights = [scan.select(pl.len()).collect().item() for scan in scans]
+    n = sum(heights)
+    if n <= ROWS:
+        yield pl.concat(scans).collect().sort(by, maintain_order=True)
+        return
+    named = [part.alias(f"_{place}") for place, part in enumerate(by)]
+    keys = pl.concat([scan.select(named) for scan in scans]).collect()
+    ranked = keys.select(pl.arg_sort_by(keys.columns, maintain_order=True)).to_series().to_numpy()
+    place = np.empty(n, np.int64)
+    place[ranked] = np.arange(n)
+    ends = np.concatenate(([0], np.cumsum(heights)))
+    for begin, end in _cuts(keys, ranked):
+        found = []
+        for scan, first, last in zip(scans, ends, ends[1:], strict=False):
+            here = (place[first:last] >= begin) & (place[first:last] < end)
+            if here.any():
+                found.append(scan.collect().filter(pl.Series(here)))
+        yield pl.concat(found).sort(by, maintain_order=True)
+
+
+def _cuts(keys: pl.DataFrame, ranked: Ints) -> Iterator[tuple[int, int]]:
+    """Yield where pieces of sorted rows begin and end; equal rows but for the last key stay."""
+    same, n, begin = keys[:, :-1], len(ranked), 0
+    while begin < n:
+        end = min(begin + ROWS, n)
+        while end < n and same.width and same.row(ranked[end - 1]) == same.row(ranked[end]):
+            end += 1
+        yield begin, end
+        begin = end
+
+
+def _commit(
+    target: DeltaTable, folder: Path, made: Sequence[tuple[_Task, Sequence[tuple[Path, int]]]]
+) -> None:
+    from deltalake.transaction import AddAction, CommitProperties, RemoveAction
+
+    actions: list[AddAction | RemoveAction] = []
+    for task, files in made:
+        day = {"_day": task.files[0].day}
+        for path, rows in files:
+            found = path.stat()
+            actions.append(
+                AddAction(
+                    path.relative_to(folder).as_posix(), found.st_size, day,
+                    int(found.st_mtime * 1000), False, json.dumps({"numRecords": rows}),
+                )
+            )  # fmt: skip
+            now = int(found.st_mtime * 1000)
+        actions += [RemoveAction(old.path, False, now, old.bytes, dict(day)) for old in task.files]
+    target.create_write_transaction(
+        actions,
+        "append",
+        target.schema(),
+        ["_day"],
+        commit_properties=CommitProperties(custom_metadata={"homeostat": "compaction"}),
+    )
+    target.update_incremental()
