@@ -77,7 +77,8 @@ def told(where: Path | str) -> Iterator[tuple[str, object]]:
     yield "version 3", lake.read("taps", version=3).rows()
     yield "number of files", len(lake.files("taps"))
     yield "compacted", (lake.compact("taps"), len(lake.files("taps")), lake.read("taps").rows())
-    yield "known", query(lake, "SELECT * FROM taps_known_at(TIMESTAMPTZ '2024-03-01')").rows()
+    known = "SELECT * FROM taps_known_at(TIMESTAMPTZ '2024-03-01') ORDER BY _offset"
+    yield "known", query(lake, known).rows()
     yield (
         "tables",
         (Lake(where).tables(), lake.tables(), Lake(where).application_version("taps", "fold")),
