@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+from urllib.request import Request, urlopen
 
 import pytest
+from benchmarks.environments import python_of
 from hypothesis import HealthCheck, settings
 
 from homeostat.testing.postgres_server import PostgresMissing, postgres_server
@@ -31,3 +36,31 @@ def postgres() -> Iterator[str]:
             yield url
     except PostgresMissing as missing:
         pytest.skip(str(missing))
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[str]:
+    """Return the address of a local S3 server that is started for the tests."""
+    with subprocess.Popen(
+        [str(python_of("s3")), str(Path(__file__).parent / "s3_server.py")],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        yield f"http://127.0.0.1:{int(process.stdout.readline())}"
+        process.communicate("")
+
+
+_buckets = count()
+
+
+@pytest.fixture
+def bucket(s3: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Return the address of an empty bucket; the environment says how to reach it."""
+    for name, value in {
+        "AWS_ENDPOINT_URL": s3, "AWS_ALLOW_HTTP": "true", "AWS_REGION": "us-east-1",
+        "AWS_ACCESS_KEY_ID": "somebody", "AWS_SECRET_ACCESS_KEY": "secret",
+    }.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    name = f"bucket-{next(_buckets)}"
+    urlopen(Request(f"{s3}/{name}", method="PUT")).close()
+    return f"s3://{name}"

@@ -39,6 +39,7 @@ from homeostat.declare.monitors import Drift, Freshness, Quality, Rejections, Re
 from homeostat.declare.policies import Access, Erasure, Retention
 from homeostat.declare.schema import Alias, Event, Personal, Timestamp
 from homeostat.declare.sources import Entity, EventSource
+from homeostat.declare.storage import Storage
 from homeostat.declare.summaries import (
     custom,
     decayed_sum,
@@ -104,6 +105,7 @@ __all__ = [
     "Shadow",
     "Skew",
     "Split",
+    "Storage",
     "System",
     "TargetEncoding",
     "Timestamp",

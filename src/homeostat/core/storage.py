@@ -18,16 +18,24 @@ class StorageFailed(HomeostatError, OSError):
 
     retryable = True
 
-    def __init__(self, what: str, path: Path, error: Exception) -> None:
+    def __init__(self, what: str, path: Path | str, error: Exception) -> None:
+        if "://" in str(path):
+            state = ""
+            allowed = "an object store that answers, and lets us write; see whether it does"
+        else:
+            state = f" ({_state(Path(path))})"
+            allowed = (
+                "a file system with room that can be written to; make room there, or make it "
+                "writable"
+            )
         super().__init__(
-            f"{what} {path}: {error} ({_state(path)}); allowed: a file system with room that can "
-            "be written to; make room there, or make it writable. What is kept stays; what was "
+            f"{what} {path}: {error}{state}; allowed: {allowed}. What is kept stays; what was "
             "refused is to be sent again; the work goes on by itself"
         )
 
 
 @contextmanager
-def storage(what: str, path: Path, *kinds: type[Exception]) -> Iterator[None]:
+def storage(what: str, path: Path | str, *kinds: type[Exception]) -> Iterator[None]:
     """Raise `StorageFailed` for errors of these kinds in the block.
 
     >>> with storage("log", Path("/nowhere/log.db"), OSError):

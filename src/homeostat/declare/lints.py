@@ -9,7 +9,8 @@ from homeostat.core.durations import format_duration
 from homeostat.declare.deployments import Canary, Deployment
 from homeostat.declare.models import METRICS, Model
 from homeostat.declare.monitors import Drift, Freshness, Quality
-from homeostat.declare.policies import Access
+from homeostat.declare.needs import needed_span
+from homeostat.declare.policies import Access, Retention
 from homeostat.declare.sources import EventSource
 from homeostat.declare.system import System, model_inputs
 from homeostat.declare.views import FeatureView
@@ -297,6 +298,8 @@ def _silent_sources(system: System) -> Iterator[Lint]:
 def _not_enforced(system: System) -> Iterator[Lint]:
     """Policies that this release checks and does not carry out yet."""
     for policy in system.policies:
+        if isinstance(policy, Retention):
+            continue
         kind = type(policy).__name__
         of = policy.role if isinstance(policy, Access) else policy.source.name
         yield Lint(
@@ -307,8 +310,27 @@ def _not_enforced(system: System) -> Iterator[Lint]:
         )
 
 
+def _held_days(system: System) -> Iterator[Lint]:
+    """Retention that would delete what features still need; those days stay."""
+    for policy in system.policies:
+        if not isinstance(policy, Retention) or policy.keep_us is None:
+            continue
+        need = needed_span(system, policy.source.name)
+        if need.span is not None and need.span <= policy.keep_us:
+            continue
+        span = "the whole history" if need.span is None else format_duration(need.span)
+        yield Lint(
+            "retention-held",
+            f"retention policy of {policy.source.name!r}",
+            f"it keeps {format_duration(policy.keep_us)}, and {need.why} needs {span}: days stay "
+            "for as long as that",
+            "keep them for longer, or give the feature a shorter window",
+        )
+
+
 _RULES: tuple[Callable[[System], Iterator[Lint]], ...] = (
     _own_event_leaks,
+    _held_days,
     _personal_uses,
     _unguarded_rollouts,
     _short_rollouts,

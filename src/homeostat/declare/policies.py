@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 from homeostat.core.durations import Micros
+from homeostat.core.hashing import UNSET_IS_UNSAID
 from homeostat.declare.mistakes import duration, require, several, span
 from homeostat.declare.sources import EventSource
 
@@ -14,19 +15,52 @@ __all__ = ["Access", "Erasure", "Retention"]
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """Keep the events of a source for `keep` after they became known."""
+    """How long the lake keeps the events of a source, counted from when they became known.
+
+    Args:
+        source: whose events.
+        keep: older days are deleted; None keeps them for good. Days that features of now, late
+            events or open labels still need stay, whatever is written here.
+        hot: older days move to the cold place that the profile names; None leaves them.
+
+    >>> from homeostat.testing.toy import toy_system
+    >>> Retention(toy_system().source("payments"), "730d", hot="90d").hot_us // 86_400_000_000
+    90
+    """
 
     source: EventSource
-    keep: str | timedelta | Micros
+    keep: str | timedelta | Micros | None = None
+    hot: str | timedelta | Micros | None = field(default=None, metadata=UNSET_IS_UNSAID)
 
     def __post_init__(self) -> None:
         where = f"retention of {self.source.name!r}"
-        object.__setattr__(self, "keep", span(self.keep, where, "keep"))
+        for name in ("keep", "hot"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, span(getattr(self, name), where, name))
+        require(
+            self.keep is not None or self.hot is not None,
+            where,
+            "neither keep nor hot",
+            "one of them, or both",
+            "write keep='730d' to delete, hot='90d' to move",
+        )
+        require(
+            self.keep_us is None or self.hot_us is None or self.hot_us < self.keep_us,
+            where,
+            "days would be deleted before they are cold",
+            "hot shorter than keep",
+            "drop hot, or keep the days for longer",
+        )
 
     @property
-    def keep_us(self) -> Micros:
-        """How long events are kept, in microseconds."""
-        return duration(self.keep, self.source.name, "keep")
+    def keep_us(self) -> Micros | None:
+        """How long events are kept, in microseconds; None for good."""
+        return None if self.keep is None else duration(self.keep, self.source.name, "keep")
+
+    @property
+    def hot_us(self) -> Micros | None:
+        """How long events are hot, in microseconds; None for as long as they are kept."""
+        return None if self.hot is None else duration(self.hot, self.source.name, "hot")
 
 
 @dataclass(frozen=True, slots=True)

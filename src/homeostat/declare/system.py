@@ -64,6 +64,8 @@ class System:
         deployed = [d.model.name for d in self.deployments]
         yield from _names_twice("deployment of model", deployed)
         yield from _names_twice("retraining of model", [r.model.name for r in self.retraining])
+        kept = [p.source.name for p in self.policies if isinstance(p, Retention)]
+        yield from _names_twice("retention of source", kept)
 
     def _model_users(self) -> Iterator[tuple[str, Model]]:
         for deployment in self.deployments:
@@ -125,6 +127,11 @@ class System:
     def retrain(self, model: str) -> Retrain | None:
         """Return the retraining policy of a model, if one is declared."""
         return next((r for r in self.retraining if r.model.name == model), None)
+
+    def retention(self, source: str) -> Retention | None:
+        """Return the retention policy of a source, if one is declared."""
+        kept = (p for p in self.policies if isinstance(p, Retention))
+        return next((p for p in kept if p.source.name == source), None)
 
     def views_of(self, model: Model) -> tuple[FeatureView, ...]:
         """Return the views a model reads, in order of declaration."""

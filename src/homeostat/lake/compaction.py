@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     Ints = npt.NDArray[np.int64]
 
-__all__ = ["MANY", "ORDER", "ROWS", "Columns", "Compacted", "Order", "compact_table"]
+__all__ = ["MANY", "ORDER", "ROWS", "Columns", "Compacted", "Order", "compact_table", "join_remote"]
 
 ORDER = b"homeostat.order"
 """Where the footer of a file says by which columns its rows are sorted."""
@@ -117,6 +117,18 @@ def compact_table(
     )
 
 
+def join_remote(target: DeltaTable, small: int) -> Compacted:
+    """Put the small files of each day together, in an object store; their rows are not sorted.
+
+    Nothing is done before a day has at least `small` files.
+    """
+    days = [file.day for file in table_files(target)]
+    if max(map(days.count, set(days)), default=0) < small:
+        return Compacted()
+    done = target.optimize.compact()
+    return Compacted(0, 0, int(done["numFilesRemoved"]), int(done["numFilesAdded"]))
+
+
 def _tasks(files: Sequence[TableFile], orders: tuple[Order, Order], small: int) -> Iterator[_Task]:
     closed, opened = orders
     days: dict[str, list[TableFile]] = {}
@@ -132,8 +144,8 @@ def _tasks(files: Sequence[TableFile], orders: tuple[Order, Order], small: int) 
             yield _Task(tuple(held), closed, closed.mark)
 
 
-def _written(task: _Task, table: Columns) -> Iterator[tuple[Path, int]]:
-    """Write the rows of a task; yield each new file and its rows."""
+def _written(task: _Task, table: Columns) -> Iterator[tuple[Path, str]]:
+    """Write the rows of a task; yield each new file and its statistics, as Delta has them."""
     from pyarrow import parquet
 
     day = task.files[0].path.rpartition("/")[0]
@@ -148,8 +160,18 @@ def _written(task: _Task, table: Columns) -> Iterator[tuple[Path, int]]:
             )  # fmt: skip
             opened.flush()
             os.fsync(opened.fileno())  # the files whose rows these are will go away
-        yield path, rows.height
+        yield path, _statistics(rows)
     _sync_folder(table.folder / day)
+
+
+def _statistics(rows: pl.DataFrame) -> str:
+    """Return the number of rows and between which offsets they are, in Delta's words."""
+    said: dict[str, object] = {"numRecords": rows.height}
+    if "_offset" in rows.columns and rows.height and not rows["_offset"].null_count():
+        said["minValues"] = {"_offset": rows["_offset"].min()}
+        said["maxValues"] = {"_offset": rows["_offset"].max()}
+        said["nullCount"] = {"_offset": 0}
+    return json.dumps(said)
 
 
 def _sync_folder(folder: Path) -> None:
@@ -204,19 +226,19 @@ def _cuts(keys: pl.DataFrame, ranked: Ints) -> Iterator[tuple[int, int]]:
 
 
 def _commit(
-    target: DeltaTable, folder: Path, made: Sequence[tuple[_Task, Sequence[tuple[Path, int]]]]
+    target: DeltaTable, folder: Path, made: Sequence[tuple[_Task, Sequence[tuple[Path, str]]]]
 ) -> None:
     from deltalake.transaction import AddAction, CommitProperties, RemoveAction
 
     actions: list[AddAction | RemoveAction] = []
     for task, files in made:
         day = {"_day": task.files[0].day}
-        for path, rows in files:
+        for path, statistics in files:
             found = path.stat()
             actions.append(
                 AddAction(
                     path.relative_to(folder).as_posix(), found.st_size, day,
-                    int(found.st_mtime * 1000), False, json.dumps({"numRecords": rows}),
+                    int(found.st_mtime * 1000), False, statistics,
                 )
             )  # fmt: skip
             now = int(found.st_mtime * 1000)

@@ -20,6 +20,7 @@ from homeostat.core.clock import to_micros
 from homeostat.core.durations import Micros
 from homeostat.lake.compaction import ORDER
 from homeostat.lake.evolved import Evolved
+from homeostat.lake.locations import footers
 
 __all__ = ["LakeEvents", "Span", "Stored"]
 
@@ -198,10 +199,8 @@ def _width(dtype: pl.DataType) -> int:
 
 
 def _groups(files: Sequence[str], span: Span) -> Iterator[_Group]:
-    import pyarrow.parquet as parquet
-
-    for file in files:
-        footer, begin = parquet.read_metadata(file), 0
+    for file, footer in footers(files):
+        begin = 0
         for number in range(footer.num_row_groups):
             group = footer.row_group(number)
             columns = {

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import polars as pl
 
 from homeostat.core.errors import HomeostatError
+from homeostat.lake.events import Stored
+from homeostat.lake.locations import dataset, is_remote
 from homeostat.lake.tables import Lake
 
 if TYPE_CHECKING:
@@ -29,6 +30,9 @@ _FREE = ("TimeZone", "threads", "memory_limit")
 _EMPTY = "without_rows"
 """The schema of tables that are declared, and have no rows yet."""
 
+_REMOTE = "files of"
+"""What the names begin with under which a connection has the files in an object store."""
+
 _EXPLAIN = re.compile(r"\s*EXPLAIN(\s+ANALYZE)?(\s*\([^()]*\))?\s", re.IGNORECASE)
 
 
@@ -42,6 +46,7 @@ class Warehouse:
     Every table is a view, as it was when the views were made; `refresh` makes them again. Views,
     tables and macros of one's own may be created: they live in memory, and end with the connection.
     Files outside the lake cannot be opened.
+    Those in an object store are read through pyarrow.
 
     Args:
         lake: the tables.
@@ -53,10 +58,11 @@ class Warehouse:
 
         self._lake = lake
         self._connection = duckdb.connect(":memory:")
-        folder = _text(str(lake.folder.absolute()))
+        self._remote: dict[str, Any] = {}
+        folders = ", ".join(_text(str(folder.absolute())) for folder in lake.folders)
         for setting in (
             "SET TimeZone = 'UTC'",
-            f"SET allowed_directories = [{folder}]",
+            f"SET allowed_directories = [{folders}]",
             f"SET allowed_configs = [{', '.join(map(_text, _FREE))}]",
             "SET enable_external_access = false",
             "SET lock_configuration = true",
@@ -69,17 +75,9 @@ class Warehouse:
         """Make the views again, of the tables as they are now; `extra` replaces frames."""
         lake, connection = self._lake, self._connection
         for table in lake.tables():
-            files = lake.files(table)
-            if files:
-                listed = ", ".join(_text(str(Path(file).absolute())) for file in files)
-                rows = (
-                    f"SELECT * FROM read_parquet([{listed}], union_by_name = true, "
-                    "hive_partitioning = true, hive_types = {'_day': DATE})"
-                )
-                evolved = lake.evolved(table)
-                if evolved is not None:
-                    rows = evolved.sql_of(rows, "_day")
-            else:
+            sides = [side for side in lake.sides(table) if side.files]
+            rows = " UNION ALL BY NAME ".join(self._rows(table, side) for side in sides)
+            if not sides:
                 empty = pl.DataFrame(schema={**lake.schema(table), "_day": pl.Date()})
                 self._add(f"{_EMPTY}.{_name(table)}", empty)
                 rows = f"SELECT * FROM {_EMPTY}.{_name(table)}"
@@ -91,6 +89,21 @@ class Warehouse:
                 )
         for name, frame in (extra or {}).items():
             self._add(_name(name), frame)
+
+    def _rows(self, table: str, side: Stored) -> str:
+        """Return the SQL of the rows of a part of a table that has files."""
+        if is_remote(side.files[0]):  # DuckDB's own reader of object stores is a download
+            name = f"{_REMOTE} {table} in {side.files[0].rpartition('/_day=')[0]}"
+            self._remote[name] = dataset(side.files, side.schema)
+            self._connection.register(name, self._remote[name])
+            rows = f"SELECT * FROM {_name(name)}"
+        else:
+            listed = ", ".join(map(_text, side.files))
+            rows = (
+                f"SELECT * FROM read_parquet([{listed}], union_by_name = true, "
+                "hive_partitioning = true, hive_types = {'_day': DATE})"
+            )
+        return rows if side.evolved is None else side.evolved.sql_of(rows, "_day")
 
     def _add(self, name: str, frame: pl.DataFrame) -> None:
         self._connection.register("_incoming", frame.to_arrow())
@@ -109,9 +122,15 @@ class Warehouse:
         return self._connection.sql(query, params=params)
 
     def cursor(self) -> Warehouse:
-        """Return another connection to the same views, for another thread."""
+        """Return another connection to the same views, for another thread.
+
+        What is in an object store, it sees as it is now, also after a later `refresh`.
+        """
         other = object.__new__(Warehouse)
         other._lake, other._connection = self._lake, self._connection.cursor()
+        other._remote = dict(self._remote)
+        for name, files in other._remote.items():
+            other._connection.register(name, files)
         return other
 
     def __getattr__(self, name: str) -> Any:

@@ -7,7 +7,6 @@ first. Start worker processes by spawn: delta-rs does not survive a fork.
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -21,12 +20,13 @@ from homeostat.core.errors import HomeostatError, UnknownName
 from homeostat.core.storage import storage
 from homeostat.declare.schema import EventSchema
 from homeostat.ingest.schema_compatibility import Incompatibility
-from homeostat.lake.compaction import Columns, Compacted, Order, compact_table
+from homeostat.lake.compaction import Columns, Compacted, Order, compact_table, join_remote
 from homeostat.lake.encoding import writer_properties
 from homeostat.lake.events import LakeEvents, Span, Stored
 from homeostat.lake.evolved import Evolved, column_conflicts, rewrite
 from homeostat.lake.inventory import TableStatus, status_of, table_files
-from homeostat.lake.vacuum import Vacuumed, check_is_there, vacuum_table
+from homeostat.lake.locations import LakeFolderInvalid, Location, sizes
+from homeostat.lake.vacuum import LakeVersionGone, Vacuumed, vacuum_table
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
@@ -37,20 +37,9 @@ _DAY = "_day"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _KEEP_HISTORY = {"delta.logRetentionDuration": "interval 36500 days"}
 """Versions are data-set versions: Delta would otherwise forget them after 30 days."""
-_UNREADABLE = frozenset("%*?[]^|\t" + ("\\" if os.sep == "/" else ""))
-"""What one of delta-rs, Polars and DuckDB takes for something else in a path."""
+ATTEMPTS = 10
+"""A commit is tried again if another writer changed the table in a way that matters."""
 EVERYTHING = Span()
-
-
-class LakeFolderInvalid(HomeostatError, ValueError):
-    """A folder whose path the engines cannot open."""
-
-    def __init__(self, folder: Path, odd: Sequence[str]) -> None:
-        super().__init__(
-            f"lake folder {str(folder.absolute())!r} has {' '.join(map(repr, odd))} in its path; "
-            f"allowed: paths without {' '.join(map(repr, sorted(_UNREADABLE)))}; choose another "
-            "folder"
-        )
 
 
 class LakeMismatch(HomeostatError, ValueError):
@@ -61,7 +50,10 @@ class LakeMismatch(HomeostatError, ValueError):
 
 
 class Lake:
-    """The tables under one folder; one writer per table, any number of readers.
+    """The tables under one folder, or address of an object store; any number of readers.
+
+    Writers at once are safe: of two that commit the same version of an application one does
+    nothing. A system has one per table.
 
     `declared` gives the schemas of tables that answer, with no rows, before their first append;
     `events` the event schemas of tables, under which rows of all earlier versions are read:
@@ -81,20 +73,27 @@ class Lake:
 
     def __init__(
         self,
-        folder: Path,
+        where: Path | str,
         declared: Mapping[str, pl.Schema] | None = None,
         events: Mapping[str, EventSchema] | None = None,
         keys: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
-        odd = sorted(_UNREADABLE & set(str(folder.absolute())))
-        if odd:
-            raise LakeFolderInvalid(folder, odd)
-        self.folder = folder
+        self.location = Location.of(where)
         self._declared = dict(declared or {})
         self._events = dict(events or {})
         self._keys = dict(keys or {})
         self._open: dict[str, DeltaTable] = {}
-        folder.mkdir(parents=True, exist_ok=True)
+        self.location.prepare()
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the tables, where they are in one."""
+        return Path(self.location.url)
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """The folders with files of tables; none for what is in an object store."""
+        return () if self.location.is_remote else (self.folder,)
 
     def append(
         self,
@@ -109,15 +108,39 @@ class Lake:
         `day` names the instant column (Datetime us UTC, never missing) whose date is the
         partition; it is fixed by the first append. An empty frame commits the version alone.
         """
-        from deltalake import CommitProperties, Transaction, write_deltalake
         from deltalake.exceptions import DeltaError
 
+        with storage("lake table", self._path(table), OSError, DeltaError):
+            return self._tried(table, frame, application, version, day)
+
+    def _tried(
+        self, table: str, frame: pl.DataFrame, application: str, version: int, day: str
+    ) -> bool:
+        """Append, and again if another writer was faster."""
+        from deltalake.exceptions import CommitFailedError, DeltaError
+
+        for _ in range(ATTEMPTS - 1):
+            try:
+                return self._append(table, frame, application, version, day)
+            except CommitFailedError:  # another writer was faster: look at what it left
+                continue
+            except DeltaError:
+                if table in self._open or not self.location.has_table(table):
+                    raise  # it is not that another writer began the table
+        return self._append(table, frame, application, version, day)
+
+    def _append(
+        self, table: str, frame: pl.DataFrame, application: str, version: int, day: str
+    ) -> bool:
+        from deltalake import CommitProperties, Transaction, write_deltalake
+
+        self.evolve(table)
         target = self._table(table)
         if target is not None:
+            # Nothing may refresh the table from here to the commit, which then sees who was faster.
             applied = target.transaction_version(application)
             if applied is not None and applied >= version:
                 return False
-            self.evolve(table)
             self._check(table, target, frame, day)
         for name, dtype in frame.schema.items():
             if dtype in (pl.Null, pl.List(pl.Null)):
@@ -134,20 +157,21 @@ class Lake:
                 "a Datetime('us', 'UTC') column without missing values",
                 "name another column with day=",
             )
-        with storage("lake table", self.folder / table, OSError, DeltaError):
-            write_deltalake(
-                target if target is not None else self._path(table),
-                frame.with_columns(pl.col(day).dt.date().alias(_DAY)),
-                mode="append",
-                schema_mode="merge",
-                partition_by=[_DAY],
-                description=None if target is not None else json.dumps({"day": day}),
-                configuration=None if target is not None else _KEEP_HISTORY,
-                writer_properties=writer_properties(frame),
-                commit_properties=CommitProperties(
-                    app_transactions=[Transaction(application, version)]
-                ),
-            )
+        # A second try of delta-rs to begin a table would add to the one that was begun meanwhile.
+        write_deltalake(
+            target if target is not None else self._path(table),
+            frame.with_columns(pl.col(day).dt.date().alias(_DAY)),
+            mode="append" if target is not None else "error",
+            schema_mode="merge" if target is not None else None,
+            partition_by=[_DAY],
+            description=None if target is not None else json.dumps({"day": day}),
+            configuration=None if target is not None else _KEEP_HISTORY,
+            writer_properties=writer_properties(frame),
+            commit_properties=CommitProperties(
+                app_transactions=[Transaction(application, version)],
+                max_commit_retries=None if target is not None else 0,
+            ),
+        )
         return True
 
     def application_version(self, table: str, application: str) -> int:
@@ -184,6 +208,7 @@ class Lake:
         day = _day_column(target)
         order = ["_offset"] if "_offset" in stored else [day, next(iter(stored))]
         files = self._files(table, target, _days(known_from, known_before))
+        self._require_there(table, version, files)
         if not files:
             held = {**stored, **schema}
             return pl.DataFrame(schema={name: held[name] for name in wanted})
@@ -212,6 +237,7 @@ class Lake:
                 table, "its rows have no place in a log", "tables of events", "use `read`"
             )
         files = self._files(table, target, _days(span.begin, span.end))
+        self._require_there(table, version, files)
         found = Stored(files, stored, self._evolved(table, stored), int(target.version()))
         return LakeEvents(found, span)
 
@@ -222,8 +248,7 @@ class Lake:
 
     def tables(self) -> tuple[str, ...]:
         """Return the names of all tables, stored or declared, sorted."""
-        stored = {path.parent.name for path in self.folder.glob("*/_delta_log")}
-        return tuple(sorted(stored | set(self._declared)))
+        return tuple(sorted(self.location.tables() | set(self._declared)))
 
     def schema(self, table: str) -> pl.Schema:
         """Return the columns `read` answers with by default."""
@@ -233,6 +258,25 @@ class Lake:
         stored = _schema(target)
         evolved = self._evolved(table, stored)
         return stored if evolved is None else evolved.schema()
+
+    def names(self, table: str) -> frozenset[str]:
+        """Return every column that can be asked for."""
+        target = self._table(table)
+        if target is None:
+            return frozenset(self._empty(table, None).columns)
+        stored = _schema(target)
+        evolved = self._evolved(table, stored)
+        return frozenset(stored if evolved is None else evolved.names())
+
+    def stored_schema(self, table: str) -> pl.Schema:
+        """Return the columns that are stored, by the names they were written under."""
+        target = self._table(table)
+        return self._empty(table, None).schema if target is None else _schema(target)
+
+    def day_column(self, table: str) -> str:
+        """Return the instant column that says which day a row is of."""
+        target = self._table(table)
+        return "_known_time" if target is None else _day_column(target)
 
     def evolved(self, table: str) -> Evolved | None:
         """Return how a table is read under its event schema, None if as it is stored."""
@@ -263,8 +307,16 @@ class Lake:
 
     def files(self, table: str) -> list[str]:
         """Return the Parquet files that make up the current version."""
+        return [file for side in self.sides(table) for file in side.files]
+
+    def sides(self, table: str) -> tuple[Stored, ...]:
+        """Return the parts whose rows together are the table now; none before the first append."""
         target = self._table(table)
-        return [] if target is None else self._files(table, target, None)
+        if target is None:
+            return ()
+        stored = _schema(target)
+        files = self._files(table, target, None)
+        return (Stored(files, stored, self._evolved(table, stored), int(target.version())),)
 
     def compact(self, table: str, *, most: int | None = None, small: int = 2) -> Compacted:
         """Sort the rows of closed days, and join the small files of the open one; in one commit.
@@ -276,6 +328,8 @@ class Lake:
         target = self._table(table)
         if target is None:
             return Compacted()
+        if self.location.is_remote:
+            return join_remote(target, small)
         stored = _schema(target)
         in_log = self._order(table, target, ())
         orders = self._order(table, target, self._keys.get(table, ())), in_log
@@ -306,13 +360,24 @@ class Lake:
         target = self._table(table)
         if target is None:
             return Vacuumed()
-        return vacuum_table(target, Path(self._path(table)), keep, hours, dry)
+        place = self._path(table)
+        held = {file.removeprefix(place + "/"): size for file, size in sizes(place).items()}
+        return vacuum_table(target, held, keep, hours, dry)
 
     def status(self, table: str) -> TableStatus:
         """Return what a table is made of."""
         target = self._table(table)
         files = [] if target is None else table_files(target)
         return status_of(table, files, -1 if target is None else int(target.version()))
+
+    def _require_there(self, table: str, version: int | None, files: Sequence[str]) -> None:
+        """Raise `LakeVersionGone` if files of a version of before were deleted."""
+        if version is None:
+            return
+        there = sizes(self._path(table))
+        missing = sum(file not in there for file in files)
+        if missing:
+            raise LakeVersionGone(table, version, missing, len(files))
 
     def _files(self, table: str, target: DeltaTable, days: str | None) -> list[str]:
         """Return the paths of the files of some days; Delta gives them as encoded addresses."""
@@ -328,7 +393,7 @@ class Lake:
                 "letters, digits, '_', '-' and '.', not first a '.'",
                 "rename it",
             )
-        return str(self.folder / table)
+        return self.location.table(table)
 
     def _table(self, table: str, version: int | None = None) -> DeltaTable | None:
         """Return the table at its newest state, or at a version; None if nothing was appended."""
@@ -337,7 +402,7 @@ class Lake:
         path = self._path(table)
         found = self._open.get(table)
         if found is None:
-            if not (self.folder / table / "_delta_log").is_dir():
+            if not self.location.has_table(table):
                 return None
             found = self._open[table] = DeltaTable(path)
         else:
@@ -348,9 +413,7 @@ class Lake:
             raise LakeMismatch(
                 table, f"version {version}", f"0 to {found.version()}", "ask for one of those"
             )
-        at_version = DeltaTable(path, version=version)
-        check_is_there(table, version, self._files(table, at_version, None))
-        return at_version
+        return DeltaTable(path, version=version)
 
     def _check(self, table: str, target: DeltaTable, frame: pl.DataFrame, day: str) -> None:
         """Refuse a column of another type, which delta-rs would cast without a word."""
@@ -390,7 +453,7 @@ class Lake:
 
     def _empty(self, table: str, columns: Sequence[str] | None) -> pl.DataFrame:
         if table not in self._declared:
-            raise UnknownName("table", table, self.tables(), f"lake {self.folder.name!r}")
+            raise UnknownName("table", table, self.tables(), f"lake {self.location.name!r}")
         schema = self._declared[table]
         wanted = list(schema if columns is None else columns)
         for name in wanted:

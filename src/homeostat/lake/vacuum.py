@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from homeostat.core.errors import HomeostatError
@@ -12,7 +11,7 @@ from homeostat.core.errors import HomeostatError
 if TYPE_CHECKING:
     from deltalake import DeltaTable
 
-__all__ = ["LakeVersionGone", "Vacuumed", "check_is_there", "vacuum_table"]
+__all__ = ["LakeVersionGone", "Vacuumed", "vacuum_table"]
 
 
 class LakeVersionGone(HomeostatError, LookupError):
@@ -35,13 +34,13 @@ class Vacuumed:
 
 
 def vacuum_table(
-    target: DeltaTable, folder: Path, keep: Collection[int], hours: int, dry: bool
+    target: DeltaTable, held: Mapping[str, int], keep: Collection[int], hours: int, dry: bool
 ) -> Vacuumed:
     """Delete the files that neither the current version nor one of `keep` has.
 
     Args:
         target: the table.
-        folder: where its files are.
+        held: the bytes of the files that are there, by their path in the table.
         keep: versions that stay readable.
         hours: files that were removed from the table, or written and never committed, less than
             so long ago stay.
@@ -49,7 +48,7 @@ def vacuum_table(
     """
     known = sorted(version for version in set(keep) if 0 <= version <= target.version())
     listed = _deleted(target, known, hours, dry=True)
-    sizes = [found.stat().st_size for found in (folder / name for name in listed) if found.exists()]
+    sizes = [held[name] for name in listed if name in held]
     if not dry and sizes:
         _deleted(target, known, hours, dry=False)
         target.update_incremental()
@@ -64,10 +63,3 @@ def _deleted(target: DeltaTable, keep: list[int], hours: int, *, dry: bool) -> l
         full=True,
         keep_versions=keep,
     )
-
-
-def check_is_there(table: str, version: int, files: Sequence[str]) -> None:
-    """Raise `LakeVersionGone` if a file of a version was deleted."""
-    missing = sum(not Path(file).exists() for file in files)
-    if missing:
-        raise LakeVersionGone(table, version, missing, len(files))

@@ -17,6 +17,7 @@ from homeostat.core.clock import Clock, SteadyClock, SystemClock, to_micros
 from homeostat.core.decisions import Decision
 from homeostat.core.errors import HomeostatError, UnknownName
 from homeostat.declare.log_keep import LogKeep
+from homeostat.declare.storage import AT_HOME, Storage
 from homeostat.declare.system import System
 from homeostat.features.audit import SkewAudit
 from homeostat.features.read import ViewReader
@@ -27,6 +28,7 @@ from homeostat.runtime.auditing import Auditor
 from homeostat.runtime.building import Builder, requests_of
 from homeostat.runtime.feeding import Pulled, Puller
 from homeostat.runtime.home import Home
+from homeostat.runtime.lake_report import LakeReport, lake_report
 from homeostat.runtime.live import Live
 from homeostat.runtime.lock import HomeLock
 from homeostat.runtime.reading import last_seen
@@ -54,6 +56,7 @@ def open(
     clock: Clock | None = None,
     log: EventLog | None = None,
     keep: LogKeep | None = None,
+    storage: Storage = AT_HOME,
 ) -> App:
     """Open, or begin, the home of a system.
 
@@ -63,8 +66,9 @@ def open(
         clock: the present; None for the machine's clock. Tests pass a `ManualClock`.
         log: where events are kept, always the same for a home; None for a file in the home.
         keep: how long the log keeps what was folded; None for ever.
+        storage: where the lake is, always the same for a home; by default in the home.
     """
-    return App(system, Path(home), clock, log, keep)
+    return App(system, Path(home), clock, log, keep=keep, storage=storage)
 
 
 class App(AbstractContextManager["App"]):
@@ -80,12 +84,14 @@ class App(AbstractContextManager["App"]):
         folder: Path,
         clock: Clock | None = None,
         log: EventLog | None = None,
+        *,
         keep: LogKeep | None = None,
+        storage: Storage = AT_HOME,
     ) -> None:
         self.system = system
         with ExitStack() as opened:
             opened.callback(HomeLock(folder).release)
-            self.home = Home(folder, system, log=log)
+            self.home = Home(folder, system, log=log, storage=storage)
             opened.callback(self.home.close)
             require_same_log(self.home)
             ensure_applied(self.home, system)
@@ -240,6 +246,11 @@ class App(AbstractContextManager["App"]):
         """Answer a query over the lake's tables; parameters are the values of `$name` in it."""
         self.live.flush()
         return lake_sql.query(self.home.lake, query, None, parameters)
+
+    def lake_report(self) -> LakeReport:
+        """Return what the lake takes and costs, by table, tier and column, with suggestions."""
+        self.live.flush()
+        return lake_report(self.system, self.home, self.clock.now())
 
     def close(self) -> None:
         """Write down what is in memory, and close every file."""

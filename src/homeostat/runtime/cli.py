@@ -14,6 +14,7 @@ from homeostat.runtime import (
     cli_features,
     cli_fetch,
     cli_lake,
+    cli_lake_report,
     cli_letters,
     cli_models,
     cli_profile,
@@ -21,6 +22,7 @@ from homeostat.runtime import (
     cli_replay,
     cli_run,
     cli_system,
+    cli_tier,
     cli_watch,
 )
 from homeostat.runtime.cli_shared import Group
@@ -62,3 +64,5 @@ for _command in (
 cli_features.features.add_command(cli_audit.audit)
 cli_features.features.add_command(cli_profile.profile_command)
 cli_features.features.add_command(cli_export.export)
+cli_lake.lake.add_command(cli_tier.tier)
+cli_lake.lake.add_command(cli_lake_report.lake_report_command)

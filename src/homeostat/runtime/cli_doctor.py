@@ -31,7 +31,7 @@ def doctor(context: click.Context) -> None:
     system = here.system()
     found: list[Check] = []
     with here.console(notes=True).status("reading everything once"):
-        found.extend(examine(system, here.folder))
+        found.extend(examine(system, here.folder, here.storage()))
     broken = sum(check.status == "broken" for check in found)
 
     def show(to: Console) -> None:

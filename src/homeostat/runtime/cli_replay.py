@@ -84,7 +84,7 @@ def _replaying(here: Session, system: System) -> Iterator[Home]:
     from homeostat.runtime.home import Home
     from homeostat.runtime.timeline import Timeline
 
-    home = Home(here.folder, system, sync=False)
+    home = Home(here.folder, system, sync=False, storage=here.storage())
     try:
         timeline = Timeline.load(here.folder)
         if timeline is not None and timeline.lived_until is None:
@@ -95,12 +95,19 @@ def _replaying(here: Session, system: System) -> Iterator[Home]:
                     "a home that has only taken in events, or that a replay has filled",
                     "name a new one with --home, and ingest the events there",
                 )
+            if home.lake.location.url != str((here.folder / "lake").absolute()):
+                raise ReplayRefused(
+                    here.folder,
+                    f"its lake is in {home.lake.location.url}, where nothing is thrown away",
+                    "a new home, or one whose lake is inside it",
+                    "name a new one with --home, and another location in the profile",
+                )
             # It only took events in: the log holds all of that.
             home.close()
             for part in ("online", "lake"):
                 shutil.rmtree(here.folder / part)
             (here.folder / "timeline.json").unlink()
-            home = Home(here.folder, system, sync=False)
+            home = Home(here.folder, system, sync=False, storage=here.storage())
         ensure_applied(home, system)
         yield home
     finally:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from homeostat.core.durations import Micros
+    from homeostat.declare.storage import Storage
     from homeostat.declare.system import System
     from homeostat.runtime.app import App
     from homeostat.runtime.home import Home
@@ -98,6 +99,12 @@ class Session:
 
         return load_system(self.path)
 
+    def storage(self) -> Storage:
+        """Return where the profile says that the lake is."""
+        from homeostat.runtime.profile import load_storage
+
+        return load_storage(self.path)
+
     @contextmanager
     def home(self) -> Iterator[tuple[System, Home]]:
         """Open the home to look at it, beside any process that writes to it."""
@@ -107,7 +114,7 @@ class Session:
         with _readable(self.folder):
             from homeostat.runtime.home import Home
 
-            home = Home(self.folder, system)
+            home = Home(self.folder, system, storage=self.storage())
         try:
             yield system, home
         finally:
@@ -127,7 +134,7 @@ class Session:
             from homeostat.runtime.profile import load_profile
 
             keep = load_profile(self.path, system).log if trims else None
-            opened = App(system, self.folder, keep=keep)
+            opened = App(system, self.folder, keep=keep, storage=self.storage())
         with opened as app:
             yield app
 

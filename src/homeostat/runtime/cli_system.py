@@ -202,7 +202,7 @@ def apply() -> None:
     system = here.system()
     lock = HomeLock(here.folder)
     try:
-        home = Home(here.folder, system)
+        home = Home(here.folder, system, storage=here.storage())
         try:
             done = apply_changes(home, system)
         finally:

@@ -11,6 +11,7 @@ from typing import Literal
 from homeostat.core.clock import from_micros
 from homeostat.core.errors import HomeostatError
 from homeostat.declare.feeds import Folder
+from homeostat.declare.storage import AT_HOME, Storage
 from homeostat.declare.system import System
 from homeostat.deploy.state import replayed
 from homeostat.ingest.file_parts import Reached, mark_of
@@ -37,7 +38,7 @@ class Check:
     advice: str = ""
 
 
-def examine(system: System, folder: Path) -> Iterator[Check]:
+def examine(system: System, folder: Path, storage: Storage = AT_HOME) -> Iterator[Check]:
     """Yield what is found, part by part; nothing is changed."""
     if not folder.is_dir():
         advice = "fill one with `homeostat ingest`, or name another with --home"
@@ -53,7 +54,7 @@ def examine(system: System, folder: Path) -> Iterator[Check]:
     if not sound:
         return
     try:
-        home = Home(folder, system)
+        home = Home(folder, system, storage=storage)
     except Exception as broken:  # noqa: BLE001 - whatever is wrong is the finding
         yield Check("home", "broken", str(broken), "restore the folder from a copy")
         return

@@ -8,16 +8,18 @@ import polars as pl
 
 from homeostat.adapters.lmdb import LmdbStore
 from homeostat.declare.models import Model
+from homeostat.declare.storage import AT_HOME, Storage
 from homeostat.declare.system import System
 from homeostat.ingest.columns import events_schema
 from homeostat.ingest.deadletters import DeadLetters
 from homeostat.ingest.log import EventLog
 from homeostat.ingest.sqlite_log import SqliteLog
 from homeostat.ingest.sqlite_schemas import SqliteSchemas
-from homeostat.lake.tables import Lake
+from homeostat.lake.tiered import TieredLake
 from homeostat.runtime.definitions import DefinitionLog
 from homeostat.runtime.journal import Journal
 from homeostat.runtime.predictions import PredictionStore
+from homeostat.runtime.same_lake import Places, places_of
 from homeostat.serve.predictions import prediction_schema
 from homeostat.train.registry import Registry
 
@@ -31,16 +33,22 @@ class Home:
     definitions), `lake/` (Delta tables), `online/` (LMDB), `packages/` (models by content hash).
     `sync=False` leaves the flushing of the online store to the operating system: it survives the
     end of the process, not of the machine. `log` is a log elsewhere instead of `log.db`; the home
-    closes it.
+    closes it. `storage` says where the lake is, if not in the home.
     """
 
     def __init__(
-        self, folder: Path, system: System, *, sync: bool = True, log: EventLog | None = None
+        self,
+        folder: Path,
+        system: System,
+        *,
+        sync: bool = True,
+        log: EventLog | None = None,
+        storage: Storage = AT_HOME,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.folder, self.system = folder, system
+        self.folder, self.system, self.storage = folder, system, storage
         self.log: EventLog = SqliteLog(folder / "log.db") if log is None else log
-        self.lake = lake_of(folder, system)
+        self.lake = lake_of(places_of(folder, storage), system)
         self.schemas = SqliteSchemas(folder / "meta.db")
         self.store = LmdbStore(folder / "online", sync=sync)
         self.letters = DeadLetters(folder / "meta.db")
@@ -58,10 +66,10 @@ class Home:
             part.close()
 
 
-def lake_of(folder: Path, system: System) -> Lake:
+def lake_of(places: Places, system: System) -> TieredLake:
     """Return the lake of a home, which may be read beside the process that runs it."""
     events = {source.name: source.schema for source in system.sources}
-    return Lake(folder / "lake", _schemas(system), events, sort_keys(system))
+    return TieredLake(places.hot, places.cold, _schemas(system), events, sort_keys(system))
 
 
 def _schemas(system: System) -> dict[str, pl.Schema]:

@@ -22,6 +22,7 @@ from homeostat.declare.system import System
 from homeostat.runtime.backlog import Backlog
 from homeostat.runtime.engine import Engine
 from homeostat.runtime.home import Home
+from homeostat.runtime.lifecycle import Lifecycle
 from homeostat.runtime.loop import Loop
 from homeostat.runtime.orders import Orders
 from homeostat.runtime.timeline import Timeline
@@ -98,6 +99,7 @@ class Live:
         self._backlog = Backlog.of(home)
         self._trimmer = LogTrimmer(home, keep)
         self._trimmer.aim(clock.now())
+        self._lifecycle = Lifecycle(system, home)
         self._asked: deque[Predictions] = deque()
         self._lock = RLock()
         self._serial = count(1)
@@ -228,6 +230,7 @@ class Live:
                 self._engine.complete(writer, step)
             self._reroute()
             self._trimmer.aim(at)
+            self._let_go(at)
             return decisions
 
     def trim(self) -> int:
@@ -239,6 +242,13 @@ class Live:
             while bite := self._trimmer.bite():
                 gone += bite
             return gone
+
+    def _let_go(self, at: Micros) -> None:
+        """Move and delete the days whose time has come; what fails is tried at the next step."""
+        try:
+            self._lifecycle.step(at)
+        except Exception as broken:  # noqa: BLE001 - users are answered though a place is down
+            self.metrics.fault("retention", broken)
 
     def step_now(self) -> list[Decision]:
         """Run the loop at once, as a part of the present step."""

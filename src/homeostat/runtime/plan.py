@@ -29,7 +29,7 @@ _CONSEQUENCES = {
 SPANS = frozenset(
     {
         "window", "windows", "hop", "delay", "lateness", "clock_skew", "every", "within", "keep",
-        "cooldown", "validation", "test", "history", "deadline", "latency_p99", "freshness",
+        "hot", "cooldown", "validation", "test", "history", "deadline", "latency_p99", "freshness",
         "dedup",
     }
 )  # fmt: skip

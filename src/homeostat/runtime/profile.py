@@ -9,16 +9,17 @@ import os
 import re
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from homeostat.core.errors import DeclarationError, HomeostatError, UnknownName
 from homeostat.declare.kafka import Kafka, Topic
 from homeostat.declare.log_keep import LogKeep
+from homeostat.declare.storage import AT_HOME, Storage
 from homeostat.declare.system import System
 
-__all__ = ["FILE", "Profile", "ProfileInvalid", "load_profile", "read_profile"]
+__all__ = ["FILE", "Profile", "ProfileInvalid", "load_profile", "load_storage", "read_profile"]
 
 FILE = "homeostat.toml"
 
@@ -38,6 +39,7 @@ class Profile:
 
     kafka: Kafka | None = None
     log: LogKeep | None = None
+    storage: Storage = AT_HOME
 
 
 def load_profile(system_file: Path, system: System) -> Profile:
@@ -45,7 +47,40 @@ def load_profile(system_file: Path, system: System) -> Profile:
     path = system_file.parent / FILE
     if not path.exists():
         return Profile()
-    return read_profile(path.read_text(encoding="utf-8"), system, str(path))
+    found = read_profile(path.read_text(encoding="utf-8"), system, str(path))
+    return replace(found, storage=_beside(found.storage, path))
+
+
+def load_storage(system_file: Path) -> Storage:
+    """Return where the profile beside a system's file says the lake is; the rest is not looked at.
+
+    So a command that only opens a home needs no password of what it does not use. A folder is
+    counted from where the profile is.
+    """
+    path = system_file.parent / FILE
+    if not path.exists():
+        return AT_HOME
+    said = _parsed(path.read_text(encoding="utf-8"), str(path)).get("lake", {})
+    filled = _filled(_table(said, f"{path}, [lake]"), str(path))
+    return _beside(_storage(filled, str(path)), path)
+
+
+def _beside(storage: Storage, profile: Path) -> Storage:
+    """Return a storage with its folders counted from the profile's."""
+
+    def place(given: str | None) -> str | None:
+        if given is None or "://" in given:
+            return given
+        return str(profile.parent.absolute() / given)
+
+    return replace(storage, location=place(storage.location), cold=place(storage.cold))
+
+
+def _parsed(text: str, where: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ProfileInvalid(where, str(error), "TOML", "correct that line") from error
 
 
 def read_profile(text: str, system: System, where: str = FILE) -> Profile:
@@ -56,19 +91,35 @@ def read_profile(text: str, system: System, where: str = FILE) -> Profile:
     >>> read_profile(text, toy_system()).kafka.of("payments").topic
     'paid'
     """
-    try:
-        said = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ProfileInvalid(where, str(error), "TOML", "correct that line") from error
-    said = _filled(said, where)
-    _known(said, ("kafka", "log"), "section", where)
+    said = _filled(_parsed(text, where), where)
+    _known(said, ("kafka", "lake", "log"), "section", where)
+    kafka = None
+    if "kafka" in said:
+        kafka = _kafka(_table(said["kafka"], f"{where}, [kafka]"), system, where)
+    return Profile(
+        kafka,
+        _log(_table(said.get("log", {}), f"{where}, [log]"), where),
+        _storage(_table(said.get("lake", {}), f"{where}, [lake]"), where),
+    )
+
+
+def _log(said: dict[str, Any], where: str) -> LogKeep | None:
     inside = f"{where}, [log]"
-    kept = _table(said.get("log", {}), inside)
-    _known(kept, [field.name for field in fields(LogKeep)], "setting", inside)
-    log = _made(LogKeep, kept, inside) if kept else None
-    if "kafka" not in said:
-        return Profile(log=log)
-    return Profile(_kafka(_table(said["kafka"], f"{where}, [kafka]"), system, where), log)
+    _known(said, [field.name for field in fields(LogKeep)], "setting", inside)
+    return _made(LogKeep, said, inside) if said else None
+
+
+def _storage(said: dict[str, Any], where: str) -> Storage:
+    inside = f"{where}, [lake]"
+    _known(said, [f.name for f in fields(Storage)], "setting", inside)
+    said["prices"] = _table(said.get("prices", {}), f"{where}, [lake.prices]")
+    for name in ("location", "cold", "currency"):
+        if not isinstance(said.get(name, ""), str):
+            raise ProfileInvalid(
+                inside, f"{name} = {said[name]!r}", "a text", f'write {name} = "..."'
+            )
+    storage: Storage = _made(Storage, said, inside)
+    return storage
 
 
 def _kafka(said: dict[str, Any], system: System, where: str) -> Kafka:

@@ -17,6 +17,7 @@ from homeostat.lake.sql import Warehouse
 from homeostat.runtime.home import lake_of
 from homeostat.runtime.journal import Journal
 from homeostat.runtime.loading import load_system
+from homeostat.runtime.same_lake import kept_places
 from homeostat.train.package import Package
 from homeostat.train.registry import Registry
 
@@ -51,12 +52,17 @@ class HomeWarehouse(Warehouse):
     """A `Warehouse` of a home, with `decisions`, `metrics` and `dead_letters` beside the lake."""
 
     def __init__(self, system: System, folder: Path) -> None:
-        self._folder = folder
+        self._folder, self._places = folder, kept_places(folder)
         with closing(_Records(folder)) as records:
-            super().__init__(lake_of(folder, system), beside(records))
+            super().__init__(lake_of(self._places, system), beside(records))
 
     def refresh(self, extra: Mapping[str, pl.DataFrame] | None = None) -> None:
         """Make the views again, of everything as it is now."""
+        if kept_places(self._folder) != self._places:
+            raise HomeostatError(
+                f"lake of home {str(self._folder)!r}: it has got a cold place since; allowed: a "
+                "connection that knows all its places; connect again"
+            )
         if extra is None:
             with closing(_Records(self._folder)) as records:
                 extra = beside(records)

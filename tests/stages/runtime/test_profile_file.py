@@ -8,7 +8,15 @@ import pytest
 
 from homeostat.core.errors import HomeostatError
 from homeostat.declare.kafka import Topic
-from homeostat.runtime.profile import FILE, Profile, load_profile, read_profile
+from homeostat.declare.storage import Storage
+from homeostat.runtime.profile import (
+    FILE,
+    Profile,
+    ProfileInvalid,
+    load_profile,
+    load_storage,
+    read_profile,
+)
 from homeostat.testing.toy import toy_system
 
 FULL = """
@@ -84,3 +92,55 @@ def test_mistakes_are_told_where_they_stand(text: str, said: str) -> None:
     with pytest.raises(HomeostatError) as raised:
         read_profile(text, toy_system())
     assert said in str(raised.value)
+
+
+LAKE = """
+[lake]
+location = "s3://${BUCKET}/shop"
+cold = "/mnt/archive"
+currency = "EUR"
+prices = {hot = 0.1, cold = 0}
+"""
+
+
+def test_a_profile_says_where_the_lake_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BUCKET", "lake")
+    storage = read_profile(LAKE, toy_system()).storage
+    prices = {"hot": 0.1, "cold": 0}
+    assert storage == Storage(
+        location="s3://lake/shop", cold="/mnt/archive", currency="EUR", prices=prices
+    )
+    assert read_profile("", toy_system()).storage == Storage()
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("[lake]\nplace = 'a'", "no setting named 'place'"),
+        ("[lake]\ncold = 3", "cold = 3; allowed: a text"),
+        ("[lake]\nlocation = 'a'\ncold = 'a'", "where the hot days are"),
+        ("[lake.prices]\nwarm = 1", "'warm'; allowed: hot, cold"),
+        ("[lake.prices]\nhot = -1", "hot = -1; allowed: what a GB costs in a month"),
+        ("[lake.prices]\nhot = 'much'", "hot = 'much'"),
+        ("[lake]\nprices = 3", "3; allowed: a table of settings"),
+    ],
+)
+def test_mistakes_about_the_lake(text: str, told: str) -> None:
+    with pytest.raises(HomeostatError) as mistake:
+        read_profile(text, toy_system())
+    assert told in str(mistake.value)
+
+
+def test_the_lake_is_found_without_the_secrets_of_the_rest(tmp_path: Path) -> None:
+    text = '[lake]\nlocation = "s3://lake/shop"\ncold = "archive"\n'
+    (tmp_path / FILE).write_text(text + '[kafka]\nbrokers = "${NOT_SET_ANYWHERE}"\n')
+    expected = Storage(location="s3://lake/shop", cold=str(tmp_path / "archive"))
+    assert load_storage(tmp_path / "system.py") == expected
+    assert load_storage(tmp_path / "elsewhere" / "system.py") == Storage()
+    with pytest.raises(ProfileInvalid, match="NOT_SET_ANYWHERE"):
+        load_profile(tmp_path / "system.py", toy_system())
+    (tmp_path / FILE).write_text(text)
+    assert load_profile(tmp_path / "system.py", toy_system()).storage == expected
+    (tmp_path / FILE).write_text("[lake]\ncold = '${NOT_SET_ANYWHERE}'")
+    with pytest.raises(ProfileInvalid, match="NOT_SET_ANYWHERE"):
+        load_storage(tmp_path / "system.py")

@@ -1,0 +1,60 @@
+"""Where the lake is, and what a byte costs there: said by the profile, not by the system."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from homeostat.declare.mistakes import require
+
+__all__ = ["AT_HOME", "TIERS", "Storage"]
+
+TIERS = ("hot", "cold")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Storage:
+    """Where the tables of the lake are.
+
+    Args:
+        location: a folder, or an address such as "s3://bucket/prefix"; None for the home's own.
+        cold: where days go that are no longer hot (`Retention(hot=...)`); None if they stay.
+        prices: by tier (`hot`, `cold`), what a GB (10^9 bytes) costs in a month.
+        currency: what the prices are in.
+
+    >>> Storage(cold="s3://archive/shop", prices={"hot": 0.1, "cold": 0.02}).prices["cold"]
+    0.02
+    """
+
+    location: str | None = None
+    cold: str | None = None
+    prices: Mapping[str, float] = field(default_factory=dict)
+    currency: str = "USD"
+
+    def __post_init__(self) -> None:
+        require(
+            self.cold is None or self.cold != self.location,
+            "lake",
+            f"cold={self.cold!r}, where the hot days are",
+            "another place for the cold days",
+            "name another folder or prefix",
+        )
+        for tier, price in self.prices.items():
+            require(
+                tier in TIERS,
+                "lake prices",
+                f"{tier!r}",
+                ", ".join(TIERS),
+                "name one of those",
+            )
+            require(
+                isinstance(price, int | float) and not isinstance(price, bool) and price >= 0,
+                "lake prices",
+                f"{tier} = {price!r}",
+                "what a GB costs in a month, 0 or more",
+                "write a number",
+            )
+
+
+AT_HOME = Storage()
+"""Everything is in the home."""
