@@ -20,13 +20,15 @@ import pytest
 import homeostat as hs
 from homeostat.core.clock import ManualClock, to_micros
 from homeostat.core.errors import UnknownName
+from homeostat.core.storage import StorageFailed
 from homeostat.declare.schema import EventSchema, Field
 from homeostat.lake.events import Span
 from homeostat.lake.locations import LakeFolderInvalid, LakeSchemeUnknown
 from homeostat.lake.report import measure
-from homeostat.lake.sql import query
+from homeostat.lake.sql import QueryRefused, connect, query
 from homeostat.lake.tables import Lake, LakeMismatch
 from homeostat.lake.tiered import TieredLake
+from homeostat.lake.vacuum import LakeVersionGone
 from homeostat.runtime.app import App
 from homeostat.runtime.same_lake import OtherLake
 from homeostat.testing.toy import TOY_START, toy_events, toy_system
@@ -106,6 +108,40 @@ def told(where: Path | str) -> Iterator[tuple[str, object]]:
     )
     yield "sql", query(Lake(where, events={"taps": WIDER}), asked).rows()
     yield "past", Lake(where).read("taps", version=8).rows()
+    there = lake.status("taps")
+    yield "status", (there.rows, there.files, there.days, there.version)
+    yield (
+        "a vacuum",
+        (
+            lake.vacuum("taps", [3], hours=0, dry=True).files,
+            lake.vacuum("taps", [3], hours=0).files,
+            lake.vacuum("taps", [3], hours=0).files,
+        ),
+    )
+    yield "kept", (lake.read("taps").rows(), lake.read("taps", version=3).rows())
+    with pytest.raises(LakeVersionGone) as gone:
+        lake.read("taps", version=6)
+    yield "gone", str(gone.value)
+
+
+def test_a_store_that_does_not_answer_is_said(bucket: str) -> None:
+    with pytest.raises(StorageFailed, match=r"nowhere/lake/taps: .*allowed: an object store"):
+        Lake("s3://nowhere/lake").append("taps", events(0, 1), "fold", 0)
+
+
+def test_the_warehouse_reads_an_object_store(bucket: str, tmp_path: Path) -> None:
+    lake = TieredLake(f"{bucket}/hot", tmp_path / "cold")
+    lake.append("taps", events(0, 30), "fold", 0)
+    lake.move("taps", START.date() + timedelta(days=2))
+    asked = "SELECT sum(_offset), count(*) FROM taps"
+    with connect(lake) as warehouse, warehouse.cursor() as other:
+        assert warehouse.sql(asked).fetchall() == other.sql(asked).fetchall() == [(435, 30)]
+        lake.append("taps", events(30, 1), "fold", 1)
+        warehouse.refresh()
+        assert warehouse.sql(asked).fetchall() == [(465, 31)]
+        assert other.sql(asked).fetchall() == [(435, 30)]
+        with pytest.raises(QueryRefused):
+            warehouse.execute("COPY taps TO 'taps.csv'")
 
 
 def test_it_does_what_a_folder_does(bucket: str, tmp_path: Path) -> None:
@@ -267,6 +303,8 @@ def test_a_home_keeps_its_lake_in_an_object_store(bucket: str, tmp_path: Path) -
         count = "SELECT count(*), max(amount), sum(amount::DECIMAL(18, 2)) FROM payments"
         assert away.sql(count).equals(here.sql(count))
         assert away.state("fraud").champion == here.state("fraud").champion == 1
+        with hs.connect(toy_system(), tmp_path / "away") as beside:
+            assert beside.sql(count).pl().equals(here.sql(count))
     with pytest.raises(OtherLake, match=f"in '{bucket}/shop', and the profile says 'lake'"):
         hs.open(toy_system(), tmp_path / "away")
     with hs.open(toy_system(), tmp_path / "away", storage=elsewhere) as again:

@@ -67,7 +67,8 @@ class Pair:
 
     def open(self) -> None:
         events = {"taps": self.schema}
-        self.tiered = TieredLake(self.folder / "hot", self.folder / "cold", None, events)
+        keys = {"taps": ("card",)}
+        self.tiered = TieredLake(self.folder / "hot", self.folder / "cold", None, events, keys)
         self.twin = Lake(self.folder / "twin", events=events)
 
     def append(self, count: int) -> None:
@@ -114,6 +115,8 @@ class Pair:
         parts = [events.read(part, names) for part in events.parts]
         assert [part.height for part in parts] == [p.stop - p.start for p in events.parts]
         inside = pl.concat(parts).filter(pl.col("_offset").is_in(expected["_offset"].to_list()))
+        if not all(map(events.is_log, events.parts)):
+            inside = inside.sort("_offset")  # sorted days are put in order where they are used
         assert inside.equals(expected.select(names))
         for name in names:
             assert events.gaps(name) or not inside[name].null_count()
@@ -125,7 +128,7 @@ steps = st.lists(
         st.tuples(st.just("move"), st.floats(0, 1)),
         st.tuples(st.just("cut off"), st.just(0)),
         st.tuples(st.just("delete"), st.floats(0, 0.4)),
-        st.tuples(st.sampled_from(["compact", "evolve", "sweep", "reopen"]), st.just(0)),
+        st.tuples(st.sampled_from(["compact", "evolve", "sweep", "vacuum", "reopen"]), st.just(0)),
     ),
     max_size=12,
 )
@@ -151,6 +154,8 @@ def test_it_reads_like_a_lake_that_never_moved(
                 pair.deleted = day
             elif step == "compact":
                 pair.tiered.compact("taps")
+            elif step == "vacuum":
+                pair.tiered.vacuum("taps", pair.versions, hours=0)
             elif step == "sweep":
                 pair.tiered.sweep("taps", 0)
             elif step in ("evolve", "reopen"):
