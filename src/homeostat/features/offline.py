@@ -56,9 +56,7 @@ def point_in_time(
     if not spine.height:
         return found
     table = as_table(events)
-    if len(table.parts) == 1 and table.is_log(
-        table.parts[0]
-    ):  # one read of everything instead of one per step
+    if len(table.parts) == 1 and table.is_log(table.parts[0]):  # one read instead of one per step
         needed = event_columns(view, at_offsets=offsets is not None)
         table = FrameEvents(table.read(table.parts[0], needed))
     entities = Entities(view, table.schema, spine)
