@@ -59,7 +59,8 @@ def point_in_time(
         return np.empty((0, len(view.features())))
     table, at_offsets = as_table(events), offsets is not None
     log = Log(view, table, at_offsets=at_offsets)
-    if len(table.parts) == 1 and not is_latest(log):  # one read instead of one per step
+    is_whole = len(table.parts) == 1 and table.is_log(table.parts[0])
+    if is_whole and not is_latest(log):  # one read instead of one per step
         table = FrameEvents(table.read(table.parts[0], event_columns(view, at_offsets=at_offsets)))
         log = Log(view, table, at_offsets=at_offsets)
     entities = Entities(view, table.schema, spine)

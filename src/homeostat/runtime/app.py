@@ -267,4 +267,4 @@ def _resumed(home: Home, clock: Clock | None) -> tuple[SteadyClock, Timeline]:
         return steady, Timeline(start=steady.now() - steady.now() % STEP, every=STEP)
     seen = last_seen(home)
     timeline = timeline.lived(seen)
-    return SteadyClock(clock or timeline.clock(SystemClock()), seen), timeline
+    return SteadyClock(clock or timeline.clock(SystemClock()), seen - 1), timeline

@@ -8,12 +8,11 @@ from threading import Lock
 
 from homeostat.runtime.consuming import unfolded
 from homeostat.runtime.home import Home
-from homeostat.runtime.worker import CHUNK
 from homeostat.serve.seam import Behind
 
 __all__ = ["Backlog"]
 
-ALLOWED = 4 * CHUNK
+ALLOWED = 200_000
 """So many records of a source may wait: what feeds rest at, too."""
 
 WEIGHT = 0.3

@@ -36,7 +36,7 @@ LONGEST_REST_S = 60.0
 PATIENCE_S = 10.0
 """A fetch that is still under way so long after the stop is left: it goes on at the next start."""
 
-AHEAD = 4 * CHUNK
+AHEAD = 400_000
 """A feed rests while so many records of its source wait to be folded."""
 
 Told = Callable[[str], None]

@@ -105,6 +105,15 @@ def test_a_lake_read_in_parts_gives_what_the_formula_says(
     check_lake(history, layout)
 
 
+@settings(EXAMPLES, max_examples=15)
+@given(histories())
+def test_one_sorted_row_group_is_no_log(history: History) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        lake = Lake(Path(folder), {"readings": pl.Schema(FRAME)}, keys={"readings": ("place",)})
+        found = lake_rows(history, lake, ["sort"] * len(history.cuts))
+    assert differences(found, oracle_rows(history)) == []
+
+
 @pytest.mark.soak
 @settings(EXAMPLES, max_examples=500, derandomize=False)
 @given(histories(), LAYOUTS)

@@ -176,6 +176,8 @@ def test_a_sorted_day_is_read_by_its_row_groups_in_its_place_in_the_log(tmp_path
     whole = slice(events.parts[0].start, events.parts[14].stop)
     assert events.read(whole, ["x"]).equals(wanted[:300].select("x"))
     assert list(runs(events, [0, 1, 3, 15])) == [range(2), range(3, 4), range(15, 16)]
+    with mock.patch("homeostat.features.event_tables.RUN", 45):
+        assert list(runs(events, range(5))) == [range(2), range(2, 4), range(4, 5)]
 
 
 def test_row_groups_whose_offsets_are_the_other_way_round_are_read_together(tmp_path: Path) -> None:
