@@ -17,6 +17,7 @@ from homeostat.core.ids import id_digest
 from homeostat.ingest.decode import PayloadDecoder
 from homeostat.ingest.event_columns import ColumnDecoder, EventColumns
 from homeostat.ingest.payloads import Payloads
+from homeostat.testing.hostile_payloads import hostile_payloads
 
 
 class Sale(hs.Event):
@@ -132,10 +133,31 @@ def test_any_payload_is_read_as_alone(payloads: list[bytes]) -> None:
 
 
 @pytest.mark.soak
-@settings(max_examples=40_000, deadline=None)
+@settings(max_examples=3_000, deadline=None)
 @given(payloads=st.lists(objects(), min_size=20, max_size=30))
-def test_a_million_payloads_are_read_as_alone(payloads: list[bytes]) -> None:
+def test_many_payloads_are_read_as_alone(payloads: list[bytes]) -> None:
     check(payloads)
+
+
+def check_spoiled(rounds: int, size: int) -> None:
+    for seed in range(rounds):
+        said = {
+            **PLAIN,
+            "amount": seed / 7,
+            "note": "naïve",
+            "back_at": PLAIN["at"],
+            "level": -seed,
+        }
+        assert not check(hostile_payloads(said, size, seed)).valid.all()
+
+
+def test_spoiled_payloads_are_read_as_alone() -> None:
+    check_spoiled(rounds=4, size=500)
+
+
+@pytest.mark.soak
+def test_a_million_spoiled_payloads_are_read_as_alone() -> None:
+    check_spoiled(rounds=500, size=2_000)
 
 
 def written(texts: list[str]) -> Payloads:
