@@ -323,7 +323,8 @@ class Lake:
 
         Rows, their order in `read`, and all versions stay what they are. A closed day is one that
         the table has a later day than. `most` rows are enough (None: no bound), the rest is for
-        another call; the open day is left alone if it has less than `small` files to join.
+        another call; the open day is left alone if it has less than `small` files to join. In an
+        object store the files of each day are joined, if one has so many, and nothing is sorted.
         """
         target = self._table(table)
         if target is None:

@@ -1,4 +1,7 @@
-"""The commands on the lake's files: what there is, put in order, and thrown away."""
+"""The commands on the lake's files: what there is, put in order, and thrown away.
+
+Those that report and move days are in files of their own.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +23,9 @@ if TYPE_CHECKING:
 __all__ = ["lake"]
 
 
-@click.group(cls=Group, short_help="The lake's files: what there is, compact, vacuum.")
+@click.group(cls=Group, short_help="The lake's files: status, report, compact, tier, vacuum.")
 def lake() -> None:
-    """Look at the files of the lake, put them in order, and delete those nobody needs."""
+    """Look at the files of the lake, put them in order, move days, delete what nobody needs."""
 
 
 @lake.command(cls=Command, short_help="Rows, files, bytes and versions of each table.")
@@ -30,7 +33,8 @@ def lake() -> None:
 def status(tables: tuple[str, ...]) -> None:
     """Show what TABLES (all, if none is named) are made of.
 
-    Sorted is the share of the rows that compaction has sorted by entity and time.
+    Sorted is the share of the rows that compaction has sorted by entity and time. Cold days are
+    counted in; `homeostat lake report` tells them apart.
     """
     here = session()
     with here.home() as (_, home):

@@ -72,7 +72,7 @@ def _layout(home: Home, tier: TierBytes) -> Iterator[Suggestion]:
             table,
             "compact",
             f"{tier.files:,} files in {tier.days:,} days, of {each / 1000:,.0f} kB on average: "
-            "compact them, a file a day is read faster",
+            "`homeostat lake compact` makes a file a day, which is read faster",
         )
     if tier.stale > STALE_SHARE * (tier.bytes + tier.stale):
         share = tier.stale / (tier.bytes + tier.stale)
@@ -80,7 +80,7 @@ def _layout(home: Home, tier: TierBytes) -> Iterator[Suggestion]:
             table,
             "stale",
             f"{share:.0%} of the bytes are files that the present version does not name: they "
-            "hold versions of before",
+            "hold versions of before; `homeostat lake vacuum` deletes those that no model needs",
         )
     text = {name for name, kind in home.lake.schema(table).items() if str(kind) == "String"}
     whole = sum(column.compressed for column in tier.columns)

@@ -22,9 +22,9 @@ TABLES = ("payments", "verdicts")
 
 
 def fed(app: App, clock: ManualClock, first: float, last: float) -> None:
-    """Let the events between two days in, in four commits, and time pass."""
-    part = (last - first) / 4
-    for begin in (first, first + part, first + 2 * part, first + 3 * part):
+    """Let the events between two days in, in twelve commits, and time pass."""
+    part = (last - first) / 12
+    for begin in (first + n * part for n in range(12)):
         since, until = (TOY_START + timedelta(days=d) for d in (begin, begin + part))
         for source, frame in toy_events(days=8).items():
             here = frame.filter(pl.col("known_at") >= since, pl.col("known_at") < until)
@@ -46,6 +46,7 @@ def test_cold_days_sorted_days_and_a_vacuum_change_no_answer(tmp_path: Path) -> 
         for each, clock in zip((plain, app), clocks, strict=True):
             fed(each, clock, 0, 4.5)
         dict(compact_all(app.home.lake, TABLES))  # in the midst of a day: its files are joined
+        assert app.home.lake.status("payments").files == 5
         for each in (plain, app):
             each.train("fraud")
         model, twin = referenced_versions(app.home), referenced_versions(plain.home)
