@@ -11,6 +11,7 @@ import pytest
 
 import homeostat as hs
 from homeostat.core.clock import ManualClock, to_micros
+from homeostat.core.errors import HomeostatError
 from homeostat.lake.inventory import SORTED
 from homeostat.lake.vacuum import LakeVersionGone
 from homeostat.runtime.app import App
@@ -90,3 +91,16 @@ def test_cold_days_sorted_days_and_a_vacuum_change_no_answer(tmp_path: Path) -> 
                 assert lake.read(table, version=version).equals(before)
         with pytest.raises(LakeVersionGone, match=f"version {sorted_until - 1} is gone"):
             lake.read("payments", version=sorted_until - 1)
+
+
+def test_a_connection_that_does_not_know_the_cold_place_says_so(tmp_path: Path) -> None:
+    system, cold = toy_system(), hs.Storage(cold=str(tmp_path / "cold"))
+    with hs.open(system, tmp_path / "home", ManualClock(to_micros(TOY_START))):
+        pass
+    with hs.connect(system, tmp_path / "home") as beside:
+        beside.refresh()
+        with hs.open(system, tmp_path / "home", storage=cold):
+            with pytest.raises(HomeostatError, match=r"cold place since; .* connect again"):
+                beside.refresh()
+            with hs.connect(system, tmp_path / "home") as again:
+                again.refresh()
