@@ -132,6 +132,55 @@ def test_any_payload_is_read_as_alone(payloads: list[bytes]) -> None:
     check(payloads)
 
 
+FORMS = [
+    *rb'''
+    0 -0 00 01 -01 1 -1 +1 --1 - 1. .1 1.0 1.5 0.5 00.5 -0.0 -0.5 1e5 1E5 1e+5 1e-5 1e 1e+
+    1.e5 1e0 0e0 0e99 1e400 1e-400 9007199254740993 9007199254740993.0 9223372036854775807
+    9223372036854775808 -9223372036854775808 -9223372036854775809 18446744073709551616
+    9999999999999999999 99999999999999999999 1.00000000000000000000000001 0.1e-300 4.9e-324
+    2.2250738585072011e-308 1.7976931348623157e308 1.7976931348623159e308 1_0 0x1 1f NaN
+    Infinity -Infinity true false null tru True nul nulll truee [] {} [1] [1,] [,] [1 {"a":1}
+    {"a"} {"a":} {a:1} {"a":1,} [{"a":[]}] [] "" "" "a" "\n" "\u00e9" "\ud800" "\"
+    "2013-03-01T00:00:00Z" "2013-03-01T00:00:00z" "2013-03-01t00:00:00Z" "2013-03-01T00:00:00"
+    "2013-03-01T24:00:00Z" "2013-03-01T23:59:60Z" "2013-03-01T00:00:00.Z"
+    "2013-03-01T00:00:00.1234567Z" "2013-03-01T00:00:00.123456+23:59"
+    "2013-03-01T00:00:00+24:00" "2013-03-01T00:00:00+01:60" "2013-03-01T00:00:00-00:00"
+    "2013-03-01T00:00:00+00:00" "2013-03-01T00:00:00+0100" "2013-02-29T00:00:00Z"
+    "2012-02-29T00:00:00Z" "1900-02-29T00:00:00Z" "2000-02-29T00:00:00Z"
+    "2013-04-31T00:00:00Z" "2013-00-01T00:00:00Z" "2013-13-01T00:00:00Z"
+    "2013-01-00T00:00:00Z" "0000-01-01T00:00:00Z" "0001-01-01T00:00:00Z"
+    "0001-01-01T00:00:00+00:01" "9999-12-31T23:59:59.999999Z"
+    "9999-12-31T23:59:59.999999-00:01" "1969-12-31T23:59:59.9Z" "2013-3-01T00:00:00Z"
+    "+2013-03-01T00:00:00Z" "2013-03-01T0:00:00Z"
+    '''.split(),
+    b'"\xc2\xa9"', b'"\xc2"', b'"\xc2\xc0"', b'"\xc1\x81"', b'"\x80"', b'"\xff"',
+    b'"\xe0\xa0\x80"', b'"\xe0\x9f\x80"', b'"\xe1\x80\x80"', b'"\xe1\x80\xc0"', b'"\xe1\x80"',
+    b'"\xed\x9f\xbf"', b'"\xed\xa0\x80"', b'"\xef\xbf\xbf"', b'"\xf0\x90\x80\x80"',
+    b'"\xf0\x8f\x80\x80"', b'"\xf1\x80\x80\xc0"', b'"\xf4\x8f\xbf\xbf"', b'"\xf4\x90\x80\x80"',
+    b'"\xf5\x80\x80\x80"', b'"\xf0\x90\x80"', b'"a\x1f"', b'"\x7f"', b'"2013-03-01 00:00:00Z"',
+    b'"2013-03-01T00:00:00Z "',
+]  # fmt: skip
+"""Ways to write a value, right and wrong."""
+
+
+def test_every_form_of_a_value_is_read_as_alone() -> None:
+    members = {name: json.dumps(value).encode() for name, value in PLAIN.items()}
+    payloads = []
+    for name in ("sale", "at", "amount", "items", "online", "note", "rate", "store", "unknown"):
+        for form in FORMS:
+            said = {**members, name: form}
+            pairs = [b'"' + key.encode() + b'":' + value for key, value in said.items()]
+            payloads += [
+                b"{" + b",".join(pairs) + b"}",
+                b"{" + b" , ".join(reversed(pairs)) + b" }",
+            ]
+    for end in (b"", b" ", b"\n", b",", b"}", b"x", b"\x00"):
+        whole = json.dumps(PLAIN).encode()
+        payloads += [whole + end, end + whole, whole[:-1] + end, whole[:-1] + b"," + end + b"}"]
+    found = check(payloads)
+    assert 500 < np.count_nonzero(found.valid) < len(payloads) - 500
+
+
 @pytest.mark.soak
 @settings(max_examples=3_000, deadline=None)
 @given(payloads=st.lists(objects(), min_size=20, max_size=30))
