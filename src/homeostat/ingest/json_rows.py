@@ -278,8 +278,6 @@ def _instant(body: Bytes, at: int, end: int) -> tuple[int, bool]:
             return wrong
         shift = 60 * hours + minutes
         if body[at] == 45:
-            if shift == 0:
-                return wrong  # -00:00 says that the zone is not known
             shift = -shift
     else:
         return wrong

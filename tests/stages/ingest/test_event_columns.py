@@ -32,6 +32,7 @@ class Sale(hs.Event):
     rate: float = -0.0
     shop: Annotated[str, hs.Alias("store")] = "main"
     level: int | None = 3
+    paid: bool = False
     since: hs.Timestamp = datetime(2020, 1, 1, tzinfo=UTC)
 
 
@@ -140,7 +141,8 @@ FORMS = [
     9999999999999999999 99999999999999999999 1.00000000000000000000000001 0.1e-300 4.9e-324
     2.2250738585072011e-308 1.7976931348623157e308 1.7976931348623159e308 1_0 0x1 1f NaN
     Infinity -Infinity true false null tru True nul nulll truee [] {} [1] [1,] [,] [1 {"a":1}
-    {"a"} {"a":} {a:1} {"a":1,} [{"a":[]}] [] "" "" "a" "\n" "\u00e9" "\ud800" "\"
+    [1} {"a":1] [{"a":1]} {"a":[1}} {"a"} {"a":} {a:1} {"a":1,} [{"a":[]}]
+    [] "" "" "a" "\n" "\u00e9" "\ud800" "\"
     "2013-03-01T00:00:00Z" "2013-03-01T00:00:00z" "2013-03-01t00:00:00Z" "2013-03-01T00:00:00"
     "2013-03-01T24:00:00Z" "2013-03-01T23:59:60Z" "2013-03-01T00:00:00.Z"
     "2013-03-01T00:00:00.1234567Z" "2013-03-01T00:00:00.123456+23:59"
@@ -166,7 +168,18 @@ FORMS = [
 def test_every_form_of_a_value_is_read_as_alone() -> None:
     members = {name: json.dumps(value).encode() for name, value in PLAIN.items()}
     payloads = []
-    for name in ("sale", "at", "amount", "items", "online", "note", "rate", "store", "unknown"):
+    for name in (
+        "sale",
+        "at",
+        "amount",
+        "items",
+        "online",
+        "note",
+        "rate",
+        "store",
+        "paid",
+        "unknown",
+    ):
         for form in FORMS:
             said = {**members, name: form}
             pairs = [b'"' + key.encode() + b'":' + value for key, value in said.items()]
