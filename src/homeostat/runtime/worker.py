@@ -30,12 +30,16 @@ if TYPE_CHECKING:
 
 __all__ = ["CHUNK", "Counts", "FoldWorker", "Pending", "folded_offset"]
 
-CHUNK = 200_000
+CHUNK = 400_000
 """Log records that are decoded at most at once: bounds the memory of a backlog.
 
 A batch is what has come since the last one, so its size adapts to the load: a few events when it is
 low, so many when the worker is behind, and then each costs least.
 """
+
+FEWEST, WRITTEN_BYTES = 10_000, 256 << 20
+"""A batch is made smaller, down to so many records, if the one before wrote more than so many bytes
+into the online store: these are in memory until they are committed."""
 
 
 def folded_offset(reader: Reader, source: str) -> int:
@@ -141,6 +145,7 @@ class FoldWorker:
             source.name: tuple(ViewFold(v) for v in system.views if v.source.name == source.name)
             for source in system.sources
         }
+        self._limits = dict.fromkeys((s.name for s in system.sources), CHUNK)
         self._buffers: dict[str, list[pl.DataFrame]] = {s.name: [] for s in system.sources}
         self._buffered_to: dict[str, int] = {}
 
@@ -170,11 +175,15 @@ class FoldWorker:
                 done = int(batch.offsets[-1])
 
     def load(
-        self, writer: Writer, source: EventSource, known_before: int | None, limit: int = CHUNK
+        self,
+        writer: Writer,
+        source: EventSource,
+        known_before: int | None,
+        limit: int | None = None,
     ) -> Pending:
         """Decode the next records of a source that are known before an instant (None: all)."""
-        after = folded_offset(writer, source.name)
-        batch = self._log.read(source.name, after, limit, known_before)
+        after, fitting = folded_offset(writer, source.name), self._limit(source)
+        batch = self._log.read(source.name, after, limit or fitting, known_before)
         taken = self._intakes[source.name].take(batch, writer)
         self._letters.add(taken.rejected)
         if len(batch.offsets):
@@ -189,6 +198,17 @@ class FoldWorker:
             counts=Counts(taken.accepted, taken.duplicates, taken.too_late, len(taken.rejected)),
             rejected_known=[letter.known for letter in taken.rejected],
         )
+
+    def _limit(self, source: EventSource) -> int:
+        """Return how many records are decoded at once, by what the last batch has written."""
+        limit = self._limits[source.name]
+        written = sum(fold.written() for fold in self._folds[source.name])
+        if written > WRITTEN_BYTES:
+            limit = max(limit * WRITTEN_BYTES // written, FEWEST)
+        elif written < WRITTEN_BYTES // 2:
+            limit = min(2 * limit, CHUNK)
+        self._limits[source.name] = limit
+        return limit
 
     def drain(self, writer: Writer, known_before: int | None) -> dict[str, Counts]:
         """Fold everything known before an instant, in chunks; return the counts by source."""
