@@ -37,7 +37,7 @@ A batch is what has come since the last one, so its size adapts to the load: a f
 low, so many when the worker is behind, and then each costs least.
 """
 
-FEWEST, WRITTEN_BYTES = 10_000, 512 << 20
+FEWEST, WRITTEN_BYTES = 10_000, 384 << 20
 """A batch is made smaller, down to so many records, if the one before wrote more than so many bytes
 into the online store: these are in memory until they are committed."""
 
