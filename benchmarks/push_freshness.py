@@ -21,35 +21,16 @@ from time import monotonic, sleep, time_ns
 
 import numpy as np
 
-import homeostat as hs
+from benchmarks.card_payments import CARDS
 from benchmarks.contest import ROOT, Benchmark, Case, Work
 from homeostat.adapters.lmdb import LmdbStore
 from homeostat.features.read import ViewReader
 
-__all__ = ["BENCHMARK", "SYSTEM"]
+__all__ = ["BENCHMARK"]
 
 BATCH, LINES, PROBE = 10, 4, 50
 LOOK_S = 0.005
 """The rest between two looks: what is measured is longer by half of it."""
-
-
-class Payment(hs.Event):
-    """A card is used."""
-
-    payment_id: str
-    card: str
-    amount: float
-    paid_at: hs.Timestamp
-
-
-PAYMENTS = hs.EventSource("payments", Payment, event_id="payment_id", event_time="paid_at")
-CARDS = hs.FeatureView(
-    "cards",
-    hs.Entity("card", key="card"),
-    PAYMENTS,
-    (hs.count().over("1h", "1d", "7d"), hs.mean("amount").over("1h", "1d", "7d")),
-)
-SYSTEM = hs.System("payments", sources=(PAYMENTS,), views=(CARDS,))
 
 
 def cases(small: bool, folder: Path) -> Sequence[Case]:
@@ -62,7 +43,7 @@ def cases(small: bool, folder: Path) -> Sequence[Case]:
 def prepare(case: Case) -> None:
     """Write the system's file."""
     (case.folder / "system.py").write_text(
-        "from benchmarks.push_freshness import SYSTEM\n\nsystem = SYSTEM\n"
+        "from benchmarks.card_payments import SYSTEM\n\nsystem = SYSTEM\n"
     )
 
 
@@ -140,6 +121,7 @@ def push(address: str, rate: int, seconds: int) -> None:
                 {
                     "payment_id": f"payment-{n}",
                     "card": f"card-{n * 7919 % 10_000}" if n % PROBE else f"probe-{n // PROBE}",
+                    "merchant": f"merchant-{n % 100}",
                     "amount": n % 997 / 10,
                     "paid_at": paid_at,
                 }
