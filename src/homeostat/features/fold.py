@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 import polars as pl
@@ -14,9 +13,10 @@ from homeostat.aggregate.layout import Layout
 from homeostat.core.store import Writer
 from homeostat.declare.views import FeatureView
 from homeostat.features.events import usable
-from homeostat.features.keys import KeyCodec, page_prefix, view_prefix
+from homeostat.features.keys import KeyCodec, older_prefix, page_prefix, view_prefix
+from homeostat.features.older import Older
 from homeostat.features.pages import Pages
-from homeostat.features.record import Record
+from homeostat.features.record import OLDER, Record
 
 __all__ = ["Prepared", "ViewFold"]
 
@@ -53,6 +53,7 @@ class ViewFold:
         self._layout = Layout(view)
         self._record = Record(self._layout)
         self._pages = Pages(self._record, (view_prefix(view), page_prefix(view)))
+        self._older = Older(self._record, (view_prefix(view), older_prefix(view)))
         self._codec = KeyCodec(view)
 
     def prepare(self, events: pl.DataFrame) -> Prepared:
@@ -105,16 +106,33 @@ class ViewFold:
             self._fold(writer, prepared, keys[begin : begin + KEYS], some, cut - cut[0])
 
     def _fold(
-        self, writer: Writer, prepared: Prepared, keys: list[bytes], order: Ints, cuts: Ints
+        self,
+        writer: Writer,
+        prepared: Prepared,
+        keys: list[bytes],
+        order: Ints,
+        cuts: Ints,
+        *,
+        wholly: bool = False,
     ) -> None:
-        """Fold the events `order[cuts[i]:cuts[i + 1]]` into the record of each key."""
+        """Fold the events `order[cuts[i]:cuts[i + 1]]` into the record of each key.
+
+        The older rows of a record are loaded where its recent ones become too many, or if the
+        records are to be folded `wholly`: where some event comes before the recent rows.
+        """
         from homeostat.features.state_rows import folded
 
         record = self._record
-        records = [writer.get(key) or record.empty for key in keys]
-        ends = np.zeros(len(keys) + 1, np.int64)
-        np.cumsum(np.fromiter(map(len, records), np.int64, len(keys)) // 8, out=ends[1:])
-        old = np.frombuffer(b"".join(records), np.int64)
+        firsts = [writer.get(key) or record.empty for key in keys]
+        old, ends = _joined(firsts)
+        is_split = old[ends[:-1] + OLDER] != 0
+        is_long = np.diff(ends) + np.diff(cuts) * record.width > record.longest
+        is_loaded = is_split & (is_long | wholly)
+        if is_loaded.any():
+            for place in np.flatnonzero(is_loaded).tolist():
+                firsts[place] = b"".join(self._older.parts(writer, keys[place], firsts[place]))
+            old, ends = _joined(firsts)
+            old[ends[:-1][is_loaded] + OLDER] = 0
         out = np.empty(len(old) + len(order) * record.width, np.int64)
         out_ends, left = np.zeros_like(ends), np.empty(len(keys), np.int64)
         late = folded(
@@ -123,19 +141,29 @@ class ViewFold:
         )  # fmt: skip
         packed, bounds = memoryview(out.data).cast("B"), (out_ends * 8).tolist()
         self._written += bounds[-1] + SPARE * len(keys)
-        if not record.whole.places and not left.any():
-            for key, (first, last) in zip(keys, pairwise(bounds), strict=True):
-                writer.put(key, packed[first:last])
-            return
-        for place, key in enumerate(keys):
+        again = is_split & ~is_loaded & (left != 0)
+        is_done = (left == 0) & ~is_loaded & (np.diff(out_ends) <= record.longest)
+        if record.whole.places:
+            is_done[:] = False
+        for place in np.flatnonzero(is_done).tolist():
+            writer.put(keys[place], packed[bounds[place] : bounds[place + 1]])
+        for place in np.flatnonzero(~is_done & ~again).tolist():
             words = out[out_ends[place] : out_ends[place + 1]]
-            rows = order[cuts[place] : cuts[place + 1]]
+            rows, key = order[cuts[place] : cuts[place + 1]], keys[place]
             if left[place]:
                 belated = prepared.table[late[np.isin(late, rows)]]
                 words = self._paged(writer, key, words, int(left[place]), belated)
             if record.whole.places:
                 words = record.whole.absorbed(words, prepared.table[rows])
-            writer.put(key, words.tobytes())
+            self._older.write(writer, key, words, was_split=bool(is_split[place]))
+        if again.any():
+            some = np.flatnonzero(again).tolist()
+            parts = [order[cuts[place] : cuts[place + 1]] for place in some]
+            cuts = np.concatenate([[0], np.cumsum([len(part) for part in parts])])
+            self._fold(
+                writer, prepared, [keys[place] for place in some], np.concatenate(parts), cuts,
+                wholly=True,
+            )  # fmt: skip
 
     def _paged(self, writer: Writer, key: bytes, words: Ints, left: int, late: Ints) -> Ints:
         """Return a record after what was left to do with its pages."""
@@ -148,3 +176,10 @@ class ViewFold:
         if left & FULL:
             words = self._pages.cut_off(writer, key, words)
         return words
+
+
+def _joined(records: list[bytes]) -> tuple[Ints, Ints]:
+    """Return the words of records one after the other, and where each begins and ends."""
+    ends = np.zeros(len(records) + 1, np.int64)
+    np.cumsum(np.fromiter(map(len, records), np.int64, len(records)) // 8, out=ends[1:])
+    return np.frombuffer(bytearray().join(records), np.int64), ends

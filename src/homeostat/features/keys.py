@@ -14,7 +14,7 @@ from homeostat.core.errors import HomeostatError
 from homeostat.core.hashing import content_hash
 from homeostat.declare.views import FeatureView
 
-__all__ = ["KeyCodec", "KeyInvalid", "page_prefix", "view_prefix", "view_stem"]
+__all__ = ["KeyCodec", "KeyInvalid", "older_prefix", "page_prefix", "view_prefix", "view_stem"]
 
 LONGEST = 300
 """Longer keys are replaced by a digest: LMDB holds keys of up to 511 bytes."""
@@ -30,7 +30,7 @@ class KeyInvalid(HomeostatError, ValueError):
         )
 
 
-FORMAT = 2
+FORMAT = 3
 """Of records and pages; state in another format is never read."""
 
 
@@ -45,6 +45,11 @@ def view_stem(view: FeatureView) -> bytes:
 def view_prefix(view: FeatureView) -> bytes:
     """Return what the keys of a view's records start with."""
     return view_stem(view) + b"/"
+
+
+def older_prefix(view: FeatureView) -> bytes:
+    """Return what the keys of the older rows of a view's records start with."""
+    return view_stem(view) + b"-"
 
 
 def page_prefix(view: FeatureView) -> bytes:

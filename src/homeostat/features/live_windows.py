@@ -18,7 +18,8 @@ from homeostat.core.errors import HomeostatError
 from homeostat.core.store import Reader
 from homeostat.declare.views import FeatureView
 from homeostat.features.cut import Cut
-from homeostat.features.keys import page_prefix, view_prefix
+from homeostat.features.keys import older_prefix, page_prefix, view_prefix
+from homeostat.features.older import Older
 from homeostat.features.pages import Pages
 from homeostat.features.record import BEFORE, PAGES, Record
 
@@ -83,6 +84,7 @@ class LiveWindows:
         self._view, self._layout, self._watched = view, layout, watched
         self._record = Record(layout)
         self._pages = Pages(self._record, (view_prefix(view), page_prefix(view)))
+        self.record = Older(self._record, (view_prefix(view), older_prefix(view))).read
         self._look_up, self._pages_wanted = looked_up, pages_wanted
         self._gone, self._heavy, self._loaded = GONE, HEAVY, LOADED
 

@@ -73,7 +73,7 @@ class ViewReader:
         stored = []
         for place, parts in enumerate(keys):
             key = self._codec.key(parts)
-            record = b"" if key is None else reader.get(key) or b""
+            record = b"" if key is None else self._windows.record(reader, key)
             mine = None if left_out is None else left_out[place]
             stored.append(Stored(key or b"", record, 0 if mine is None else id_digest(mine)))
         looked = self._windows.look(reader, stored, at)

@@ -4,8 +4,9 @@ A record is a header, states of the whole history, a directory of pages, and row
 words (native order).
 
 - The header holds what the rows no longer can: the latest evicted event time, the latest known
-  time, how many pages there are and the number of the next one, the magnitudes of the sums, the
-  events selected from the whole history, and the sizes of the summaries of the whole history.
+  time, how many pages there are and the number of the next one, how many words lie in a value of
+  their own (`older.py`), the magnitudes of the sums, the events selected from the whole history,
+  and the sizes of the summaries of the whole history.
 - A row is (event time, tie, inclusive running sums of the lanes, bits of the signals' values), in
   the order of time and tie. Row 0 is a sentinel before all time that carries the sums of everything
   older. So the state of a slice is a difference of two rows, and an event that arrives in order is
@@ -18,6 +19,7 @@ words (native order).
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,7 +29,7 @@ from homeostat.aggregate.layout import Layout
 from homeostat.aggregate.operations import SELECTIONS, Selection
 from homeostat.features.whole import Whole
 
-__all__ = ["BEFORE", "EVICTED", "HEAVY", "KNOWN", "NEXT", "PAGES", "Record"]
+__all__ = ["BEFORE", "EVICTED", "HEAVY", "KNOWN", "NEXT", "OLDER", "PAGES", "Record"]
 
 BEFORE = -(2**63)
 """An instant before all others."""
@@ -41,7 +43,13 @@ FEWEST = 16
 PAGE = 256
 """Rows of a page; a record has up to twice as many of its own."""
 
-EVICTED, KNOWN, PAGES, NEXT, HEAVY = range(5)
+HALF_A_PAGE = 2_000
+"""Bytes of a value of which LMDB puts two into one of its pages; longer ones get pages alone."""
+
+FEWEST_RECENT = 8
+"""Rows that are written together with every event at least."""
+
+EVICTED, KNOWN, PAGES, NEXT, OLDER, HEAVY = range(6)
 """Places in the header; from the last one on are the magnitudes of the sums."""
 
 _NAN_BITS = int(np.array(np.nan).view(np.int64))
@@ -62,6 +70,9 @@ class Record:
     `shape` tells the loops of `state_rows` the same: width of a row, lanes, signals, size of the
     header, where the sizes of whole-history states begin in it, words per page in the directory,
     reach, fewest rows to evict from, rows of a page, how many magnitudes the header has.
+
+    A record of more than `longest` words has its last `recent` rows apart from the older ones; not
+    if it has states of summaries, which change with every event.
     """
 
     def __init__(self, layout: Layout) -> None:
@@ -92,10 +103,14 @@ class Record:
             ],
             np.int64,
         )  # fmt: skip
+        room = (HALF_A_PAGE - 8 * self.header) // (8 * self.width)
+        self.recent = min(max(room // 2, FEWEST_RECENT), PAGE)  # a record with pages has PAGE rows
+        together = self.header + (2 * self.recent + 1) * self.width
+        self.longest = sys.maxsize if self.whole.places else together
         self.empty = self._empty()
 
     def _empty(self) -> bytes:
-        header = [BEFORE, BEFORE, 0, 0, *(0 for _ in self.heavy)]
+        header = [BEFORE, BEFORE, 0, 0, 0, *(0 for _ in self.heavy)]
         header += [word for _ in self.kept for word in (BEFORE, 0, _NAN_BITS)]
         sizes, states = self.whole.empty()
         sentinel = [BEFORE, BEFORE, *(0 for _ in range(self.width - 2))]

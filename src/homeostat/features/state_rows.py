@@ -185,7 +185,8 @@ def folded(
     Entity i has the events `order[cuts[i]:cuts[i + 1]]`, in the order of the log, of `table`
     (event time, tie, lanes, bits of values) and `known` (their known times), and the record
     `old[ends[i]:ends[i + 1]]`. Its new record is written to `out[out_ends[i]:out_ends[i + 1]]`,
-    and `left[i]` is told what remains to be done.
+    and `left[i]` is told what remains to be done. A record without its older rows takes events that
+    come after them; if one does not, its `left` says `LATE`, and it must be folded with them.
     """
     width, lanes, size, sizes_at, entry = shape[0], shape[1], shape[3], shape[4], shape[5]
     reach, fewest, page = shape[6], shape[7], shape[8]
@@ -198,20 +199,23 @@ def folded(
             here[word] = old[low + word]
         numbers = here.view(np.float64)
         pages_at = _directory(here, sizes_at, size)
-        begin = pages_at + here[2] * entry
+        is_split = here[4] != 0
+        begin = pages_at if is_split else pages_at + here[2] * entry
         count = (words - begin) // width
         mine = order[cuts[entity] : cuts[entity + 1]].copy()
         here[1] = max(here[1], known[mine[-1]])
         _sort(table, mine)
         total[:] = 0
-        todo, fresh, newest = 0, 0, begin - entry
+        todo, fresh = 0, 0
+        # Where the instant and the tie of the newest row that is elsewhere are said.
+        newest = begin if is_split else begin - entry + 3
         for number in mine:
             for place in range(len(heavy)):
-                weight, much = abs(table[number, 2 + heavy[place]]), here[4 + place]
-                here[4 + place] = _MOST if much > _MOST - weight else much + weight
+                weight, much = abs(table[number, 2 + heavy[place]]), here[5 + place]
+                here[5 + place] = _MOST if much > _MOST - weight else much + weight
             _select(here, numbers, selected, table, number, lanes)
-            if here[2] and _is_before(
-                table[number, 0], table[number, 1], here[newest + 3], here[newest + 4]
+            if (is_split or here[2]) and _is_before(
+                table[number, 0], table[number, 1], here[newest], here[newest + 1]
             ):
                 late[lates] = number
                 lates += 1
@@ -225,12 +229,13 @@ def folded(
         _merge(rows, count, table, mine[:fresh], total)
         count += fresh
         horizon = here[1] - reach
-        if here[2] == 0:
-            count = _evict(rows, count, horizon, here, fewest)
-        elif here[pages_at + 3] < horizon:
-            todo |= EVICTABLE
-        if count - 1 > 2 * page:
-            todo |= FULL
+        if not is_split:
+            if here[2] == 0:
+                count = _evict(rows, count, horizon, here, fewest)
+            elif here[pages_at + 3] < horizon:
+                todo |= EVICTABLE
+            if count - 1 > 2 * page:
+                todo |= FULL
         left[entity] = todo
         out_ends[entity + 1] = out_ends[entity] + begin + count * width
     return late[:lates]
@@ -466,6 +471,6 @@ def looked_up(
                 times[number, window, signal] = time[signal]
                 for select in range(4):
                     picks[number, window, signal, select] = pick[signal, select]
-        for place in range(4, 4 + heavy):
+        for place in range(5, 5 + heavy):
             if states[number] == 0 and words[place] >= _WEIGHT_LIMIT:
                 states[number] = HEAVY

@@ -13,7 +13,7 @@ from homeostat.core.durations import Micros
 from homeostat.declare.system import System
 from homeostat.declare.views import FeatureView
 from homeostat.deploy.state import RolloutState, replayed
-from homeostat.features.keys import view_prefix
+from homeostat.features.keys import view_prefix, view_stem
 from homeostat.features.read import ViewReader
 from homeostat.monitor.logged import logged_features
 from homeostat.monitor.sketch import Sketch
@@ -146,7 +146,8 @@ class Catalogue:
     def cost(self, view: FeatureView) -> Cost:
         """Return what a view takes in the online store, and how long a read of it takes now."""
         with self._home.store.reader() as reader:
-            sizes = [len(key) + len(value) for key, value in reader.scan(view_prefix(view))]
+            records = sum(1 for _ in reader.scan(view_prefix(view)))
+            size = sum(len(key) + len(value) for key, value in reader.scan(view_stem(view)))
             taken, reads = [], ViewReader(view)
             entities = self._newest(view)
             for entity in (*entities[:1], *entities):  # the first read warms up
@@ -156,8 +157,8 @@ class Catalogue:
         return Cost(
             view=view.name,
             features=len(view.features()),
-            records=len(sizes),
-            bytes=sum(sizes),
+            records=records,
+            bytes=size,
             read_us=median(taken[1:]) if entities else None,
             measured=len(entities),
         )

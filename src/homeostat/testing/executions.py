@@ -116,9 +116,14 @@ def restarted_rows(history: History, store: Store, reopen: Callable[[Store], Sto
 
 @contextmanager
 def small_records(page: int) -> Iterator[None]:
-    """Let records evict at once, and have pages of so many rows, so that few events are enough."""
+    """Let few events be enough: records evict at once, are split, and have pages of so many rows."""
     record = "homeostat.features.record"
-    with mock.patch(f"{record}.FEWEST", 1), mock.patch(f"{record}.PAGE", page):
+    with (
+        mock.patch(f"{record}.FEWEST", 1),
+        mock.patch(f"{record}.PAGE", page),
+        mock.patch(f"{record}.HALF_A_PAGE", 0),
+        mock.patch(f"{record}.FEWEST_RECENT", 1),
+    ):
         yield
 
 

@@ -492,7 +492,10 @@ FAULTS: dict[str, tuple[Execution, Any, str, Any]] = {
         state_rows, "folded", "if there > 0 and _is_before(", "if there < 0 and _is_before(",
     ),
     "live: late events do not go to their pages": loop(
-        state_rows, "folded", "if here[2] and _is_before(", "if here[2] < 0 and _is_before(",
+        state_rows, "folded", "if (is_split or here[2]) and _", "if is_split and _",
+    ),
+    "live: late events do not go to their older rows": loop(
+        state_rows, "folded", "if (is_split or here[2]) and _", "if here[2] and _",
     ),
     "live: late events are added to no later sums": loop(
         state_rows, "folded", "rows[place, 2 + lane] += total[lane]", "pass",
