@@ -116,7 +116,7 @@ def restarted_rows(history: History, store: Store, reopen: Callable[[Store], Sto
 
 @contextmanager
 def small_records(page: int) -> Iterator[None]:
-    """Let few events be enough: records evict at once, are split, and have pages of so many rows."""
+    """Let few events be enough: records evict at once, are split, and have such small pages."""
     record = "homeostat.features.record"
     with (
         mock.patch(f"{record}.FEWEST", 1),

@@ -17,7 +17,13 @@ from homeostat.declare.aggregations import Aggregation, count, last, mean, sum_,
 from homeostat.declare.sources import Entity
 from homeostat.declare.views import FeatureView
 from homeostat.features.fold import ViewFold
-from homeostat.features.keys import KeyCodec, KeyInvalid, page_prefix, view_prefix
+from homeostat.features.keys import (
+    KeyCodec,
+    KeyInvalid,
+    older_prefix,
+    page_prefix,
+    view_prefix,
+)
 from homeostat.features.offline import point_in_time
 from homeostat.features.read import StateGone, ViewReader
 from homeostat.testing.executions import small_records
@@ -246,6 +252,68 @@ def test_pages_of_entities_with_like_keys_are_not_confused() -> None:
         store = folded(view, rows, 11)
         found = [read(view, store, START + 60 * TICK, name) for name in names]
     assert found == [[float(sum(range(first, 60, 3)))] for first in range(3)]
+
+
+class Counted:
+    """A transaction that counts the bytes that are put."""
+
+    def __init__(self, writer: Any) -> None:
+        self._writer, self.bytes = writer, 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._writer, name)
+
+    def put(self, key: bytes, value: bytes | memoryview) -> None:
+        self.bytes += len(value)
+        self._writer.put(key, value)
+
+
+def test_an_event_rewrites_the_recent_rows_alone() -> None:
+    view = view_of(sum_("level").over("1h"), mean("level").over("10m"))
+    rows = [reading(n, level=n) for n in range(300)]
+    fold, store = ViewFold(view), MemoryStore()
+    prepared = fold.prepare(events_frame(rows))
+    with store.writer() as writer:
+        counted = Counted(writer)
+        for place in range(300):
+            fold.apply(counted, prepared, place, place + 1)
+    assert read(view, store, START + 299 * TICK + 1)[0] == float(sum(range(300)))
+    with store.reader() as reader:
+        size = sum(len(value) for _, value in reader.scan(older_prefix(view)))
+    assert size > 200 * 4 * 8  # all rows are there,
+    assert counted.bytes < 300 * size / 4  # and most writes leave them alone
+
+
+def stored(view: FeatureView, store: MemoryStore) -> tuple[int, int]:
+    """Return how many records a view has, and how many of them have older rows apart."""
+    with store.reader() as reader:
+        found = [list(reader.scan(of(view))) for of in (view_prefix, older_prefix)]
+    return len(found[0]), len(found[1])
+
+
+@pytest.mark.parametrize("step", [1, 50])
+def test_older_rows_go_when_no_window_reaches_them(step: int) -> None:
+    view = view_of(sum_("level").over("1h"))
+    rows = [reading(n, level=n) for n in range(200)]
+    assert stored(view, folded(view, rows, step)) == (1, 1)
+    day = 8_640
+    rows += [reading(n, known=START + (day + n) * TICK, level=n) for n in range(200, 250)]
+    store = folded(view, rows, step)
+    assert read(view, store, START + (day + 249) * TICK + 1) == [float(sum(range(200, 250)))]
+    rows += [reading(250, known=START + 2 * day * TICK, level=1)]
+    store = folded(view, rows, step)
+    assert stored(view, store)[0] == 1
+    assert read(view, store, START + 2 * day * TICK + 1) == [1.0]
+
+
+def test_older_rows_that_are_missing_are_said_with_what_to_do() -> None:
+    view = view_of(sum_("level").over("1h"))
+    store = folded(view, [reading(n) for n in range(200)])
+    with store.writer() as writer:
+        for key, _ in list(writer.scan(older_prefix(view))):
+            writer.delete(key)
+    with pytest.raises(HomeostatError, match=r"older rows .* are missing.*homeostat apply"):
+        read(view, store, START + 200 * TICK)
 
 
 def spine(at: int) -> Any:
