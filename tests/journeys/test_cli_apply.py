@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 
 import polars as pl
@@ -76,6 +78,24 @@ def test_a_changed_view_is_refused_until_it_is_applied_and_filled(own: Commands)
     assert own("train", "fraud").status == 1
 
 
+def test_live_state_in_an_older_format_is_refused_until_it_is_filled_again(own: Commands) -> None:
+    read = ("features", "read", "merchants", "merchant=bakery")
+    values = own(*read, "--json").json["features"]
+    note = own.folder / "state" / "applied.json"
+    said = json.loads(note.read_text())
+    note.write_text(json.dumps({**said, "state_format": 2}))
+    planned = own("plan", "--json").json
+    assert {(c["name"], c["kind"]) for c in planned["changes"]} == {
+        ("cards", "changed"), ("merchants", "changed"),
+    }  # fmt: skip
+    assert "live state: in a new format" in own("plan").out
+    refused = own(*read)
+    assert (refused.status, "homeostat apply" in refused.err) == (1, True)
+    assert set(own("apply", "--json").json["filled"]) == {"cards", "merchants"}
+    assert own("plan", "--exit-code").status == 0
+    assert own(*read, "--json").json["features"].keys() == values.keys()
+
+
 EDITED = """\
 from dataclasses import replace
 
@@ -120,7 +140,7 @@ def test_state_of_old_definitions_is_dropped(own: Commands) -> None:
     def prefixes() -> set[bytes]:
         store = LmdbStore(own.folder / "state" / "online")
         with store.writer() as writer:
-            found = {key.split(b"/")[1] for key, _ in writer.scan(b"view/")}
+            found = {re.split(rb"[/-]", key)[1] for key, _ in writer.scan(b"view/")}
         store.close()
         return found
 

@@ -13,6 +13,7 @@ from homeostat.aggregate.arrays import Ints
 from homeostat.core.errors import HomeostatError
 from homeostat.core.hashing import content_hash
 from homeostat.declare.views import FeatureView
+from homeostat.features.state_format import STATE_FORMAT
 
 __all__ = ["KeyCodec", "KeyInvalid", "older_prefix", "page_prefix", "view_prefix", "view_stem"]
 
@@ -30,16 +31,12 @@ class KeyInvalid(HomeostatError, ValueError):
         )
 
 
-FORMAT = 3
-"""Of records and pages; state in another format is never read."""
-
-
 def view_stem(view: FeatureView) -> bytes:
     """Return what every key of a view's state starts with: name, definition hash and format.
 
     A changed definition has another hash, so it never reads the state of the old one.
     """
-    return f"view/{view.name}@{content_hash(view)[:12]}.{FORMAT}".encode()
+    return f"view/{view.name}@{content_hash(view)[:12]}.{STATE_FORMAT}".encode()
 
 
 def view_prefix(view: FeatureView) -> bytes:

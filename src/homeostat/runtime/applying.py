@@ -12,7 +12,7 @@ from homeostat.declare.views import FeatureView
 from homeostat.ingest.schema_evolution import Evolution, evolution
 from homeostat.runtime.backfill import backfill, unfilled
 from homeostat.runtime.home import Home
-from homeostat.runtime.plan import Change, applied, plan, record_applied
+from homeostat.runtime.plan import Change, applied, has_state_format, plan, record_applied
 from homeostat.runtime.worker import FoldWorker, folded_offset
 
 __all__ = [
@@ -59,7 +59,8 @@ def views_to_fill(home: Home, system: System) -> tuple[FeatureView, ...]:
         }
     if old is None:
         return bare
-    before = {view["name"]: content_hash(view) for view in old.get("views", ())}
+    views = old.get("views", ()) if has_state_format(old) else ()
+    before = {view["name"]: content_hash(view) for view in views}
     return tuple(
         view
         for view in system.views

@@ -11,8 +11,9 @@ from typing import Any
 from homeostat.core.durations import format_duration
 from homeostat.core.hashing import canonical_json, content_hash, plain
 from homeostat.declare.system import System
+from homeostat.features.state_format import STATE_FORMAT
 
-__all__ = ["Change", "applied", "plan", "record_applied"]
+__all__ = ["Change", "applied", "has_state_format", "plan", "record_applied"]
 
 _CONSEQUENCES = {
     ("sources", "added"): "its log and lake table are made with the first event",
@@ -146,19 +147,28 @@ def _short(name: str, value: Any) -> str:
 
 
 def plan(old: Mapping[str, Any] | None, system: System) -> tuple[Change, ...]:
-    """Return the changes from the applied declarations (None: nothing applied yet)."""
+    """Return the changes from the applied declarations (None: nothing applied yet).
+
+    A view whose live state an earlier release wrote in another format is changed, too.
+    """
     new = plain(system)
+    former = () if old is None or has_state_format(old) else ("live state: in a new format",)
     changes: list[Change] = []
     for part in _SINGULAR:
         before, after = _named(old or {}, part), _named(new, part)
         changes.extend(Change(part, name, "added") for name in after if name not in before)
         changes.extend(Change(part, name, "removed") for name in before if name not in after)
-        changes.extend(
-            Change(part, name, "changed", tuple(_differences(before[name], after[name], "")))
-            for name in after
-            if name in before and before[name] != after[name]
-        )
+        for name in [name for name in after if name in before]:
+            details = tuple(_differences(before[name], after[name], ""))
+            details += former if part == "views" else ()
+            if details:
+                changes.append(Change(part, name, "changed", details))
     return tuple(changes)
+
+
+def has_state_format(applied: Mapping[str, Any]) -> bool:
+    """Whether live state was written in the present format when declarations were applied."""
+    return applied.get("state_format") == STATE_FORMAT
 
 
 def applied(home: Path) -> Mapping[str, Any] | None:
@@ -173,5 +183,5 @@ def applied(home: Path) -> Mapping[str, Any] | None:
 def record_applied(home: Path, system: System) -> None:
     """Write down that these declarations now hold, atomically."""
     waiting = home / "applied.json.new"
-    waiting.write_text(canonical_json(system))
+    waiting.write_text(canonical_json({**plain(system), "state_format": STATE_FORMAT}))
     waiting.replace(home / "applied.json")
