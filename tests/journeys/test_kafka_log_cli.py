@@ -206,6 +206,16 @@ def test_a_home_keeps_to_the_log_it_began_with(tmp_path: Path, cluster: Cluster)
     assert not (there.folder / "state" / "log.db").exists()
 
 
+def test_the_lake_answers_while_the_brokers_are_away(tmp_path: Path, cluster: Cluster) -> None:
+    commands = in_kafka(tmp_path / "kafka", cluster)
+    file = commands.folder / "sales.jsonl"
+    file.write_text(json.dumps(sales(0, 1, datetime(2024, 3, 4, tzinfo=UTC))[0]))
+    assert commands("ingest", "sales", file, "--known-at", "2024-03-05").status == 0
+    said = (commands.folder / "homeostat.toml").read_text()
+    (commands.folder / "homeostat.toml").write_text(said.replace(cluster.brokers, "127.0.0.1:1"))
+    assert commands("sql", "SELECT sale FROM sales", "--json").json == [{"sale": "s0"}]
+
+
 def test_a_retention_and_a_log_in_kafka_are_refused(tmp_path: Path) -> None:
     commands = shop(tmp_path / "shop", profile("nowhere:1", "log") + '[log]\nkeep = "7d"\n')
     for words in (("run", "--port", "0"), ("ingest", "sales", commands.folder / "system.py")):

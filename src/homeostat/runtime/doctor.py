@@ -16,6 +16,7 @@ from homeostat.deploy.state import replayed
 from homeostat.ingest.file_parts import Reached, mark_of
 from homeostat.ingest.folder import files_in, stream_of
 from homeostat.ingest.schedules import SCHEDULE
+from homeostat.lake.raw import RawRecords
 from homeostat.runtime.applying import views_to_fill
 from homeostat.runtime.home import Home
 from homeostat.runtime.lock import owner_of
@@ -127,8 +128,10 @@ def _offsets(system: System, home: Home) -> Iterator[Check]:
         with home.store.reader() as reader:
             folded = folded_offset(reader, name)
         kept = home.lake.application_version(name, f"fold/{name}")
+        raw = RawRecords(home.lake, name).last_offset
         found = f"log to {end:,}, online store to {folded:,}, lake to {kept:,}"
-        if folded > end or kept > end:
+        found += f", raw table to {raw:,}" if raw >= 0 else ""
+        if max(folded, kept, raw) > end:
             advice = "the log was cut or replaced: restore the newest copy there is"
             yield Check(f"offsets of {name}", "broken", found, advice)
         elif folded < end or kept < folded:

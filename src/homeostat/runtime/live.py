@@ -19,6 +19,7 @@ from homeostat.core.errors import HomeostatError
 from homeostat.core.hashing import short_digest
 from homeostat.declare.log_keep import LogKeep
 from homeostat.declare.system import System
+from homeostat.runtime.archiving import Archiver, archived
 from homeostat.runtime.backlog import Backlog
 from homeostat.runtime.engine import Engine
 from homeostat.runtime.home import Home
@@ -97,7 +98,9 @@ class Live:
         self._engine = Engine(system, home, timed=True, faults=self.metrics.fault)
         self._orders = Orders(home.folder / "meta.db")
         self._backlog = Backlog.of(home)
-        self._trimmer = LogTrimmer(home, keep)
+        self._archiver = Archiver(home, archived(system, home.storage, keep))
+        self._archiver.aim()
+        self._trimmer = LogTrimmer(home, keep, self._archiver)
         self._trimmer.aim(clock.now())
         self._lifecycle = Lifecycle(system, home)
         self._asked: deque[Predictions] = deque()
@@ -174,6 +177,7 @@ class Live:
                 done.decisions = self.step(ended, now)
                 tidy(self.home.lake)
             done.decisions += self._carry_out()
+            self._archive()
             self._trimmer.bite()
             return done
 
@@ -229,6 +233,7 @@ class Live:
             with self.home.store.writer() as writer:
                 self._engine.complete(writer, step)
             self._reroute()
+            self._archiver.aim()
             self._trimmer.aim(at)
             self._let_go(at)
             return decisions
@@ -237,11 +242,19 @@ class Live:
         """Let the log go of all that it need not keep; return how many records."""
         with self._lock:
             self._engine.worker.flush()
+            self._archiver.finish()
             self._trimmer.aim(self.clock.now())
             gone = 0
             while bite := self._trimmer.bite():
                 gone += bite
             return gone
+
+    def _archive(self) -> None:
+        """Write a batch into a raw table; what fails is tried again at the next step."""
+        try:
+            self._archiver.bite()
+        except Exception as broken:  # noqa: BLE001 - events are folded though a place is down
+            self.metrics.fault("raw", broken)
 
     def _let_go(self, at: Micros) -> None:
         """Move and delete the days whose time has come; what fails is tried at the next step."""
