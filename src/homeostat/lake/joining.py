@@ -29,7 +29,7 @@ RAW = pl.Schema(
 )
 """The columns of a raw table; no event has a field of bytes."""
 
-FILE_BYTES = 64 << 20
+FILE_BYTES = 32 << 20
 """Files are put together up to so many bytes; one call writes about so many if it is bounded."""
 
 GROUP_BYTES = 32 << 20

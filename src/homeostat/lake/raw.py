@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import polars as pl
 
 from homeostat.core.durations import Micros
 from homeostat.declare.storage import raw_table
 from homeostat.ingest.log import LogBatch
+from homeostat.ingest.payloads import Payloads
 from homeostat.lake.events import LakeEvents, Span
 from homeostat.lake.tables import Lake
 
@@ -26,7 +28,6 @@ class RawRecords:
     """The raw table of a source: `append` goes on where it ends, `read` gives log batches back.
 
     >>> import tempfile
-    >>> import numpy as np
     >>> from pathlib import Path
     >>> raw = RawRecords(Lake(Path(tempfile.mkdtemp())), "taps")
     >>> batch = LogBatch("taps", np.array([0, 1]), np.array([5, 5]), [b"{}", b"\\xff"])
@@ -58,7 +59,7 @@ class RawRecords:
             {
                 OFFSET: pl.Series(batch.offsets, dtype=pl.Int64),
                 KNOWN: pl.Series(batch.known).cast(pl.Datetime("us", "UTC")),
-                PAYLOAD: pl.Series(list(batch.payloads), dtype=pl.Binary),
+                PAYLOAD: _column(Payloads.of(batch.payloads)),
             }
         )
         last = int(batch.offsets[-1])
@@ -92,6 +93,17 @@ class RawRecords:
         if self._lake.version(self.table) < 0:
             return None
         return self._lake.events(self.table, span)
+
+
+def _column(payloads: Payloads) -> pl.Series:
+    """Return byte strings as a column, without making an object of each."""
+    import pyarrow as pa
+
+    ends = np.zeros(len(payloads) + 1, np.int64)
+    np.cumsum(payloads.lengths, out=ends[1:])
+    buffers = [None, pa.py_buffer(ends), pa.py_buffer(payloads.packed())]
+    found = pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(payloads), buffers)
+    return pl.Series(found, dtype=pl.Binary)
 
 
 def _application(source: str) -> str:

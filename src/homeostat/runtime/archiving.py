@@ -27,6 +27,11 @@ def archived(system: System, storage: Storage, keep: LogKeep | None) -> tuple[st
     return tuple(source.name for source in system.sources) if is_on else ()
 
 
+BATCH, SHARE = 100_000, 16
+"""Records of a commit, for which the fold waits a tenth of a second; of more than `SHARE` times so
+many, that share, so that files do not become too many."""
+
+
 class Archiver:
     """Archives a home's log: `aim` at each step of the loop, then a bite at each pass.
 
@@ -38,11 +43,22 @@ class Archiver:
     def __init__(self, home: Home, sources: Iterable[str]) -> None:
         self._home = home
         self._raw = {name: RawRecords(home.lake, name) for name in sources}
-        self._aims: dict[str, int] = {}
+        self._spans: dict[str, tuple[int, int]] = {}
 
     def aim(self) -> None:
-        """Look how far each source's log has come."""
-        self._aims = {name: self._home.log.end(name).next_offset for name in self._raw}
+        """Look what each source's log has that the raw table has not."""
+        spans = {}
+        for source, raw in self._raw.items():
+            end = self._home.log.end(source)
+            after = max(raw.last_offset, end.first_offset - 1)
+            if after < end.next_offset - 1:
+                spans[source] = after, end.next_offset - 1
+        self._spans = spans
+
+    @property
+    def waiting(self) -> int:
+        """How many records are still to be written of those that were aimed at."""
+        return sum(last - after for after, last in self._spans.values())
 
     def needed(self, source: str, folded: int) -> int:
         """Return the last of the offsets up to `folded` that the log may come to without us."""
@@ -53,16 +69,15 @@ class Archiver:
 
         A failure leaves the rest to the next `aim`.
         """
-        aims, self._aims = self._aims, {}
-        for source, aim in list(aims.items()):
-            raw, first = self._raw[source], self._home.log.end(source).first_offset
-            after = max(raw.last_offset, first - 1)
-            if after < aim - 1:
-                batch = self._home.log.read(source, after, min(CHUNK, aim - 1 - after))
-                raw.append(batch)
-                self._aims = aims
-                return {source: len(batch)}
-            del aims[source]
+        spans, self._spans = self._spans, {}
+        for source, (after, last) in spans.items():
+            most = min(max(BATCH, (last - after) // SHARE), CHUNK)
+            batch = self._home.log.read(source, after, min(most, last - after))
+            self._raw[source].append(batch)
+            reached = int(batch.offsets[-1])
+            rest = {} if reached == last else {source: (reached, last)}
+            self._spans = {**{name: spans[name] for name in spans if name != source}, **rest}
+            return {source: len(batch)}
         return {}
 
     def finish(self) -> dict[str, int]:

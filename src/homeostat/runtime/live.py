@@ -45,6 +45,9 @@ FLUSH_ROWS, FLUSH_BYTES = 400_000, 64 << 20
 What waits is in the log: after a crash it is decoded again.
 """
 
+BUSY, OVERDUE = 10_000, 4_000_000
+"""A pass that folded so many records writes no raw table, unless so many wait for that."""
+
 TOLERATED = 1_000_000
 """A clock may be set back by so many microseconds without a word."""
 
@@ -177,7 +180,7 @@ class Live:
                 done.decisions = self.step(ended, now)
                 tidy(self.home.lake)
             done.decisions += self._carry_out()
-            self._archive()
+            self._archive(sum(counts.total for counts in done.counts.values()))
             self._trimmer.bite()
             return done
 
@@ -249,10 +252,18 @@ class Live:
                 gone += bite
             return gone
 
-    def _archive(self) -> None:
-        """Write a batch into a raw table; what fails is tried again at the next step."""
+    def _archive(self, folded: int) -> None:
+        """Write a batch into a raw table; what fails is tried again at the next step.
+
+        A pass that folded many leaves it to a later one, unless too many wait: then as many are
+        written as were folded.
+        """
+        if folded >= BUSY and self._archiver.waiting < OVERDUE:
+            return
         try:
-            self._archiver.bite()
+            written = sum(self._archiver.bite().values())
+            while self._archiver.waiting and written < folded:
+                written += sum(self._archiver.bite().values())
         except Exception as broken:  # noqa: BLE001 - events are folded though a place is down
             self.metrics.fault("raw", broken)
 

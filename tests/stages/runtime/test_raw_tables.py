@@ -15,7 +15,7 @@ from homeostat.core.clock import ManualClock, to_micros
 from homeostat.core.errors import HomeostatError
 from homeostat.features.evidence import LogEvents
 from homeostat.lake.raw import RawRecords
-from homeostat.runtime import archiving
+from homeostat.runtime import archiving, live
 from homeostat.runtime.app import App
 from homeostat.runtime.archiving import Archiver
 from homeostat.runtime.doctor import examine
@@ -61,18 +61,15 @@ def kept(app: App) -> list[bytes]:
 def test_every_record_is_there_as_it_was_received(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(archiving, "CHUNK", 7)
+    monkeypatch.setattr(archiving, "BATCH", 7)
     clock, sent = ManualClock(NOON), list[bytes]()
     with hs.open(SYSTEM, tmp_path, clock, keep=KEEP) as app:
         for step in range(4):
             sent += sell(app, str(step), 10, *ODD)
             clock.advance_to(clock.now() + HOUR)
             app.live.tick()
-            before = kept(app)
-            assert len(before) <= len(sent)
-            for _ in range(5):
-                app.live.tick()
             assert kept(app) == sent
+            assert app.home.lake.version("raw_sales") + 1 == 3 * (step + 1), "7, 7 and 1 record"
         assert app.live.trim() > 0
         assert app.home.log.end("sales").first_offset > 0
         assert kept(app) == sent
@@ -118,6 +115,20 @@ def test_the_log_is_not_trimmed_past_the_raw_table(
             app.live.tick()
         assert app.home.log.end("sales").first_offset == 30
         assert len(kept(app)) == 40
+
+
+def test_a_busy_fold_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archiving, "BATCH", 7)
+    monkeypatch.setattr(live, "BUSY", 10)
+    monkeypatch.setattr(live, "OVERDUE", 50)
+    clock, written = ManualClock(NOON), []
+    with hs.open(SYSTEM, tmp_path, clock, keep=KEEP) as app:
+        for step, number in enumerate((10, 10, 9, 30, 30, 0, 0)):
+            sell(app, str(step), number)
+            clock.advance_to(clock.now() + HOUR)
+            app.live.tick()
+            written.append(len(kept(app)))
+        assert written == [0, 0, 14, 14, 49, 56, 63]
 
 
 @pytest.mark.parametrize(
