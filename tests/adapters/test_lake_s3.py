@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Barrier, Thread
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -22,8 +23,10 @@ from homeostat.core.clock import ManualClock, to_micros
 from homeostat.core.errors import UnknownName
 from homeostat.core.storage import StorageFailed
 from homeostat.declare.schema import EventSchema, Field
+from homeostat.ingest.log import LogBatch
 from homeostat.lake.events import Span
 from homeostat.lake.locations import LakeFolderInvalid, LakeSchemeUnknown
+from homeostat.lake.raw import RawRecords
 from homeostat.lake.report import measure
 from homeostat.lake.sql import QueryRefused, connect, query
 from homeostat.lake.tables import Lake, LakeMismatch
@@ -51,6 +54,21 @@ def events(first: int, count: int, **more: pl.Expr) -> pl.DataFrame:
             "amount": pl.Int64(),
         },
     ).with_columns(**more)  # fmt: skip
+
+
+def received(lake: Lake) -> Iterator[tuple[int, bytes]]:
+    """Archive records of several days in many commits, join the files, and yield what is read."""
+    raw = RawRecords(lake, "taps")
+    for first in range(0, 40, 4):
+        known = np.array(
+            [to_micros(START + timedelta(hours=5 * n)) for n in range(first, first + 4)]
+        )
+        payloads = [b"", b"\xff\x00", b"{}", b"x" * 100_000]
+        assert raw.append(LogBatch("taps", np.arange(first, first + 4), known, payloads))
+    lake.compact(raw.table)
+    assert len(lake.files(raw.table)) < 15
+    for batch in raw.read(2, 38):
+        yield from zip(batch.offsets.tolist(), batch.payloads, strict=True)
 
 
 WIDER = EventSchema(
@@ -108,6 +126,7 @@ def told(where: Path | str) -> Iterator[tuple[str, object]]:
     )
     yield "sql", query(Lake(where, events={"taps": WIDER}), asked).rows()
     yield "past", Lake(where).read("taps", version=8).rows()
+    yield "raw", list(received(Lake(where)))
     there = lake.status("taps")
     yield "status", (there.rows, there.files, there.days, there.version)
     yield (

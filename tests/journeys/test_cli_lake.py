@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
+
 import pytest
 
 from homeostat.testing.toy_home import Commands
@@ -46,3 +50,29 @@ def test_a_table_that_is_none_is_refused(own: Commands, command: str) -> None:
     said = own("lake", command, "paymnts")
     assert said.status == 1
     assert "no table named 'paymnts'. Did you mean 'payments'?" in said.err
+
+
+def test_what_was_received_is_archived_and_read(fresh: Commands) -> None:
+    fresh.ingest()
+    done = fresh("lake", "archive", "--json").json
+    assert [row["table"] for row in done] == ["raw_payments", "raw_verdicts"]
+    records = done[0]["records_written"]
+    assert records > 1000
+    again = fresh("lake", "archive", "payments")
+    assert again.out.split() == ["table", "records_written", "raw_payments", "0"]
+    assert "no event source named 'paymnts'" in fresh("lake", "archive", "paymnts").err
+    status = {row["table"]: row for row in fresh("lake", "status", "--json").json}
+    assert status["raw_payments"]["rows"] == records
+    report = fresh("lake", "report", "--json").json["tables"]
+    [raw] = [table for table in report if table["table"] == "raw_payments"]
+    assert raw["columns"][0]["column"] == "payload"
+    asked = "SELECT _offset, payload FROM raw_payments ORDER BY _offset LIMIT 2"
+    first = fresh("sql", asked, "--json").json[0]
+    assert set(json.loads(first["payload"])) >= {"payment_id", "card", "amount"}
+    assert first["payload"] in fresh("sql", asked).out
+    rows = csv.DictReader(io.StringIO(fresh("sql", asked, "--csv").out))
+    assert next(rows)["payload"] == first["payload"]
+    for words in (("compact",), ("vacuum", "--hours", "0")):
+        assert fresh("lake", *words, "raw_payments").status == 0
+    assert fresh("sql", asked, "--json").json[0] == first
+    assert fresh("doctor").status == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -15,6 +16,9 @@ FORMATS = ("json", "confluent")
 
 STARTS = ("earliest", "latest")
 """Where a home begins that has never read the topic."""
+
+_NAME = re.compile(r"[A-Za-z0-9._-]+")
+"""What Kafka takes as the name of a topic."""
 
 TOMBSTONES = ("quarantine", "skip")
 """What becomes of a record without a value."""
@@ -70,6 +74,7 @@ class Kafka:
         group: how the consumer groups begin, GROUP-SOURCE; a home has groups of its own.
         registry: the address of a Confluent-compatible schema registry.
         client: further settings of librdkafka (security, for example), as they are.
+        log: how the topics begin that the home's log is in, LOG-SOURCE; None if it is in the home.
 
     >>> taps = Topic(source="taps", topic="card-taps")
     >>> Kafka(brokers="localhost:9092", topics=(taps,), group="taps").of("taps").topic
@@ -81,6 +86,7 @@ class Kafka:
     group: str
     registry: str | None = None
     client: Mapping[str, str | int | float | bool] = field(default_factory=dict)
+    log: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "topics", tuple(self.topics))
@@ -107,6 +113,25 @@ class Kafka:
             f"topic {', '.join(framed)} has format 'confluent', and there is no registry",
             "the address of a schema registry",
             "name it: registry = 'http://localhost:8081'",
+        )
+        if self.log is not None:
+            self._check_log(self.log)
+
+    def _check_log(self, log: str) -> None:
+        require(
+            isinstance(log, str) and _NAME.fullmatch(log) is not None,
+            "Kafka",
+            f"log={log!r}",
+            "letters, digits, '.', '_' and '-'",
+            "write log = 'shop-log' for the topics shop-log-SOURCE, or leave it out",
+        )
+        taken = [topic.topic for topic in self.topics if topic.topic.startswith(f"{log}-")]
+        require(
+            not taken,
+            "Kafka",
+            f"log={log!r}, and events come from topic {', '.join(taken)}, which begins like that",
+            "topics for the log in which nothing else is",
+            "name another beginning, as in log = 'shop-log'",
         )
 
     def of(self, source: str) -> Topic | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from homeostat.declare.mistakes import require
 
-__all__ = ["AT_HOME", "TIERS", "Storage"]
+__all__ = ["AT_HOME", "TIERS", "Storage", "raw_table"]
 
 TIERS = ("hot", "cold")
 
@@ -21,6 +21,8 @@ class Storage:
         cold: where days go that are no longer hot (`Retention(hot=...)`); None if they stay.
         prices: by tier (`hot`, `cold`), what a GB (10^9 bytes) costs in a month.
         currency: what the prices are in.
+        raw: whether there is also a table per source with the bytes that were received; None: where
+            the log lets go of them.
 
     >>> Storage(cold="s3://archive/shop", prices={"hot": 0.1, "cold": 0.02}).prices["cold"]
     0.02
@@ -30,6 +32,7 @@ class Storage:
     cold: str | None = None
     prices: Mapping[str, float] = field(default_factory=dict)
     currency: str = "USD"
+    raw: bool | None = None
 
     def __post_init__(self) -> None:
         require(
@@ -38,6 +41,13 @@ class Storage:
             f"cold={self.cold!r}, where the hot days are",
             "another place for the cold days",
             "name another folder or prefix",
+        )
+        require(
+            self.raw is None or isinstance(self.raw, bool),
+            "lake",
+            f"raw={self.raw!r}",
+            "true or false",
+            "write raw = true, or leave it out",
         )
         for tier, price in self.prices.items():
             require(
@@ -58,3 +68,12 @@ class Storage:
 
 AT_HOME = Storage()
 """Everything is in the home."""
+
+
+def raw_table(source: str) -> str:
+    """Return the table of the lake that has the records of a source as they were received.
+
+    >>> raw_table("payments")
+    'raw_payments'
+    """
+    return f"raw_{source}"

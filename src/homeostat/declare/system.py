@@ -14,6 +14,7 @@ from homeostat.declare.models import Model
 from homeostat.declare.monitors import Drift, Freshness, Quality, Rejections, Retrain, Skew
 from homeostat.declare.policies import Access, Erasure, Retention
 from homeostat.declare.sources import EventSource
+from homeostat.declare.storage import raw_table
 from homeostat.declare.views import FeatureRef, FeatureView, OnDemand
 
 __all__ = ["System"]
@@ -51,6 +52,7 @@ class System:
 
     def _mistakes(self) -> Iterator[HomeostatError]:
         yield from _names_twice("event source", [s.name for s in self.sources])
+        yield from _taken_by_raw_tables([s.name for s in self.sources])
         yield from _names_twice("view", [v.name for v in self.views])
         yield from _names_twice("model", [m.name for m in self.models])
         for view in self.views:
@@ -166,6 +168,17 @@ def _names_twice(kind: str, names: Sequence[str]) -> Iterator[HomeostatError]:
     for name in sorted({n for n in names if names.count(n) > 1}):
         yield DeclarationError(
             f"{kind} {name!r}", "declared twice", "one of that name", "rename one of them"
+        )
+
+
+def _taken_by_raw_tables(sources: Sequence[str]) -> Iterator[HomeostatError]:
+    raw = {raw_table(name): name for name in sources}
+    for name in filter(raw.__contains__, sources):
+        yield DeclarationError(
+            f"event source {name!r}",
+            f"the lake has the received bytes of {raw[name]!r} under that name",
+            "names of which none is that of another source after 'raw_'",
+            "rename one of the two",
         )
 
 

@@ -29,7 +29,21 @@ if TYPE_CHECKING:
 
     Ints = npt.NDArray[np.int64]
 
-__all__ = ["MANY", "ORDER", "ROWS", "Columns", "Compacted", "Order", "compact_table", "join_remote"]
+__all__ = [
+    "GROUP",
+    "JOINED",
+    "MANY",
+    "ORDER",
+    "ROWS",
+    "Columns",
+    "Compacted",
+    "Order",
+    "compact_table",
+    "exchange",
+    "join_remote",
+    "statistics",
+    "sync_folder",
+]
 
 ORDER = b"homeostat.order"
 """Where the footer of a file says by which columns its rows are sorted."""
@@ -111,7 +125,7 @@ def compact_table(
         rows += sum(file.rows for file in task.files)
     made = [(task, list(_written(task, table))) for task in tasks]
     if made:
-        _commit(target, table.folder, made)
+        exchange(target, table.folder, [(task.files, new) for task, new in made])
     return Compacted(
         len(tasks), rows, sum(len(t.files) for t in tasks), sum(len(new) for _, new in made)
     )
@@ -160,21 +174,29 @@ def _written(task: _Task, table: Columns) -> Iterator[tuple[Path, str]]:
             )  # fmt: skip
             opened.flush()
             os.fsync(opened.fileno())  # the files whose rows these are will go away
-        yield path, _statistics(rows)
-    _sync_folder(table.folder / day)
+        yield path, statistics(rows.height, _offsets(rows))
+    sync_folder(table.folder / day)
 
 
-def _statistics(rows: pl.DataFrame) -> str:
+def _offsets(rows: pl.DataFrame) -> tuple[int, int] | None:
+    """Return the first and the last offset of rows, None if they have none."""
+    if "_offset" not in rows.columns or not rows.height or rows["_offset"].null_count():
+        return None
+    found = rows.select(first=pl.col("_offset").min(), last=pl.col("_offset").max())
+    return int(found["first"][0]), int(found["last"][0])
+
+
+def statistics(rows: int, offsets: tuple[int, int] | None) -> str:
     """Return the number of rows and between which offsets they are, in Delta's words."""
-    said: dict[str, object] = {"numRecords": rows.height}
-    if "_offset" in rows.columns and rows.height and not rows["_offset"].null_count():
-        said["minValues"] = {"_offset": rows["_offset"].min()}
-        said["maxValues"] = {"_offset": rows["_offset"].max()}
+    said: dict[str, object] = {"numRecords": rows}
+    if offsets is not None:
+        said["minValues"], said["maxValues"] = ({"_offset": offset} for offset in offsets)
         said["nullCount"] = {"_offset": 0}
     return json.dumps(said)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Make the names of new files in a folder last."""
     if os.name == "posix":
         opened = os.open(folder, os.O_RDONLY)
         try:
@@ -225,24 +247,30 @@ def _cuts(keys: pl.DataFrame, ranked: Ints) -> Iterator[tuple[int, int]]:
         begin = end
 
 
-def _commit(
-    target: DeltaTable, folder: Path, made: Sequence[tuple[_Task, Sequence[tuple[Path, str]]]]
+def exchange(
+    target: DeltaTable,
+    folder: Path,
+    made: Sequence[tuple[Sequence[TableFile], Sequence[tuple[Path, str]]]],
 ) -> None:
+    """Commit new files, each with its statistics, in the place of files of one day with their rows.
+
+    It is marked as changing no data.
+    """
     from deltalake.transaction import AddAction, CommitProperties, RemoveAction
 
     actions: list[AddAction | RemoveAction] = []
-    for task, files in made:
-        day = {"_day": task.files[0].day}
-        for path, statistics in files:
+    for replaced, files in made:
+        day = {"_day": replaced[0].day}
+        for path, said in files:
             found = path.stat()
             actions.append(
                 AddAction(
                     path.relative_to(folder).as_posix(), found.st_size, day,
-                    int(found.st_mtime * 1000), False, statistics,
+                    int(found.st_mtime * 1000), False, said,
                 )
             )  # fmt: skip
             now = int(found.st_mtime * 1000)
-        actions += [RemoveAction(old.path, False, now, old.bytes, dict(day)) for old in task.files]
+        actions += [RemoveAction(old.path, False, now, old.bytes, dict(day)) for old in replaced]
     target.create_write_transaction(
         actions,
         "append",

@@ -24,8 +24,9 @@ from homeostat.lake.locations import footers
 
 __all__ = ["LakeEvents", "Span", "Stored"]
 
-PART = 1 << 19
-"""Events that are read at once, unless row groups that overlap have more."""
+PART, PART_BYTES = 1 << 19, 256 << 20
+"""Events, and their bytes before compression, that are read at once; row groups that overlap may
+have more."""
 
 TEXT = 32
 """Bytes of a text in memory: where it is, how long it is, and some letters."""
@@ -58,7 +59,8 @@ class Stored:
 @dataclass(frozen=True, slots=True)
 class _Group:
     """One row group: its `rows` after `begin` among those `of` its file, its first and last
-    offset, whether they are sorted by entity, and what it says of each column."""
+    offset, whether they are sorted by entity, its `plain` bytes before compression, and what it
+    says of each column."""
 
     file: str
     begin: int
@@ -67,6 +69,7 @@ class _Group:
     first: int
     last: int
     is_sorted: bool
+    plain: int
     columns: Mapping[str, Any] = field(repr=False)
 
     def size(self, name: str) -> int:
@@ -212,7 +215,8 @@ def _groups(files: Sequence[str], span: Span) -> Iterator[_Group]:
             known = _bounds(columns.get(KNOWN))
             if known is None or span.may_meet(to_micros(known[0]), to_micros(known[1])):
                 rows, of = group.num_rows, footer.num_rows
-                yield _Group(file, begin, rows, of, first, last, is_sorted, columns)
+                plain = group.total_byte_size
+                yield _Group(file, begin, rows, of, first, last, is_sorted, plain, columns)
             begin += group.num_rows
 
 
@@ -233,7 +237,7 @@ def _is_sorted(part: Sequence[_Group]) -> bool:
 
 
 def _parts(groups: Sequence[_Group]) -> Iterator[list[_Group]]:
-    """Yield row groups that are read together: up to `PART` rows, or an overlap.
+    """Yield row groups that are read together: up to `PART` rows of `PART_BYTES`, or an overlap.
 
     Sorted ones that overlap only each other are read one by one.
     """
@@ -245,7 +249,8 @@ def _parts(groups: Sequence[_Group]) -> Iterator[list[_Group]]:
                 part = []
             yield from ([g] for g in sorted(overlap, key=lambda group: (group.file, group.begin)))
             continue
-        if part and _rows(part) + _rows(overlap) > PART:
+        rows, size = _rows(part) + _rows(overlap), _bytes(part) + _bytes(overlap)
+        if part and (rows > PART or size > PART_BYTES):
             yield part
             part = []
         part = part + overlap
@@ -278,6 +283,11 @@ def _runs(part: Sequence[_Group]) -> Iterator[tuple[list[str], slice | None]]:
     for file, groups in by_file.items():
         for group in groups if file not in whole else ():
             yield [file], slice(group.begin, group.begin + group.rows)
+
+
+def _bytes(groups: Sequence[_Group]) -> int:
+    """Return how many bytes row groups have before compression."""
+    return sum(group.plain for group in groups)
 
 
 def _rows(groups: Sequence[_Group]) -> int:

@@ -36,7 +36,8 @@ class TableFile:
 class TableStatus:
     """What a table is made of, at its present version.
 
-    `sorted_share` is the share of the rows in files that compaction has sorted, None without rows.
+    `sorted_share` is the share of the rows in files that compaction has sorted, None without rows,
+    and where it sorts none.
     """
 
     table: str
@@ -59,8 +60,10 @@ def table_files(target: DeltaTable) -> list[TableFile]:
     return [TableFile(path, day, rows or 0, size) for path, day, rows, size in rows.iter_rows()]
 
 
-def status_of(table: str, files: Sequence[TableFile], version: int) -> TableStatus:
-    """Return what the files of a table add up to.
+def status_of(
+    table: str, files: Sequence[TableFile], version: int, *, sorts: bool = True
+) -> TableStatus:
+    """Return what the files of a table add up to; `sorts`: compaction sorts its rows.
 
     >>> files = [TableFile("sorted-1", "2013-01-01", 3, 70), TableFile("a", "2013-01-02", 1, 30)]
     >>> status_of("taps", files, 4)  # doctest: +NORMALIZE_WHITESPACE
@@ -70,5 +73,5 @@ def status_of(table: str, files: Sequence[TableFile], version: int) -> TableStat
     ordered = sum(file.rows for file in files if file.name.startswith(SORTED))
     return TableStatus(
         table, rows, len(files), sum(file.bytes for file in files),
-        len({file.day for file in files}), version, ordered / rows if rows else None,
+        len({file.day for file in files}), version, ordered / rows if rows and sorts else None,
     )  # fmt: skip

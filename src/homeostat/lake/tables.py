@@ -25,6 +25,7 @@ from homeostat.lake.encoding import writer_properties
 from homeostat.lake.events import LakeEvents, Span, Stored
 from homeostat.lake.evolved import Evolved, column_conflicts, rewrite
 from homeostat.lake.inventory import TableStatus, status_of, table_files
+from homeostat.lake.joining import RAW, join_raw
 from homeostat.lake.locations import LakeFolderInvalid, Location, sizes
 from homeostat.lake.vacuum import LakeVersionGone, Vacuumed, vacuum_table
 
@@ -324,13 +325,16 @@ class Lake:
         Rows, their order in `read`, and all versions stay what they are. A closed day is one that
         the table has a later day than. `most` rows are enough (None: no bound), the rest is for
         another call; the open day is left alone if it has less than `small` files to join. In an
-        object store the files of each day are joined, if one has so many, and nothing is sorted.
+        object store the files of each day are joined, if one has so many, and nothing is sorted;
+        nor is it in raw tables, which are in the order of the log.
         """
         target = self._table(table)
         if target is None:
             return Compacted()
         if self.location.is_remote:
             return join_remote(target, small)
+        if self._is_raw(target):
+            return join_raw(target, Path(self._path(table)), most, small)
         stored = _schema(target)
         in_log = self._order(table, target, ())
         orders = self._order(table, target, self._keys.get(table, ())), in_log
@@ -369,7 +373,12 @@ class Lake:
         """Return what a table is made of."""
         target = self._table(table)
         files = [] if target is None else table_files(target)
-        return status_of(table, files, -1 if target is None else int(target.version()))
+        version = -1 if target is None else int(target.version())
+        return status_of(table, files, version, sorts=not self._is_raw(target))
+
+    def _is_raw(self, target: DeltaTable | None) -> bool:
+        """Whether a table has records as they were received."""
+        return target is not None and _schema(target) == RAW
 
     def _require_there(self, table: str, version: int | None, files: Sequence[str]) -> None:
         """Raise `LakeVersionGone` if files of a version of before were deleted."""

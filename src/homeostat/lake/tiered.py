@@ -263,7 +263,8 @@ class TieredLake(Lake):
             files = [file for file in files if date.fromisoformat(file.day) > until]
         cold = None if self.cold is None else self.cold._table(table)
         files += [] if cold is None else table_files(cold)
-        return status_of(table, files, -1 if target is None else int(target.version()))
+        version = -1 if target is None else int(target.version())
+        return status_of(table, files, version, sorts=not self._is_raw(target))
 
     def conflicts(self, table: str) -> tuple[Incompatibility, ...]:
         """Return the fields of the event schema that one of the places cannot hold."""

@@ -177,10 +177,23 @@ def sql(query: str, csv: bool, parquet: Path | None, params: tuple[tuple[str, st
         body = {"written": str(parquet), "rows": answer.height, "columns": answer.columns}
         here.answer(body, lambda to: to.print(f"{answer.height:,} rows in {parquet}"))
     elif csv:
-        click.echo(answer.write_csv(), nl=False)
+        click.echo(_texts(answer).write_csv(), nl=False)
     else:
         rows = answer.to_dicts()
         here.answer(rows, lambda to: _show_rows(to, answer, rows))
+
+
+def _texts(answer: pl.DataFrame) -> pl.DataFrame:
+    """Return rows with received bytes as texts, as --json gives them."""
+    import polars as pl
+
+    from homeostat.runtime.cli_output import as_json
+
+    return answer.with_columns(
+        pl.Series(name, as_json(answer[name]), dtype=pl.String)
+        for name, dtype in answer.schema.items()
+        if dtype == pl.Binary
+    )
 
 
 def _value(text: str) -> object:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -31,7 +32,7 @@ def doctor(context: click.Context) -> None:
     system = here.system()
     found: list[Check] = []
     with here.console(notes=True).status("reading everything once"):
-        found.extend(examine(system, here.folder, here.storage()))
+        found.extend(examine(system, here.folder, partial(here.opened, system)))
     broken = sum(check.status == "broken" for check in found)
 
     def show(to: Console) -> None:

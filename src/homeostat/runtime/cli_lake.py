@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["lake"]
 
 
-@click.group(cls=Group, short_help="The lake's files: status, report, compact, tier, vacuum.")
+@click.group(cls=Group, short_help="The lake's files: status, report, compact, archive, tier.")
 def lake() -> None:
     """Look at the files of the lake, put them in order, move days, delete what nobody needs."""
 
@@ -78,6 +78,29 @@ def compact(tables: tuple[str, ...]) -> None:
         with nullcontext() if quiet else notes.status("compacting"):
             for table, done in compact_all(app.home.lake, named):
                 rows.append({"table": table, **asdict(done)})
+    here.answer(rows, lambda to: _show_rows(to, rows))
+
+
+@lake.command(cls=Command, short_help="Write received records into raw tables, as they came.")
+@click.argument("sources", nargs=-1)
+def archive(sources: tuple[str, ...]) -> None:
+    """Write what the logs of SOURCES (all, if none is named) have into their raw tables.
+
+    A raw table, raw_SOURCE, has each record as it was received: its offset, when it became known,
+    and its bytes. Where the profile says [lake] raw = true, or lets the log go of records,
+    `homeostat run` does this by itself.
+    """
+    from homeostat.declare.storage import raw_table
+    from homeostat.runtime.archiving import Archiver
+
+    here = session()
+    with here.app() as app:
+        named = [app.system.source(name) for name in sources] or app.system.sources
+        archiver = Archiver(app.home, [source.name for source in named])
+        written = archiver.finish()
+    rows = [
+        {"table": raw_table(name), "records_written": number} for name, number in written.items()
+    ]
     here.answer(rows, lambda to: _show_rows(to, rows))
 
 

@@ -102,6 +102,8 @@ def cell(value: object, *, piped: bool) -> str:
     if isinstance(value, datetime):
         shape = "%Y-%m-%d %H:%M:%S" if value.second or value.microsecond else "%Y-%m-%d %H:%M"
         return f"{value:{shape}}"
+    if isinstance(value, bytes):
+        value = as_json(value)
     if isinstance(value, Mapping | list | tuple):
         return str(as_json(value))
     return " ".join(str(value).split())

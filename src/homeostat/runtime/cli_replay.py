@@ -57,7 +57,7 @@ def replay(
 
     here = session()
     system = here.system()
-    if not (here.folder / "log.db").exists():
+    if not (here.folder / "meta.db").exists():
         raise HomeMissing(here.folder)
     lock = HomeLock(here.folder)
     try:
@@ -81,10 +81,9 @@ def replay(
 def _replaying(here: Session, system: System) -> Iterator[Home]:
     """Open a home whose live state stems from a replay, or is made again from the log."""
     from homeostat.runtime.applying import ensure_applied
-    from homeostat.runtime.home import Home
     from homeostat.runtime.timeline import Timeline
 
-    home = Home(here.folder, system, sync=False, storage=here.storage())
+    home = here.opened(system, sync=False)
     try:
         timeline = Timeline.load(here.folder)
         if timeline is not None and timeline.lived_until is None:
@@ -107,7 +106,7 @@ def _replaying(here: Session, system: System) -> Iterator[Home]:
             for part in ("online", "lake"):
                 shutil.rmtree(here.folder / part)
             (here.folder / "timeline.json").unlink()
-            home = Home(here.folder, system, sync=False, storage=here.storage())
+            home = here.opened(system, sync=False)
         ensure_applied(home, system)
         yield home
     finally:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from homeostat.core.durations import Micros
     from homeostat.declare.storage import Storage
     from homeostat.declare.system import System
+    from homeostat.ingest.log import EventLog
     from homeostat.runtime.app import App
     from homeostat.runtime.home import Home
     from homeostat.runtime.worker import Counts
@@ -105,6 +106,25 @@ class Session:
 
         return load_storage(self.path)
 
+    def log(self, system: System) -> EventLog | None:
+        """Return the home's log if the profile says that it is in Kafka, None for its own."""
+        from homeostat.runtime.log_place import log_of
+        from homeostat.runtime.profile import load_log
+
+        return log_of(self.folder, load_log(self.path, system))
+
+    def opened(self, system: System, *, sync: bool = True) -> Home:
+        """Open the home, with lake and log where the profile says; the caller closes it."""
+        from homeostat.runtime.home import Home
+
+        log = self.log(system)
+        try:
+            return Home(self.folder, system, sync=sync, log=log, storage=self.storage())
+        except BaseException:
+            if log is not None:
+                log.close()
+            raise
+
     @contextmanager
     def home(self) -> Iterator[tuple[System, Home]]:
         """Open the home to look at it, beside any process that writes to it."""
@@ -112,9 +132,7 @@ class Session:
         if not (self.folder / "meta.db").exists():
             raise HomeMissing(self.folder)
         with _readable(self.folder):
-            from homeostat.runtime.home import Home
-
-            home = Home(self.folder, system, storage=self.storage())
+            home = self.opened(system)
         try:
             yield system, home
         finally:
@@ -134,7 +152,13 @@ class Session:
             from homeostat.runtime.profile import load_profile
 
             keep = load_profile(self.path, system).log if trims else None
-            opened = App(system, self.folder, keep=keep, storage=self.storage())
+            log, storage = self.log(system), self.storage()
+            try:
+                opened = App(system, self.folder, log=log, keep=keep, storage=storage)
+            except BaseException:
+                if log is not None:
+                    log.close()
+                raise
         with opened as app:
             yield app
 

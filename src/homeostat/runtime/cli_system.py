@@ -195,14 +195,13 @@ def _show_plan(
 def apply() -> None:
     """Make the declarations hold in the home, and fill new and changed views from the lake."""
     from homeostat.runtime.applying import apply_changes
-    from homeostat.runtime.home import Home
     from homeostat.runtime.lock import HomeLock
 
     here = session()
     system = here.system()
     lock = HomeLock(here.folder)
     try:
-        home = Home(here.folder, system, storage=here.storage())
+        home = here.opened(system)
         try:
             done = apply_changes(home, system)
         finally:

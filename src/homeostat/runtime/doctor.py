@@ -11,21 +11,23 @@ from typing import Literal
 from homeostat.core.clock import from_micros
 from homeostat.core.errors import HomeostatError
 from homeostat.declare.feeds import Folder
-from homeostat.declare.storage import AT_HOME, Storage
 from homeostat.declare.system import System
 from homeostat.deploy.state import replayed
 from homeostat.ingest.file_parts import Reached, mark_of
 from homeostat.ingest.folder import files_in, stream_of
 from homeostat.ingest.schedules import SCHEDULE
+from homeostat.lake.raw import RawRecords
 from homeostat.runtime.applying import views_to_fill
 from homeostat.runtime.home import Home
 from homeostat.runtime.lock import owner_of
+from homeostat.runtime.log_place import FILE as ELSEWHERE
+from homeostat.runtime.log_place import OWN
 from homeostat.runtime.plan import applied, plan
 from homeostat.runtime.worker import CHUNK, folded_offset
 
 __all__ = ["Check", "examine"]
 
-DATABASES = ("log.db", "meta.db", "predictions.db")
+DATABASES = ("meta.db", "predictions.db")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +40,13 @@ class Check:
     advice: str = ""
 
 
-def examine(system: System, folder: Path, storage: Storage = AT_HOME) -> Iterator[Check]:
-    """Yield what is found, part by part; nothing is changed."""
+def examine(
+    system: System, folder: Path, opened: Callable[[], Home] | None = None
+) -> Iterator[Check]:
+    """Yield what is found, part by part; nothing is changed.
+
+    `opened` opens the home where its log or its lake is elsewhere.
+    """
     if not folder.is_dir():
         advice = "fill one with `homeostat ingest`, or name another with --home"
         yield Check("home", "broken", f"{folder} is no folder", advice)
@@ -47,14 +54,14 @@ def examine(system: System, folder: Path, storage: Storage = AT_HOME) -> Iterato
     owner = owner_of(folder)
     yield Check("home", "ok", f"{folder}, {f'{owner} runs it' if owner else 'nobody runs it'}")
     sound = True
-    for name in DATABASES:
+    for name in DATABASES if (folder / ELSEWHERE).exists() else (OWN, *DATABASES):
         check = _database(folder / name)
         sound &= check.status != "broken"
         yield check
     if not sound:
         return
     try:
-        home = Home(folder, system, storage=storage)
+        home = Home(folder, system) if opened is None else opened()
     except Exception as broken:  # noqa: BLE001 - whatever is wrong is the finding
         yield Check("home", "broken", str(broken), "restore the folder from a copy")
         return
@@ -106,7 +113,7 @@ def _log(system: System, home: Home) -> Iterator[Check]:
             falls |= before is not None and int(known[0]) < before
             at, before = int(batch.offsets[-1]), int(known[-1])
         if falls:
-            yield Check(f"log of {source.name}", "broken", "known times go back", "restore log.db")
+            yield Check(f"log of {source.name}", "broken", "known times go back", "restore the log")
         else:
             found = f"{at + 1 - first:,} records, all readable"
             found += f"; {first:,} before them were let go" if first else ""
@@ -121,9 +128,11 @@ def _offsets(system: System, home: Home) -> Iterator[Check]:
         with home.store.reader() as reader:
             folded = folded_offset(reader, name)
         kept = home.lake.application_version(name, f"fold/{name}")
+        raw = RawRecords(home.lake, name).last_offset
         found = f"log to {end:,}, online store to {folded:,}, lake to {kept:,}"
-        if folded > end or kept > end:
-            advice = "the log was cut or replaced: restore log.db, the newest copy there is"
+        found += f", raw table to {raw:,}" if raw >= 0 else ""
+        if max(folded, kept, raw) > end:
+            advice = "the log was cut or replaced: restore the newest copy there is"
             yield Check(f"offsets of {name}", "broken", found, advice)
         elif folded < end or kept < folded:
             advice = "nothing to do: the next `homeostat run` takes up the rest"

@@ -22,17 +22,19 @@ from homeostat.features.offline import point_in_time
 from homeostat.features.read import ViewReader
 from homeostat.ingest.intake import Intake
 from homeostat.ingest.log import LogDamaged, LogTrimmed
+from homeostat.lake.raw import RawRecords
 from homeostat.monitor.logged import logged_features
 from homeostat.runtime.home import Home, prediction_table
 from homeostat.runtime.reading import Reading, Scratch
-from homeostat.runtime.worker import CHUNK, folded_offset
+from homeostat.runtime.received import Received
+from homeostat.runtime.worker import folded_offset
 from homeostat.train.servable import Servable
 
 __all__ = ["HomeEvidence"]
 
 
 class HomeEvidence:
-    """Answers from the log, the online store, the dead letters and the registry of one home.
+    """Answers from what a home received, its online store, its dead letters and its registry.
 
     Nothing in the home is changed.
     """
@@ -46,7 +48,7 @@ class HomeEvidence:
         return self._home.definitions.find(digest)
 
     def events(self, source: str, known_from: Micros | None, until: int) -> LogEvents | None:
-        """Decode the log again, with the ids that the online store remembers."""
+        """Decode what was received again, with the ids that the online store remembers."""
         try:
             return self._decoded(source, known_from, until)
         except (LogDamaged, LogTrimmed):
@@ -54,44 +56,26 @@ class HomeEvidence:
 
     def _decoded(self, source: str, known_from: Micros | None, until: int) -> LogEvents:
         home, declared = self._home, self._system.source(source)
+        received = Received(source, home.log, RawRecords(home.lake, source))
         earlier = [version.schema for version in home.schemas.list(source)]
         intake = Intake(declared, exact_bounds(self._system.views, source), earlier)
         frames, refused = [], set[int]()
         with home.store.reader() as reader:
             seen = Scratch(reader)
             # Ids that are not folded yet must be met in their order, to know the first of each.
-            begin = min(self._first_known(source, known_from), folded_offset(reader, source) + 1)
-            while begin <= until:
-                batch = home.log.read(source, begin - 1, min(CHUNK, until + 1 - begin))
-                if not len(batch):
-                    break
+            begin = min(received.first_known(known_from), folded_offset(reader, source) + 1)
+            for batch in received.batches(begin, until):
                 taken = intake.take(batch, seen)
                 frames.append(taken.events)
                 refused |= {letter.offset for letter in taken.rejected}
-                begin += len(batch)
-            frames = frames or [intake.take(home.log.read(source, -1, 0), seen).events]
+            if not frames:
+                end = home.log.end(source).next_offset
+                frames = [intake.take(home.log.read(source, end - 1, 0), seen).events]
         letters = self._letters(source) if refused else set[int]()
         return LogEvents(pl.concat(frames), frozenset(refused - letters))
 
     def _letters(self, source: str) -> set[int]:
         return {found.letter.offset for found in self._home.letters.list(source, limit=-1)}
-
-    def _first_known(self, source: str, known_from: Micros | None) -> int:
-        """Return the first offset that is known at an instant or later, by halving.
-
-        Raises `LogTrimmed` if that may be one that the log has let go.
-        """
-        end = self._home.log.end(source)
-        low, high = end.first_offset, end.next_offset
-        while known_from is not None and low < high:
-            middle = (low + high) // 2
-            if int(self._home.log.read(source, middle - 1, 1).known[0]) < known_from:
-                low = middle + 1
-            else:
-                high = middle
-        if 0 < low == end.first_offset:  # all that is kept is as late: some that went may be, too
-            raise LogTrimmed("of the home", source, low - 1, low)
-        return low
 
     @cached_property
     def _reading(self) -> Reading:

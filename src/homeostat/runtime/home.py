@@ -18,6 +18,7 @@ from homeostat.ingest.sqlite_schemas import SqliteSchemas
 from homeostat.lake.tiered import TieredLake
 from homeostat.runtime.definitions import DefinitionLog
 from homeostat.runtime.journal import Journal
+from homeostat.runtime.log_place import own_log
 from homeostat.runtime.predictions import PredictionStore
 from homeostat.runtime.same_lake import Places, places_of
 from homeostat.serve.predictions import prediction_schema
@@ -47,7 +48,7 @@ class Home:
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.system, self.storage = folder, system, storage
-        self.log: EventLog = SqliteLog(folder / "log.db") if log is None else log
+        self.log: EventLog = SqliteLog(own_log(folder)) if log is None else log
         self.lake = lake_of(places_of(folder, storage), system)
         self.schemas = SqliteSchemas(folder / "meta.db")
         self.store = LmdbStore(folder / "online", sync=sync)

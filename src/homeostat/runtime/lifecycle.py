@@ -7,7 +7,9 @@ from dataclasses import dataclass, replace
 from datetime import date
 
 from homeostat.core.durations import Micros
-from homeostat.declare.needs import needed_span
+from homeostat.declare.needs import Need, needed_span
+from homeostat.declare.policies import Retention
+from homeostat.declare.storage import raw_table
 from homeostat.declare.system import System
 from homeostat.lake.lifecycle import Ages, Leaving, leaving
 from homeostat.runtime.home import Home
@@ -60,19 +62,25 @@ class Lifecycle:
         return tuple(self._plans(now))
 
     def _plans(self, now: Micros) -> Iterator[Planned]:
-        lake = self._home.lake
         for source in self._system.sources:
-            policy = self._system.retention(source.name)
-            if policy is None or lake.version(source.name) < 0:
+            name = source.name
+            policy = self._system.retention(name)
+            if policy is None:
                 continue
-            need = needed_span(self._system, source.name)
-            ages = Ages(policy.hot_us, policy.keep_us, need.span)
-            days = lake.days(source.name), lake.days(source.name, "cold")
-            found, stays = leaving(source.name, *days, ages, now), ""
-            if found.move and lake.cold is None:
-                stays = 'no cold place is named: write cold = "..." under [lake] in the profile'
-                found = replace(found, move=())
-            yield Planned(found, need.why if found.held else "", stays, self._losers(found))
+            # Nothing that is live asks for what was received, once it is folded.
+            for table, need in (
+                (name, needed_span(self._system, name)), (raw_table(name), Need(0, "")),
+            ):  # fmt: skip
+                if self._home.lake.version(table) >= 0:
+                    yield self._planned(table, policy, need, now)
+
+    def _planned(self, table: str, policy: Retention, need: Need, now: Micros) -> Planned:
+        lake, ages = self._home.lake, Ages(policy.hot_us, policy.keep_us, need.span)
+        found, stays = leaving(table, lake.days(table), lake.days(table, "cold"), ages, now), ""
+        if found.move and lake.cold is None:
+            stays = 'no cold place is named: write cold = "..." under [lake] in the profile'
+            found = replace(found, move=())
+        return Planned(found, need.why if found.held else "", stays, self._losers(found))
 
     def _losers(self, found: Leaving) -> tuple[str, ...]:
         """Return the models whose training data a deletion takes from."""
@@ -97,8 +105,10 @@ class Lifecycle:
 
     def sweep(self, grace_hours: int = GRACE_HOURS) -> dict[str, int]:
         """Remove the files of days that left at least so long ago; return the bytes by table."""
-        tables = [s.name for s in self._system.sources if self._system.retention(s.name)]
-        return {name: self._home.lake.sweep(name, grace_hours) for name in tables}
+        names = [s.name for s in self._system.sources if self._system.retention(s.name)]
+        tables = (table for name in names for table in (name, raw_table(name)))
+        there = [table for table in tables if self._home.lake.version(table) >= 0]
+        return {table: self._home.lake.sweep(table, grace_hours) for table in there}
 
     def step(self, now: Micros) -> list[Done]:
         """Do what is due, a few days at a time; files are swept once an hour."""

@@ -19,6 +19,7 @@ from homeostat.core.errors import HomeostatError
 from homeostat.core.hashing import short_digest
 from homeostat.declare.log_keep import LogKeep
 from homeostat.declare.system import System
+from homeostat.runtime.archiving import Archiver, archived
 from homeostat.runtime.backlog import Backlog
 from homeostat.runtime.engine import Engine
 from homeostat.runtime.home import Home
@@ -43,6 +44,9 @@ FLUSH_ROWS, FLUSH_BYTES = 400_000, 64 << 20
 
 What waits is in the log: after a crash it is decoded again.
 """
+
+BUSY, OVERDUE = 10_000, 4_000_000
+"""A pass that folded so many records writes no raw table, unless so many wait for that."""
 
 TOLERATED = 1_000_000
 """A clock may be set back by so many microseconds without a word."""
@@ -97,7 +101,9 @@ class Live:
         self._engine = Engine(system, home, timed=True, faults=self.metrics.fault)
         self._orders = Orders(home.folder / "meta.db")
         self._backlog = Backlog.of(home)
-        self._trimmer = LogTrimmer(home, keep)
+        self._archiver = Archiver(home, archived(system, home.storage, keep))
+        self._archiver.aim()
+        self._trimmer = LogTrimmer(home, keep, self._archiver)
         self._trimmer.aim(clock.now())
         self._lifecycle = Lifecycle(system, home)
         self._asked: deque[Predictions] = deque()
@@ -174,6 +180,7 @@ class Live:
                 done.decisions = self.step(ended, now)
                 tidy(self.home.lake)
             done.decisions += self._carry_out()
+            self._archive(sum(counts.total for counts in done.counts.values()))
             self._trimmer.bite()
             return done
 
@@ -229,6 +236,7 @@ class Live:
             with self.home.store.writer() as writer:
                 self._engine.complete(writer, step)
             self._reroute()
+            self._archiver.aim()
             self._trimmer.aim(at)
             self._let_go(at)
             return decisions
@@ -237,11 +245,27 @@ class Live:
         """Let the log go of all that it need not keep; return how many records."""
         with self._lock:
             self._engine.worker.flush()
+            self._archiver.finish()
             self._trimmer.aim(self.clock.now())
             gone = 0
             while bite := self._trimmer.bite():
                 gone += bite
             return gone
+
+    def _archive(self, folded: int) -> None:
+        """Write a batch into a raw table; what fails is tried again at the next step.
+
+        A pass that folded many leaves it to a later one, unless too many wait: then as many are
+        written as were folded.
+        """
+        if folded >= BUSY and self._archiver.waiting < OVERDUE:
+            return
+        try:
+            written = sum(self._archiver.bite().values())
+            while self._archiver.waiting and written < folded:
+                written += sum(self._archiver.bite().values())
+        except Exception as broken:  # noqa: BLE001 - events are folded though a place is down
+            self.metrics.fault("raw", broken)
 
     def _let_go(self, at: Micros) -> None:
         """Move and delete the days whose time has come; what fails is tried at the next step."""

@@ -19,7 +19,15 @@ from homeostat.declare.log_keep import LogKeep
 from homeostat.declare.storage import AT_HOME, Storage
 from homeostat.declare.system import System
 
-__all__ = ["FILE", "Profile", "ProfileInvalid", "load_profile", "load_storage", "read_profile"]
+__all__ = [
+    "FILE",
+    "Profile",
+    "ProfileInvalid",
+    "load_log",
+    "load_profile",
+    "load_storage",
+    "read_profile",
+]
 
 FILE = "homeostat.toml"
 
@@ -65,6 +73,23 @@ def load_storage(system_file: Path) -> Storage:
     return _beside(_storage(filled, str(path)), path)
 
 
+def load_log(system_file: Path, system: System) -> Kafka | None:
+    """Return the cluster that the log is in as the profile says, None if the home has it.
+
+    What the cluster needs is asked for then, passwords included, and of the rest nothing.
+    """
+    path = system_file.parent / FILE
+    if not path.exists():
+        return None
+    where = str(path)
+    said = _parsed(path.read_text(encoding="utf-8"), where)
+    kafka = _table(said.get("kafka", {}), f"{where}, [kafka]")
+    if "log" not in kafka:
+        return None
+    _require_broker_keeps(_log(_table(said.get("log", {}), f"{where}, [log]"), where), where)
+    return _kafka(_filled(kafka, where), system, where)
+
+
 def _beside(storage: Storage, profile: Path) -> Storage:
     """Return a storage with its folders counted from the profile's."""
 
@@ -96,9 +121,12 @@ def read_profile(text: str, system: System, where: str = FILE) -> Profile:
     kafka = None
     if "kafka" in said:
         kafka = _kafka(_table(said["kafka"], f"{where}, [kafka]"), system, where)
+    keep = _log(_table(said.get("log", {}), f"{where}, [log]"), where)
+    if kafka is not None and kafka.log is not None:
+        _require_broker_keeps(keep, where)
     return Profile(
         kafka,
-        _log(_table(said.get("log", {}), f"{where}, [log]"), where),
+        keep,
         _storage(_table(said.get("lake", {}), f"{where}, [lake]"), where),
     )
 
@@ -107,6 +135,15 @@ def _log(said: dict[str, Any], where: str) -> LogKeep | None:
     inside = f"{where}, [log]"
     _known(said, [field.name for field in fields(LogKeep)], "setting", inside)
     return _made(LogKeep, said, inside) if said else None
+
+
+def _require_broker_keeps(keep: LogKeep | None, where: str) -> None:
+    """Refuse a retention of a log in Kafka."""
+    if keep is not None:
+        raise ProfileInvalid(
+            f"{where}, [log]", "a retention, and the log is in Kafka, as [kafka] log says",
+            "one of them: the broker keeps such a log, for ever", "drop keep and keep_bytes",
+        )  # fmt: skip
 
 
 def _storage(said: dict[str, Any], where: str) -> Storage:
@@ -124,7 +161,7 @@ def _storage(said: dict[str, Any], where: str) -> Storage:
 
 def _kafka(said: dict[str, Any], system: System, where: str) -> Kafka:
     inside = f"{where}, [kafka]"
-    _known(said, ("brokers", "group", "registry", "client", "sources"), "setting", inside)
+    _known(said, ("brokers", "group", "registry", "client", "log", "sources"), "setting", inside)
     topics = []
     sources = _table(said.pop("sources", {}), f"{inside} sources")
     _known(sources, [source.name for source in system.sources], "source", inside)

@@ -1,4 +1,4 @@
-"""Lets the log go of what it need not keep: never past what the store or the lake still needs."""
+"""Lets the log go of what it need not keep: never past what store, lake or raw table need."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from homeostat.core.durations import Micros
 from homeostat.core.errors import HomeostatError
 from homeostat.declare.log_keep import LogKeep
 from homeostat.ingest.log import EventLog, TrimmableLog
+from homeostat.runtime.archiving import Archiver
 from homeostat.runtime.home import Home
 from homeostat.runtime.worker import folded_offset
 
@@ -18,10 +19,11 @@ class LogTrimmer:
     Args:
         home: whose log it is; the consumers are its online store and its lake.
         keep: how long records are kept; None for ever.
+        archiver: another consumer, of the sources that it archives.
     """
 
-    def __init__(self, home: Home, keep: LogKeep | None) -> None:
-        self._home, self._keep = home, keep or LogKeep()
+    def __init__(self, home: Home, keep: LogKeep | None, archiver: Archiver) -> None:
+        self._home, self._keep, self._archiver = home, keep or LogKeep(), archiver
         self._log = None if self._keep == LogKeep() else _trimmable(home.log)
         self._aims: dict[str, int] = {}
 
@@ -44,7 +46,8 @@ class LogTrimmer:
         """
         with self._home.store.reader() as reader:
             folded = folded_offset(reader, source)
-        return min(folded, self._home.lake.application_version(source, f"fold/{source}"))
+        needed = min(folded, self._home.lake.application_version(source, f"fold/{source}"))
+        return self._archiver.needed(source, needed)
 
     def bite(self) -> int:
         """Let go of a bounded number of records; return how many, 0 when all is done."""

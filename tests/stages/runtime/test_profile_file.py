@@ -13,6 +13,7 @@ from homeostat.runtime.profile import (
     FILE,
     Profile,
     ProfileInvalid,
+    load_log,
     load_profile,
     load_storage,
     read_profile,
@@ -86,6 +87,13 @@ BROKERS = '[kafka]\nbrokers = "b:9092"\n'
         (BROKERS + "[kafka.sources.payments]\nheaders = {crad = 'x'}", "no field named 'crad'"),
         (BROKERS + "[kafka.sources.payments]\nformat = 'confluent'", "there is no registry"),
         ('[kafka]\nbrokers = "${NOT_THERE_AT_ALL}"', "export NOT_THERE_AT_ALL"),
+        (BROKERS + "log = 'a/b'", "log='a/b'; allowed: letters, digits"),
+        (BROKERS + "log = 3", "log=3; allowed: letters, digits"),
+        (
+            BROKERS + "log = 'shop'\n[kafka.sources.payments]\ntopic = 'shop-paid'",
+            "events come from topic shop-paid, which begins like that",
+        ),
+        (BROKERS + "log = 'shop'\n[log]\nkeep = '7d'", "drop keep and keep_bytes"),
     ],
 )
 def test_mistakes_are_told_where_they_stand(text: str, said: str) -> None:
@@ -144,3 +152,19 @@ def test_the_lake_is_found_without_the_secrets_of_the_rest(tmp_path: Path) -> No
     (tmp_path / FILE).write_text("[lake]\ncold = '${NOT_SET_ANYWHERE}'")
     with pytest.raises(ProfileInvalid, match="NOT_SET_ANYWHERE"):
         load_storage(tmp_path / "system.py")
+
+
+def test_the_cluster_of_the_log_is_asked_for_where_the_log_is_in_it(tmp_path: Path) -> None:
+    file, system = tmp_path / "system.py", toy_system()
+    assert load_log(file, system) is None
+    text = '[kafka]\nbrokers = "one:9092"\n[kafka.client]\n"sasl.password" = "${NOT_SET_AT_ALL}"\n'
+    (tmp_path / FILE).write_text(text)
+    assert load_log(file, system) is None, "a source's password is not needed"
+    text = text.replace("[kafka.client]", 'log = "kept"\n[kafka.client]')
+    (tmp_path / FILE).write_text(text)
+    with pytest.raises(ProfileInvalid, match="NOT_SET_AT_ALL"):
+        load_log(file, system)
+    (tmp_path / FILE).write_text(text.replace("${NOT_SET_AT_ALL}", "x") + "[lake]\ncold = '${NO}'")
+    found = load_log(file, system)
+    assert found is not None
+    assert (found.log, found.brokers, found.client) == ("kept", "one:9092", {"sasl.password": "x"})
