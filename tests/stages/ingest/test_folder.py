@@ -139,6 +139,18 @@ def test_what_has_no_clock_is_known_with_the_record_before_it(tmp_path: Path) ->
     watched.log.close()
 
 
+def test_a_clock_that_is_far_ahead_holds_up_nothing(tmp_path: Path) -> None:
+    watched = Watched(tmp_path, history=True)
+    path = watched.folder / "a.ndjson"
+    path.write_text(line("a1") + line("a2").replace("2023", "2099") + line("a3"))
+    watched.look()
+    (watched.folder / "b.ndjson").write_text(line("b1").replace("22:00:00", "22:00:09"))
+    watched.look()
+    known = watched.log.read("taps", -1, 9).known - 1_699_999_200 * SECOND
+    assert known.tolist() == [0, 0, 0, 9 * SECOND]
+    watched.log.close()
+
+
 def test_a_last_line_without_its_end_waits_until_the_file_is_quiet(watched: Watched) -> None:
     lines, csv = watched.folder / "a.ndjson", watched.folder / "b.csv"
     lines.write_text(line("a1") + '{"tap":"a2","at":"2023-11-14T22:00:00Z"}')
