@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Thread
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -32,6 +33,7 @@ from homeostat.adapters.confluent_registry import (
 from homeostat.declare.schema import EventSchema, Field
 from homeostat.ingest.schema_export import to_avro
 from homeostat.testing.schema_checks import schema_registry_checks
+from homeostat.testing.toy_home import Commands
 
 _CONTENT = "application/vnd.schemaregistry.v1+json"
 
@@ -403,3 +405,46 @@ def test_the_schemas_that_a_schema_names(address: str, stub: Stub) -> None:
     stub.raw = 200, json.dumps({**body, "schema": "syntax = 'proto3';"}).encode()
     with pytest.raises(RegistryUnreachable, match="format=serialized"):
         client.descriptor(7)
+
+
+SYSTEM = """\
+import homeostat as hs
+
+
+class Tap(hs.Event):
+    tap: str
+    at: hs.Timestamp
+    {more}
+
+
+taps = hs.EventSource("taps", Tap, event_id="tap", event_time="at")
+system = hs.System("taps", sources=(taps,))
+"""
+
+
+def test_declared_schemas_are_published(address: str, tmp_path: Path) -> None:
+    file, run = tmp_path / "system.py", Commands(tmp_path)
+    file.write_text(SYSTEM.format(more=""))
+    nowhere = run("schemas", "publish")
+    assert (nowhere.status, "name it with --registry" in nowhere.err) == (1, True)
+    published = {
+        "source": "taps", "subject": "taps-value", "compatibility": "BACKWARD", "version": 1,
+        "refused": "",
+    }  # fmt: skip
+    for _ in range(2):
+        assert run("schemas", "publish", "--registry", address, "--json").json == [published]
+
+    (tmp_path / "homeostat.toml").write_text(
+        f'[kafka]\nbrokers = "one:9092"\nregistry = "{address}"\n[kafka.sources.taps]\n'
+        'topic = "card-taps"\n'
+    )
+    assert run("schemas", "publish", "--json").json == [{**published, "subject": "card-taps-value"}]
+    file.write_text(SYSTEM.format(more="shop: str"))
+    asked = run("schemas", "publish", "--dry-run", "--json")
+    assert (asked.status, asked.json[0]["version"]) == (3, None)
+    assert "READER_FIELD_MISSING_DEFAULT_VALUE" in asked.json[0]["refused"]
+    refused = run("schemas", "publish", "taps")
+    assert (refused.status, "incompatible" in refused.err) == (1, True)
+    assert len(ConfluentClient(address).versions("card-taps-value")) == 1
+    file.write_text(SYSTEM.format(more="shop: str | None"))
+    assert run("schemas", "publish", "--json").json[0]["version"] == 2

@@ -1,9 +1,9 @@
 """A home on a small file system that fills up, and is then relieved: what `test_full_disk` runs.
 
-Run it as root of a mount namespace of its own: `python full_disk.py FOLDER undisturbed`, `readonly`
-or `full ROOM`. It mounts a small file system at FOLDER, pushes events until nothing goes on any
-more, relieves it, and pushes the rest. It writes what failed meanwhile, and what the home then
-holds, as JSON.
+Run it as root of a mount namespace of its own: `python full_disk.py FOLDER undisturbed`,
+`readonly`, `upkeep` or `full ROOM`. It mounts a small file system at FOLDER, pushes events until
+nothing goes on any more, relieves it, and pushes the rest. It writes what failed meanwhile, and
+what the home then holds, as JSON.
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 
 import homeostat as hs
 from homeostat.core.clock import ManualClock, from_micros
+from homeostat.lake.tiered import TieredLake
 
 SECOND = 1_000_000
 START = 1_700_000_000 * SECOND
@@ -118,8 +120,7 @@ def full(folder: Path, room: int) -> dict[str, Any]:
     with hs.open(SYSTEM, folder / "home", clock) as app:
         for number in range(BATCHES):
             if number == TROUBLE:
-                free = os.statvfs(folder).f_bavail * os.statvfs(folder).f_frsize
-                ballast.write_bytes(bytes(free - room))
+                ballast.write_bytes(bytes(_free(folder) - room))
             push(app, clock, number, rest)
         return held(app) | {"errors": errors}
 
@@ -143,6 +144,59 @@ def readonly(folder: Path) -> dict[str, Any]:
         return held(app) | {"errors": errors}
 
 
+def upkeep(folder: Path) -> dict[str, Any]:
+    """Return what became of a lake whose days were sorted, and moved, on disks that were full."""
+    places = folder / "hot", folder / "cold"
+    for place in places:
+        place.mkdir()
+        _mount(place, "size=24m")
+    lake, errors = TieredLake(*places, keys={"taps": ("card",)}), list[str]()
+    for first in range(0, 400_000, 20_000):
+        lake.append("taps", _rows(first, first + 20_000), "fold", first)
+    before, files = lake.read("taps"), len(lake.files("taps"))
+    days = lake.days("taps")[:5]
+    tries: tuple[Callable[[], object], ...] = (
+        lambda: lake.compact("taps"),
+        lambda: lake.move("taps", days[-1]),
+    )
+    for place, act in zip(places, tries, strict=True):
+        ballast = place / "ballast"
+        ballast.write_bytes(bytes(_free(place) - 600_000))
+        for _ in range(3):
+            free = _free(place)
+            try:
+                act()
+            except hs.HomeostatError as error:
+                errors.append(f"{type(error).__name__}: {error}")
+            if place == places[0]:  # what failed takes no room; delta-rs leaves its own files
+                assert (_free(place), free > 500_000) == (free, True)
+            assert lake.read("taps").equals(before)
+        ballast.unlink()
+        act()
+        assert lake.read("taps").equals(before)
+    held = lake.status("taps")
+    return {
+        "errors": errors, "files": [files, held.files], "sorted": held.sorted_share,
+        "cold": len(lake.days("taps", "cold")),
+    }  # fmt: skip
+
+
+def _rows(first: int, end: int) -> pl.DataFrame:
+    numbers = pl.int_range(first, end, eager=True)
+    known = pl.from_epoch(START // SECOND + 3 * numbers, "s").dt.replace_time_zone("UTC")
+    return pl.DataFrame(
+        {
+            "card": numbers * 7_919 % 50_000, "_offset": numbers, "_known_time": known,
+            "_event_time": known, "_tie": numbers * 2_654_435_761 % 2**40,
+        }
+    ).with_columns(pl.col("_known_time", "_event_time").cast(pl.Datetime("us", "UTC")))  # fmt: skip
+
+
+def _free(place: Path) -> int:
+    found = os.statvfs(place)
+    return found.f_bavail * found.f_frsize
+
+
 def _mount(folder: Path, options: str) -> None:
     subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], check=True)
 
@@ -153,6 +207,8 @@ if __name__ == "__main__":
         found = undisturbed(Path(where))
     elif kind == "readonly":
         found = readonly(Path(where))
+    elif kind == "upkeep":
+        found = upkeep(Path(where))
     else:
         found = full(Path(where), int(words[0]))
     sys.stdout.write(json.dumps(found))

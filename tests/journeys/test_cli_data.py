@@ -77,6 +77,23 @@ def test_events_can_be_known_at_one_instant_or_now(fresh: Commands) -> None:
     assert rows[1]["_too_late"] is True
 
 
+def test_an_event_of_the_far_future_holds_up_no_other(fresh: Commands) -> None:
+    ahead = payment(1, asked_at="2199-01-01T00:00:00Z")
+    found = fresh("ingest", "payments", lines(fresh.folder, ahead, payment(2)), "--json").json
+    counts = found["files"][0]
+    assert (counts["accepted"], counts["quarantined"], found["waiting"]) == (1, 1, 0)
+    assert found["dead_letters"] == {"future": 1}
+    more = lines(fresh.folder, payment(3, asked_at="2024-03-14T12:00:00Z"))
+    fresh("ingest", "payments", more)
+    rows = fresh("sql", "select _id, _known_time from payments order by 1", "--json").json
+    assert rows == [
+        {"_id": "x2", "_known_time": "2024-03-13T12:00:00+00:00"},
+        {"_id": "x3", "_known_time": "2024-03-14T12:00:00+00:00"},
+    ]
+    refused = fresh("ingest", "payments", more, "--known-at", "2199-01-01")
+    assert (refused.status, "allowed: an instant that was" in refused.err) == (1, True)
+
+
 def test_a_dead_letter_is_listed_repaired_and_sent_again(taken: Commands) -> None:
     file = lines(
         taken.folder,

@@ -80,6 +80,7 @@ def test_fetch_says_what_is_wrong(fed: Commands) -> None:
     assert took(fed) == [("payments", 1, 1, 0), ("verdicts", 0, None, None)], "one goes on"
     missing = fed("fetch", "verdicts")
     assert (missing.status, "there is no such file" in missing.err) == (1, True)
+    assert missing.err.startswith("verdicts: query of ")
     assert not (fed.folder / "toy.db").exists()
     (fed.folder / "system.py").write_text(
         "from homeostat.testing.toy import toy_system\n\nsystem = toy_system()\n"

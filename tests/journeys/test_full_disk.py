@@ -58,3 +58,13 @@ def test_a_home_that_is_read_only_says_so_and_goes_on_later(
     assert error.startswith("StorageFailed: home ")
     assert "the file system is read-only" in error
     assert found == undisturbed
+
+
+@needs_mounts
+def test_days_are_sorted_and_moved_when_there_is_room_again(tmp_path: Path) -> None:
+    found = held(tmp_path, "upkeep")
+    errors = found.pop("errors")
+    assert len(errors) == 6
+    assert all(error.startswith("StorageFailed: lake table ") for error in errors)
+    assert found == {"files": [34, 15], "sorted": found["sorted"], "cold": 5}
+    assert found["sorted"] > 0.5

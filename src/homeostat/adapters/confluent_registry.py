@@ -289,7 +289,7 @@ class ConfluentClient:
             with error:
                 raise self._refused(error.code, error.read()) from None
         except (URLError, OSError, HTTPException) as error:
-            raise RegistryUnreachable(self.address, str(error)) from error
+            raise RegistryUnreachable(self.address, str(getattr(error, "reason", error))) from error
         except ValueError as error:
             raise RegistryUnreachable(self.address, "the answer is no JSON") from error
 

@@ -34,7 +34,9 @@ class Freshness:
 
 @dataclass(frozen=True, slots=True)
 class Rejections:
-    """Alert when the share of a source's records that are no events (dead letters) rises.
+    """Alert when the share of a source's records that are no events rises.
+
+    Those are dead letters, and what was refused at the door (`POST /events`).
 
     The records that became known in the last `window` are compared with those of the `baseline`
     before it, in whole hours. A rise is found when chance alone would give one as large with a

@@ -10,7 +10,7 @@ import numpy as np
 
 from homeostat.core.clock import Clock
 from homeostat.declare.sources import EventSource
-from homeostat.ingest.known_times import declared_times
+from homeostat.ingest.known_times import believed_times, declared_times
 from homeostat.ingest.log import Advance, EventLog
 
 __all__ = ["EventFeed", "Landing"]
@@ -51,11 +51,14 @@ class Landing:
         self, payloads: list[bytes], steps: Sequence[Advance], *, history: bool = False
     ) -> None:
         """Add records and take the steps at once; known now, or if `history` as declared."""
+        now = self.clock.now()
         if history:
             last = self.log.end(self.source.name).last_known
+            ahead = self.source.delay_us + self.source.clock_skew_us
             known = declared_times(self.source, payloads, last)
+            known = believed_times(known, now, ahead, last)
         else:
-            known = np.full(len(payloads), self.clock.now(), dtype=np.int64)
+            known = np.full(len(payloads), now, dtype=np.int64)
         self.log.append(self.source.name, known, payloads, steps)
 
     def position(self, stream: str) -> str | None:

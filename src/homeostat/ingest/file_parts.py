@@ -10,8 +10,9 @@ import hashlib
 import io
 import json
 import os
+import zlib
 from collections.abc import Generator, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -39,6 +40,7 @@ __all__ = ["FileIncomplete", "Mark", "Reached", "mark_of", "parts_of"]
 
 _ROWS = 25_000
 _EDGE = 4_096
+_PIECE = 1 << 20
 _BOM = b"\xef\xbb\xbf"
 _CODECS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}
 _MAGIC = {".parquet": b"PAR1", ".arrow": b"ARROW1", ".feather": b"ARROW1", ".ipc": b"ARROW1"}
@@ -70,6 +72,8 @@ class Reached:
         check: a digest of what was taken: the edges of a growing text, all of another file.
         loose: where a last line begins that was taken without its end, -1 for none.
         mark: of a file that is taken when it is whole, its mark when all of it was taken.
+        sum: of a growing text, a checksum of all that was taken.
+        changed: of a growing text that was taken to its end, when it had changed last.
     """
 
     at: int = 0
@@ -77,6 +81,8 @@ class Reached:
     check: str = ""
     loose: int = -1
     mark: Mark | None = None
+    sum: int = 0
+    changed: int = 0
 
     def text(self) -> str:
         """Return the line that the log keeps."""
@@ -84,7 +90,9 @@ class Reached:
 
     def covers(self, mark: Mark) -> bool:
         """Return whether all of the file is taken that has this mark."""
-        return self.mark == mark or (self.mark is None and self.at == mark[0])
+        if self.mark is not None:
+            return self.mark == mark
+        return self.at == mark[0] and (not self.at or self.changed == mark[1])
 
     @classmethod
     def of(cls, text: str | None) -> Reached:
@@ -117,9 +125,14 @@ def parts_of(source: EventSource, path: Path, said: Reached, *, ended: bool) -> 
     kind = kind_of(source, path)
     if path.suffix.lower() not in COMPRESSED and kind in (*CSV, *LINES):
         with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            start = said if _is_same(file, size, said) else Reached()
-            yield from _text(_Text(source, path, kind), file, size, start, ended=ended)
+            found = os.fstat(file.fileno())
+            whole = _Body(file, found.st_size, found.st_mtime_ns)
+            start = said if whole.begins_with(said) else Reached()
+            if start.at and start.at == whole.size:
+                if start.changed != whole.changed:
+                    yield [], replace(start, changed=whole.changed)
+                return
+            yield from _text(_Text(source, path, kind), whole, start, ended=ended)
         return
     mark = mark_of(path)
     if said.mark == mark:
@@ -169,34 +182,80 @@ class _Text:
         return header
 
 
-def _text(
-    text: _Text, file: BinaryIO | io.BytesIO, size: int, said: Reached, *, ended: bool
-) -> Iterator[Part]:
+@dataclass(frozen=True, slots=True)
+class _Body:
+    """The bytes of a text, how many there are, and when they had changed last."""
+
+    file: BinaryIO | io.BytesIO
+    size: int
+    changed: int = 0
+
+    def begins_with(self, said: Reached) -> bool:
+        """Return whether the text still begins with what was taken of it.
+
+        Where it has grown the edges of that are compared; where it has not, and was changed since,
+        all of it.
+        """
+        if not said.at or said.at > self.size:
+            return not said.at
+        if said.at == self.size and said.changed != self.changed:
+            return self._sum(0, said.at, 0) == said.sum
+        return self._edges(said.at) == said.check
+
+    def reached(self, at: int, rows: int, before: Reached, loose: int = -1) -> Reached:
+        """Return how far the text is taken, after it was taken as far as `before`."""
+        begin, so_far = (before.at, before.sum) if before.at <= at else (0, 0)
+        return Reached(
+            at, rows, self._edges(at), loose, None, self._sum(begin, at, so_far),
+            self.changed if at == self.size else 0,
+        )  # fmt: skip
+
+    def _edges(self, at: int) -> str:
+        """Return a digest of the first and the last bytes before `at`."""
+        digest = hashlib.blake2b(digest_size=16)
+        for begin in (0, max(0, at - _EDGE)):
+            self.file.seek(begin)
+            digest.update(self.file.read(min(_EDGE, at)))
+        return digest.hexdigest()
+
+    def _sum(self, begin: int, end: int, so_far: int) -> int:
+        """Return a checksum of the bytes before `end`, of which those before `begin` are summed."""
+        self.file.seek(begin)
+        while begin < end and (piece := self.file.read(min(_PIECE, end - begin))):
+            so_far, begin = zlib.crc32(piece, so_far), begin + len(piece)
+        return so_far
+
+
+def _text(text: _Text, body: _Body, said: Reached, *, ended: bool) -> Iterator[Part]:
     """Yield the parts of a text, from where `said` leaves off."""
+    file, size = body.file, body.size
     header = text.header(file, size)
     if header is None:
         return
-    at, rows = max(said.at, len(header)), said.rows
+    at, rows, done = max(said.at, len(header)), said.rows, said
     if said.loose >= 0 and at < size:
         file.seek(at)
         after = file.read(2)
         if after[:1] == b"\n" or after == b"\r\n":
             at += after.index(b"\n") + 1
-            yield [], Reached(at, rows, _edges(file, at))
+            done = body.reached(at, rows, done)
+            yield [], done
         else:
             at = said.loose  # the line goes on: it is taken anew, as a whole
     quoted = text.kind in CSV
     for block, end in blocks(file, at, size, quoted=quoted):
         payloads = text.payloads(header, block.removeprefix(_BOM) if at == 0 else block)
         at, rows = end, rows + len(payloads)
-        yield payloads, Reached(at, rows, _edges(file, at))
+        done = body.reached(at, rows, done)
+        yield payloads, done
     if at == len(header) > said.at:
-        yield [], Reached(at, rows, _edges(file, at))
+        done = body.reached(at, rows, done)
+        yield [], done
     if ended and at < size:
         file.seek(at)
         rest = file.read(min(size - at, LONGEST))
         payloads = text.payloads(header, rest if at + len(rest) == size else rest[:BEGINNING])
-        yield payloads, Reached(size, rows + len(payloads), _edges(file, size), loose=at)
+        yield payloads, body.reached(size, rows + len(payloads), done, loose=at)
 
 
 def _whole(text: _Text, body: bytes, said: Reached) -> Iterator[Part]:
@@ -206,7 +265,7 @@ def _whole(text: _Text, body: bytes, said: Reached) -> Iterator[Part]:
         body = _decompressed(source, path, body)
     if kind in (*CSV, *LINES):
         start = Reached(said.at, said.rows)
-        for payloads, reached in _text(text, io.BytesIO(body), len(body), start, ended=True):
+        for payloads, reached in _text(text, _Body(io.BytesIO(body), len(body)), start, ended=True):
             yield payloads, Reached(reached.at, reached.rows, said.check)
         return
     if not body.endswith(_MAGIC[kind]):
@@ -227,17 +286,3 @@ def _decompressed(source: EventSource, path: Path, body: bytes) -> bytes:
             return bytes(stream.read())
     except OSError as error:
         raise FileIncomplete(source.name, path.name, str(error)) from error
-
-
-def _is_same(file: BinaryIO, size: int, said: Reached) -> bool:
-    """Return whether the text still begins with what was taken of it."""
-    return said.at <= size and (not said.at or _edges(file, said.at) == said.check)
-
-
-def _edges(file: BinaryIO | io.BytesIO, at: int) -> str:
-    """Return a digest of the first and the last bytes before `at`."""
-    digest = hashlib.blake2b(digest_size=16)
-    for begin in (0, max(0, at - _EDGE)):
-        file.seek(begin)
-        digest.update(file.read(min(_EDGE, at)))
-    return digest.hexdigest()

@@ -17,13 +17,14 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from homeostat.core.clock import from_micros
 from homeostat.core.durations import Micros
 from homeostat.core.errors import HomeostatError, did_you_mean
 from homeostat.declare.schema import Field
 from homeostat.declare.sources import EventSource
 from homeostat.ingest import long_files
 from homeostat.ingest.columns import INSTANT
-from homeostat.ingest.known_times import declared_times
+from homeostat.ingest.known_times import believed_times, declared_times
 from homeostat.ingest.payloads import Payloads
 
 __all__ = [
@@ -54,14 +55,18 @@ class FileInvalid(HomeostatError, ValueError):
 
 
 def payloads_of(
-    source: EventSource, data: object, known_time: Micros | str | None = None
+    source: EventSource,
+    data: object,
+    known_time: Micros | str | None = None,
+    latest: Micros | None = None,
 ) -> Iterator[Records]:
     """Yield (known times, payloads) in chunks, sorted by known time and then as they came.
 
     `data` is a path (CSV, JSON lines, Parquet, Arrow; also compressed) or a frame (Polars, or
     anything that speaks Arrow). `known_time` is one instant in microseconds, or a column of the
     frame; by default the source's declaration says it: its field, or event time plus delay. A row
-    whose own clock cannot be read takes the known time of the row before it.
+    whose own clock cannot be read takes the known time of the row before it; so does, where
+    `latest` is given, one whose clock says that it became known after it (`believed_times`).
 
     >>> from homeostat.declare.schema import Event, Timestamp
     >>> Tap = type("Tap", (Event,), {"__annotations__": {"tap": str, "at": Timestamp}})
@@ -70,6 +75,29 @@ def payloads_of(
     >>> [(known.tolist(), list(payloads)) for known, payloads in payloads_of(taps, frame)]
     [([2000000], [b'{"tap":"a","at":"1970-01-01T00:00:01Z"}'])]
     """
+    records = _records(source, data, known_time)
+    if latest is None:
+        yield from records
+        return
+    if isinstance(known_time, int) and known_time > latest:
+        raise FileInvalid(
+            source.name,
+            f"known at {from_micros(known_time)}",
+            f"an instant that was: at most {from_micros(latest)}",
+            "name when it became known",
+        )
+    ahead = source.clock_skew_us + (source.delay_us if known_time is None else 0)
+    earlier: Micros | None = None
+    for known, payloads in records:
+        believed = believed_times(known, latest, ahead, earlier)
+        yield believed, payloads
+        earlier = int(believed[-1]) if len(believed) else earlier
+
+
+def _records(
+    source: EventSource, data: object, known_time: Micros | str | None
+) -> Iterator[Records]:
+    """Yield (known times, payloads) in chunks, in the order of what the clocks say."""
     given: npt.NDArray[np.int64] | None = None
     if isinstance(data, str | Path) and kind_of(source, Path(data)) in LINES:
         if isinstance(known_time, str):

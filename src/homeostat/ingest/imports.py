@@ -25,12 +25,16 @@ _DONE = ""
 
 
 def import_of(
-    source: EventSource, path: Path, known: Micros | str | None, log: EventLog
+    source: EventSource,
+    path: Path,
+    known: Micros | str | None,
+    log: EventLog,
+    latest: Micros | None = None,
 ) -> Iterator[Batch]:
     """Yield the batches of a file that are not in the log yet, to be appended one by one.
 
-    `known` is as in `payloads_of`. Where the same file was imported to its end, or is another file
-    by now, all of it is yielded.
+    `known` and `latest` are as in `payloads_of`. Where the same file was imported to its end, or is
+    another file by now, all of it is yielded.
     """
     stream = f"import/{path.resolve().as_posix().encode(errors='backslashreplace').decode()}"
     said = log.positions(source.name).get(stream)
@@ -39,7 +43,7 @@ def import_of(
     found = json.loads(said) if said else {}
     begin = int(found["taken"]) if found.get("check") == check else 0
     taken, waiting = 0, None
-    for instants, payloads in payloads_of(source, path, known):
+    for instants, payloads in payloads_of(source, path, known, latest):
         taken += len(payloads)
         if taken <= begin:
             continue

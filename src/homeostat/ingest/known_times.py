@@ -13,7 +13,7 @@ from homeostat.declare.sources import EventSource
 from homeostat.ingest.event_columns import ColumnDecoder
 from homeostat.ingest.payloads import Payloads
 
-__all__ = ["declared_times"]
+__all__ = ["believed_times", "declared_times"]
 
 
 def declared_times(
@@ -27,10 +27,39 @@ def declared_times(
     clock = source.known_time or source.event_time
     field = source.schema.field(clock, f"event source {source.name!r}")
     columns = ColumnDecoder(EventSchema("clock", (field,))).decode(Payloads.of(payloads))
-    places = np.flatnonzero(columns.valid & (columns.has[0] != 0))
-    times = columns.words[0, places] + source.delay_us
+    read = columns.valid & (columns.has[0] != 0)
+    return _or_before(columns.words[0] + source.delay_us, read, 0, earlier)
+
+
+def believed_times(
+    known: npt.NDArray[np.int64], latest: Micros, ahead: Micros, earlier: Micros | None = None
+) -> npt.NDArray[np.int64]:
+    """Return known times of which none is after `latest`: nobody can know yet what is to come.
+
+    A time at most `ahead` later counts as `latest`. One beyond says that a clock was wrong: it
+    takes the time of the one before it, as where a clock cannot be read.
+
+    >>> believed_times(np.array([3, 99, 5, 8]), latest=7, ahead=1).tolist()
+    [3, 3, 5, 7]
+    """
+    if not (known > latest).any():
+        return known
+    return _or_before(np.minimum(known, latest), known <= latest + ahead, latest, earlier)
+
+
+def _or_before(
+    times: npt.NDArray[np.int64],
+    good: npt.NDArray[np.bool_],
+    otherwise: Micros,
+    earlier: Micros | None,
+) -> npt.NDArray[np.int64]:
+    """Return the times that are good; the others take that of the one before them.
+
+    The first ones take `earlier`, or the first good one, or `otherwise` where there is neither.
+    """
+    places = np.flatnonzero(good)
     if not len(places):
-        return np.full(len(payloads), earlier or 0, dtype=np.int64)
-    before = np.searchsorted(places, np.arange(len(payloads)), side="right") - 1
-    first = times[0] if earlier is None else earlier
-    return np.where(before < 0, first, times[before])
+        return np.full(len(times), otherwise if earlier is None else earlier, dtype=np.int64)
+    before = np.searchsorted(places, np.arange(len(times)), side="right") - 1
+    first = times[places[0]] if earlier is None else earlier
+    return np.where(before < 0, first, times[places[before]])

@@ -12,7 +12,9 @@ from homeostat.declare.sources import EventSource
 from homeostat.ingest.schema_compatibility import Incompatibility, compatible
 from homeostat.ingest.schema_versions import SchemaVersion, content_of
 
-__all__ = ["Evolution", "SchemaIncompatible", "evolution"]
+__all__ = ["Evolution", "SchemaIncompatible", "evolution", "history"]
+
+FIRST = "first version"
 
 
 class SchemaIncompatible(HomeostatError, ValueError):
@@ -90,7 +92,7 @@ def evolution(
     False
     """
     if not versions:
-        return Evolution(source.name, source.compatibility, 0, 1, ("first version",), tuple(stored))
+        return Evolution(source.name, source.compatibility, 0, 1, (FIRST,), tuple(stored))
     latest = versions[-1]
     if content_of(latest.schema) == content_of(source.schema):
         return Evolution(
@@ -104,6 +106,23 @@ def evolution(
         changes=tuple(_changes(latest.schema, source.schema)),
         conflicts=(*compatible(source.compatibility, source.schema, versions), *stored),
     )
+
+
+def history(versions: Sequence[SchemaVersion]) -> dict[int, tuple[str, ...]]:
+    """Return what each version of a schema changed, field by field, the first one first.
+
+    >>> tap = EventSchema("Tap", (Field("tap", "string"),))
+    >>> more = EventSchema("Tap", (*tap.fields, Field("amount", "float", nullable=True)))
+    >>> history([SchemaVersion("taps", 1, tap), SchemaVersion("taps", 2, more)])
+    {1: ('first version',), 2: ('amount: added, optional float',)}
+    """
+    found: dict[int, tuple[str, ...]] = {}
+    for number, one in enumerate(versions):
+        if number:
+            found[one.version] = tuple(_changes(versions[number - 1].schema, one.schema))
+        else:
+            found[one.version] = (FIRST,)
+    return found
 
 
 def _changes(old: EventSchema, new: EventSchema) -> Iterator[str]:

@@ -4,7 +4,7 @@ A day is closed when the table has a later one. Its rows go into files in which 
 lie together: each row group says between which keys. That is our bucketing of entities, made when
 a day is closed instead of at every append (docs/decisions/0015). A commit exchanges files and
 changes no row; until it is there, nobody sees the new files, and a process that is killed before
-leaves nothing but files that `vacuum` removes.
+leaves nothing but files that the next one writes again, or `vacuum` removes.
 """
 
 from __future__ import annotations
@@ -13,14 +13,15 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
-from uuid import uuid4
 
 import numpy as np
 import polars as pl
 
 from homeostat.core.hashing import short_digest
+from homeostat.core.storage import storage
 from homeostat.lake.inventory import SORTED, TableFile, table_files
 
 if TYPE_CHECKING:
@@ -103,6 +104,11 @@ class _Task:
     order: Order
     stem: str
 
+    def names(self, version: int) -> Iterator[str]:
+        """Yield names for the new files, which no file of an earlier version of the table has."""
+        made_of = short_digest([str(version), *(file.path for file in self.files)])
+        return (f"{self.stem}{made_of}-{number}.parquet" for number in count())
+
 
 def compact_table(
     target: DeltaTable, table: Columns, orders: tuple[Order, Order], most: int | None, small: int
@@ -123,12 +129,28 @@ def compact_table(
             break
         tasks.append(task)
         rows += sum(file.rows for file in task.files)
-    made = [(task, list(_written(task, table))) for task in tasks]
-    if made:
-        exchange(target, table.folder, [(task.files, new) for task, new in made])
+    from deltalake.exceptions import DeltaError
+
+    with storage("lake table", table.folder, OSError, DeltaError):
+        made = _made(tasks, table, int(target.version()))
+        if made:
+            exchange(target, table.folder, [(task.files, new) for task, new in made])
     return Compacted(
         len(tasks), rows, sum(len(t.files) for t in tasks), sum(len(new) for _, new in made)
     )
+
+
+def _made(
+    tasks: Sequence[_Task], table: Columns, version: int
+) -> list[tuple[_Task, list[tuple[Path, str]]]]:
+    """Write the new files of all tasks, or none: where the disk is full, nothing more stays."""
+    begun: list[Path] = []
+    try:
+        return [(task, list(_written(task, table, version, begun))) for task in tasks]
+    except OSError:
+        for path in begun:
+            path.unlink(missing_ok=True)
+        raise
 
 
 def join_remote(target: DeltaTable, small: int) -> Compacted:
@@ -158,15 +180,22 @@ def _tasks(files: Sequence[TableFile], orders: tuple[Order, Order], small: int) 
             yield _Task(tuple(held), closed, closed.mark)
 
 
-def _written(task: _Task, table: Columns) -> Iterator[tuple[Path, str]]:
-    """Write the rows of a task; yield each new file and its statistics, as Delta has them."""
+def _written(
+    task: _Task, table: Columns, version: int, begun: list[Path]
+) -> Iterator[tuple[Path, str]]:
+    """Write the rows of a task; yield each new file and its statistics, as Delta has them.
+
+    `begun` gets each file before it is written.
+    """
     from pyarrow import parquet
 
     day = task.files[0].path.rpartition("/")[0]
     said = {ORDER: json.dumps(task.order.names)}
     files = [str(table.folder / file.path) for file in task.files]
-    for rows in _pieces(files, table.schema, task.order):
-        path = table.folder / day / f"{task.stem}{uuid4().hex}.parquet"
+    pieces = _pieces(files, table.schema, task.order)
+    for rows, name in zip(pieces, task.names(version), strict=False):
+        path = table.folder / day / name
+        begun.append(path)
         with path.open("wb") as opened:
             parquet.write_table(
                 rows.to_arrow().replace_schema_metadata(said), opened, row_group_size=GROUP,

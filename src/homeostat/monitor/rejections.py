@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import exp, lgamma
 
 from homeostat.core.durations import Micros, format_duration
@@ -21,11 +22,15 @@ _NEGLIGIBLE = 1e-17
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """How many records of a source became known in an hour, and how many of them are no events."""
+    """How many records of a source became known in an hour, and how many of them are no events.
+
+    `refused` are those that were turned away at the door, by reason; the other two count them, too.
+    """
 
     begin: Micros
     records: int
     rejected: int
+    refused: Mapping[str, int] = field(default_factory=dict)
 
 
 def p_of_rise(rejected: int, records: int, before_rejected: int, before: int) -> float:
@@ -69,7 +74,7 @@ def judge_rejections(
         monitor: the declared spans, level and factor.
         tallies: counts by hour, any span. The window are the hours that end after
             `now - window`; the baseline are those before it that end after its beginning.
-        reasons: the reasons of the window's rejected records, for the words alone.
+        reasons: the reasons of the window's dead letters, for the words alone.
         now: the instant of judging, in microseconds.
     """
     name, span = monitor.source.name, format_duration(monitor.window_us)
@@ -79,13 +84,14 @@ def judge_rejections(
     earlier = [t for t in tallies if split >= t.begin + HOUR > begin]
     records, rejected = sum(t.records for t in last), sum(t.rejected for t in last)
     before, before_rejected = sum(t.records for t in earlier), sum(t.rejected for t in earlier)
+    why = sum((Counter(t.refused) for t in last), Counter(reasons))
     evidence: dict[str, object] = {
         "records": records,
         "rejected": rejected,
         "baseline_records": before,
         "baseline_rejected": before_rejected,
         "window_us": monitor.window_us,
-        "reasons": dict(reasons),
+        "reasons": dict(why),
     }
     if not records or not before:
         missing = "the last" if not records else "the baseline before"
@@ -94,7 +100,7 @@ def judge_rejections(
     p = p_of_rise(rejected, records, before_rejected, before)
     share, usual = rejected / records, before_rejected / before
     evidence |= {"share": share, "baseline_share": usual, "p": p, "level": monitor.level}
-    often = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))[:_NAMED]
+    often = sorted(why.items(), key=lambda item: (-item[1], item[0]))[:_NAMED]
     told = f"{share:.3g} of {records:,} records of {span} are no events"
     if often:
         told += f" ({', '.join(f'{reason} {n:,}' for reason, n in often)})"

@@ -34,7 +34,7 @@ from homeostat.runtime.lock import HomeLock
 from homeostat.runtime.reading import last_seen
 from homeostat.runtime.receipts import Receipt, receipt
 from homeostat.runtime.same_log import require_same_log
-from homeostat.runtime.timeline import Timeline
+from homeostat.runtime.timeline import Timeline, latest_known
 from homeostat.runtime.training import Trainer
 from homeostat.runtime.worker import Counts
 from homeostat.serve.answer import Answer
@@ -135,7 +135,9 @@ class App(AbstractContextManager["App"]):
             known = to_micros(known_time)
         if known is None and not history:
             known = self.clock.now()
-        for instants, payloads in payloads_of(declared, rows, known):
+        for instants, payloads in payloads_of(
+            declared, rows, known, latest_known(self.clock.now())
+        ):
             self.home.log.append(source, instants, payloads)
         return self.live.drain()[source]
 

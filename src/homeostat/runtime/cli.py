@@ -21,6 +21,7 @@ from homeostat.runtime import (
     cli_receipt,
     cli_replay,
     cli_run,
+    cli_schemas,
     cli_system,
     cli_tier,
     cli_watch,
@@ -30,7 +31,7 @@ from homeostat.runtime.cli_shared import Group
 __all__ = ["main"]
 
 HEADINGS = {
-    "Declare": ("init", "check", "plan", "apply"),
+    "Declare": ("init", "check", "plan", "apply", "schemas"),
     "Run": ("run", "replay", "ingest", "fetch", "dead-letters"),
     "Learn": ("features", "train", "models", "evaluate", "rebuild", "drift"),
     "Look": ("status", "journal", "receipt", "explain", "sql", "lake", "report", "doctor"),
@@ -54,7 +55,8 @@ def main() -> None:
 
 for _command in (
     cli_system.init, cli_system.check, cli_system.plan, cli_system.apply,
-    cli_run.run, cli_replay.replay, cli_data.ingest, cli_fetch.fetch, cli_letters.dead_letters,
+    cli_schemas.schemas, cli_run.run, cli_replay.replay, cli_data.ingest, cli_fetch.fetch,
+    cli_letters.dead_letters,
     cli_features.features, cli_models.train, cli_models.models, cli_models.evaluate,
     cli_models.rebuild, cli_drift.drift, cli_watch.status, cli_watch.journal, cli_receipt.receipt,
     cli_receipt.explain, cli_data.sql, cli_lake.lake, cli_receipt.report, cli_doctor.doctor,

@@ -98,11 +98,12 @@ def ingest(
 def _take(taking: Taking, source: str, path: Path, known: Micros | str | None) -> dict[str, Any]:
     """Bring one file into the log, fold it, and return what became of its records."""
     from homeostat.ingest.imports import import_of
+    from homeostat.runtime.timeline import latest_known
 
     declared, log = taking.home.system.source(source), taking.home.log
     records = raised = 0
-    last = log.end(source).last_known
-    for instants, payloads, steps in import_of(declared, path, known, log):
+    last, latest = log.end(source).last_known, latest_known(taking.now)
+    for instants, payloads, steps in import_of(declared, path, known, log, latest):
         if last is not None:
             raised += int((instants < last).sum())
         log.append(source, instants, payloads, steps)

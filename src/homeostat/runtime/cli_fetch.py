@@ -64,7 +64,7 @@ def _pull(taking: Taking, source: EventSource, due: bool) -> dict[str, Any]:
         puller = Puller(source, taking.home, ManualClock(taking.now))
         pulled = puller.pull(taking.fold, force=not due)
     except HomeostatError as problem:
-        failed, pulled = True, Pulled(0, None, (told(problem),))
+        failed, pulled = True, Pulled(0, None, (f"{source.name}: {told(problem)}",))
     counts = pulled.counts
     return {
         "source": source.name,

@@ -137,7 +137,7 @@ def _many(system: System, part: str) -> str:
 def plan(context: click.Context, exit_code: bool) -> None:
     """Show what would change if the declarations were applied to the home.
 
-    Exit status: 0, or with --exit-code 3 if there are changes.
+    Exit status: 0; 3 if `apply` would refuse a schema, or with --exit-code if there are changes.
     """
     from homeostat.runtime.plan import applied
     from homeostat.runtime.plan import plan as planned
@@ -160,7 +160,8 @@ def plan(context: click.Context, exit_code: bool) -> None:
         "schemas": [step.as_json() for step in steps],
     }
     here.answer(body, lambda to: _show_plan(to, here.folder, changes, steps))
-    context.exit(FOUND if exit_code and changes else 0)
+    refused = any(step.conflicts for step in steps)
+    context.exit(FOUND if refused or (exit_code and changes) else 0)
 
 
 def _show_plan(
@@ -183,12 +184,16 @@ def _show_plan(
             to.print(Text(f"    {detail}", style="dim"))
     for step in steps:
         said = f"schema of {step.source!r}: version {step.version} ({step.mode})"
+        said += " is refused" if step.conflicts else ""
         to.print(Text(said, style="bold red" if step.conflicts else "bold"))
         for line in (*step.changes, *step.explain()):
             to.print(Text(f"    {line}", style="dim"))
     kinds = Counter(change.kind for change in changes)
     told_counts = ", ".join(f"{kinds[kind]} {kind}" for kind in signs if kinds[kind])
-    to.print(f"\n{told_counts}; `homeostat apply` makes it hold in {folder}")
+    if any(step.conflicts for step in steps):
+        to.print(f"\n{told_counts}; `homeostat apply` refuses it", style="bold red")
+    else:
+        to.print(f"\n{told_counts}; `homeostat apply` makes it hold in {folder}")
 
 
 @click.command(cls=Command, short_help="Make the declarations hold in the home.")

@@ -26,6 +26,7 @@ from homeostat.runtime.home import Home
 from homeostat.runtime.lifecycle import Lifecycle
 from homeostat.runtime.loop import Loop
 from homeostat.runtime.orders import Orders
+from homeostat.runtime.tallies import add_refused
 from homeostat.runtime.timeline import Timeline
 from homeostat.runtime.trimming import LogTrimmer
 from homeostat.runtime.upkeep import tidy
@@ -110,6 +111,7 @@ class Live:
         self._lock = RLock()
         self._serial = count(1)
         self._routes: dict[str, Route] = {}
+        self._refused: dict[tuple[str, str], int] = {}
         self._is_behind = False
         self._resume()
         self.service = LocalService(
@@ -203,12 +205,16 @@ class Live:
             done = Ticked(predictions=self._log_predictions())
             now, began = self.clock.now(), perf_counter()
             self._watch_clock()
+            refused = self.metrics.refused()
             with self.home.store.writer() as writer:
+                more = {key: n - self._refused.get(key, 0) for key, n in refused.items()}
+                add_refused(writer, now, {key: n for key, n in more.items() if n})
                 for source in self.system.sources:
                     pending = self._engine.worker.load(writer, source, now + 1)
                     pending.finish(writer)
                     self._engine.learn(pending)
                     done.counts[source.name] = pending.counts
+            self._refused = refused
             for name, counts in done.counts.items():
                 if counts.total:
                     self._backlog.folded(name, counts.total, perf_counter() - began)

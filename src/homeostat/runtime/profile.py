@@ -30,6 +30,7 @@ __all__ = [
 ]
 
 FILE = "homeostat.toml"
+SECTIONS = ("kafka", "lake", "log")
 
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 
@@ -60,16 +61,17 @@ def load_profile(system_file: Path, system: System) -> Profile:
 
 
 def load_storage(system_file: Path) -> Storage:
-    """Return where the profile beside a system's file says the lake is; the rest is not looked at.
+    """Return where the profile beside a system's file says the lake is.
 
-    So a command that only opens a home needs no password of what it does not use. A folder is
-    counted from where the profile is.
+    Of the rest only the names of the sections are looked at. So a command that only opens a home
+    needs no password of what it does not use. A folder is counted from where the profile is.
     """
     path = system_file.parent / FILE
     if not path.exists():
         return AT_HOME
-    said = _parsed(path.read_text(encoding="utf-8"), str(path)).get("lake", {})
-    filled = _filled(_table(said, f"{path}, [lake]"), str(path))
+    said = _parsed(path.read_text(encoding="utf-8"), str(path))
+    _known(said, SECTIONS, "section", str(path))
+    filled = _filled(_table(said.get("lake", {}), f"{path}, [lake]"), str(path))
     return _beside(_storage(filled, str(path)), path)
 
 
@@ -117,7 +119,7 @@ def read_profile(text: str, system: System, where: str = FILE) -> Profile:
     'paid'
     """
     said = _filled(_parsed(text, where), where)
-    _known(said, ("kafka", "lake", "log"), "section", where)
+    _known(said, SECTIONS, "section", where)
     kafka = None
     if "kafka" in said:
         kafka = _kafka(_table(said["kafka"], f"{where}, [kafka]"), system, where)

@@ -38,7 +38,8 @@ class Places:
 def places_of(folder: Path, storage: Storage) -> Places:
     """Return where a home's tables are; a new home remembers it.
 
-    Raises `OtherLake` if they were elsewhere so far. A cold place may be added at any time.
+    Raises `OtherLake` if they were elsewhere so far. A cold place may be added at any time, and be
+    another one until a day has moved there.
     """
     hot = None if storage.location is None else Location.of(storage.location).url
     cold = None if storage.cold is None else Location.of(storage.cold).url
@@ -49,7 +50,7 @@ def places_of(folder: Path, storage: Storage) -> Places:
         kept = json.loads(file.read_text())
     if kept["hot"] != (hot or OWN):
         raise OtherLake("hot", hot or OWN, kept["hot"], file)
-    if kept.get("cold") not in (None, cold):
+    if kept.get("cold") not in (None, cold) and Location.of(kept["cold"]).tables():
         raise OtherLake("cold", cold, kept["cold"], file)
     said = {"hot": kept["hot"], "cold": cold}
     if said != kept:

@@ -6,10 +6,10 @@ import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from homeostat.core.clock import Clock, OffsetClock, from_micros
+from homeostat.core.clock import Clock, OffsetClock, SystemClock, from_micros
 from homeostat.core.durations import Micros
 
-__all__ = ["Timeline"]
+__all__ = ["Timeline", "latest_known"]
 
 FILE = "timeline.json"
 
@@ -72,3 +72,11 @@ class Timeline:
         """Return the timeline of a home, or None if it has none yet."""
         path = home / FILE
         return cls(**json.loads(path.read_text())) if path.exists() else None
+
+
+def latest_known(now: Micros) -> Micros:
+    """Return the last instant at which anything can have become known, at a home's present.
+
+    A replay's clock may be behind the machine's: what was known since waits for it in the log.
+    """
+    return max(now, SystemClock().now())

@@ -10,9 +10,10 @@ from homeostat.serve.latency import Histogram
 from homeostat.serve.predictions import Predictions
 from homeostat.serve.routing import Route
 
-__all__ = ["Metrics"]
+__all__ = ["ACCEPTED", "Metrics"]
 
 Labels = tuple[tuple[str, str], ...]
+ACCEPTED = "accepted"
 _POWERS = range(14, 34)  # 16 microseconds to 8.6 seconds, in nanoseconds
 
 
@@ -47,6 +48,14 @@ class Metrics:
         """Count events that were pushed: accepted, or the reason why they were not."""
         with self._lock:
             self._pushed[(("source", source), ("result", result))] += events
+
+    def refused(self) -> dict[tuple[str, str], int]:
+        """Return how many pushed events were turned away so far, by source and reason."""
+        with self._lock:
+            counted = {
+                (dict(told)["source"], dict(told)["result"]): n for told, n in self._pushed.items()
+            }
+        return {key: events for key, events in counted.items() if key[1] != ACCEPTED}
 
     def folded(self, source: str, results: Mapping[str, int], waiting: int) -> None:
         """Count what became of records of a source's log, and tell how many wait."""

@@ -13,7 +13,7 @@ from homeostat.core.errors import UnknownName
 from homeostat.declare.system import System
 from homeostat.ingest.log import PayloadTooLarge
 from homeostat.ingest.push import BodyMalformed, Door, Judged, Rejected, cut
-from homeostat.serve.metrics import Metrics
+from homeostat.serve.metrics import ACCEPTED, Metrics
 from homeostat.serve.seam import Behind, Ingested, Service
 from homeostat.serve.wire import Refused, Reply, gunzip
 
@@ -111,7 +111,7 @@ class Push:
             raise _too_busy(str(behind), behind.retry_after_s) from None
         except PayloadTooLarge as large:
             raise Refused(413, "too_large", str(large)) from None
-        self._metrics.pushed(source, "accepted", taken.events)
+        self._metrics.pushed(source, ACCEPTED, taken.events)
         return Reply.of(Pushed(source, taken.first_offset, taken.events, judged.rejected), 202)
 
     def _judge(self, source: str, body: bytes, headers: Mapping[str, str]) -> Judged:
@@ -128,6 +128,7 @@ class Push:
         try:
             events = cut(source, body, by_lines=kind in _LINES)
         except BodyMalformed as malformed:
+            self._metrics.pushed(source, "malformed", 1)
             raise Refused(400, "malformed", str(malformed)) from None
         door = self._doors.get(source)
         if door is None:

@@ -116,6 +116,23 @@ def test_a_declared_known_time_field_is_used() -> None:
     assert known == [[3 * SECONDS]]
 
 
+def test_nothing_is_known_before_its_time() -> None:
+    latest = (20 + 3600) * SECONDS
+    frame = pl.DataFrame(rows(4_000_000_000, 19, 22, 26, 5))  # of 2096; 2 s ahead; 6 s ahead
+    found = [(k.tolist(), len(p)) for k, p in payloads_of(sales, frame, latest=latest)]
+    before = 19 * SECONDS + HOUR
+    # Of those ahead, what the clock's skew explains is known at last; the others with the one
+    # before them in the order of their clocks.
+    assert found == [([5 * SECONDS + HOUR, before, latest, latest, latest], 5)]
+    early = pl.DataFrame(rows(4_000_000_000))
+    assert [k.tolist() for k, _ in payloads_of(sales, early, latest=latest)] == [[latest]]
+    column = frame.with_columns(learned=pl.Series([instant(s) for s in (1, 9, 4, 99, 7)]))
+    (taken,) = payloads_of(sales, column, "learned", latest=10 * SECONDS)
+    assert (taken[0] // SECONDS).tolist() == [1, 4, 7, 9, 9]
+    with pytest.raises(FileInvalid, match="allowed: an instant that was"):
+        list(payloads_of(sales, frame, latest + 1, latest))
+
+
 def test_a_row_without_a_clock_takes_the_one_before(tmp_path: Path) -> None:
     path = tmp_path / "x.ndjson"
     good = '{"sale":"%s","at":"1970-01-01T00:00:%02dZ","amount":1}'

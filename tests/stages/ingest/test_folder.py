@@ -139,6 +139,18 @@ def test_what_has_no_clock_is_known_with_the_record_before_it(tmp_path: Path) ->
     watched.log.close()
 
 
+def test_a_clock_that_is_far_ahead_holds_up_nothing(tmp_path: Path) -> None:
+    watched = Watched(tmp_path, history=True)
+    path = watched.folder / "a.ndjson"
+    path.write_text(line("a1") + line("a2").replace("2023", "2099") + line("a3"))
+    watched.look()
+    (watched.folder / "b.ndjson").write_text(line("b1").replace("22:00:00", "22:00:09"))
+    watched.look()
+    known = watched.log.read("taps", -1, 9).known - 1_699_999_200 * SECOND
+    assert known.tolist() == [0, 0, 0, 9 * SECOND]
+    watched.log.close()
+
+
 def test_a_last_line_without_its_end_waits_until_the_file_is_quiet(watched: Watched) -> None:
     lines, csv = watched.folder / "a.ndjson", watched.folder / "b.csv"
     lines.write_text(line("a1") + '{"tap":"a2","at":"2023-11-14T22:00:00Z"}')
@@ -214,6 +226,49 @@ def test_a_file_that_changed_is_taken_anew_and_said_so(watched: Watched) -> None
     assert "it changed after it was taken" in watched.notes[0]
     csv.write_text(HEADER + row("z1"))
     assert watched.look() == ["z1"], "a shorter one, too"
+
+
+def write_again(path: Path, text: str) -> None:
+    """Write a file, visibly later than it was written before."""
+    before = path.stat().st_mtime_ns
+    path.write_text(text)
+    os.utime(path, ns=(before, before + 1_000_000_000))
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_an_edit_in_the_middle_is_seen(watched: Watched, restart: bool) -> None:
+    path, names = watched.folder / "a.ndjson", [f"a{n:03}" for n in range(400)]
+    text = "".join(map(line, names))
+    path.write_text(text)
+    assert watched.look() == names
+    if restart:
+        watched.restart()
+    write_again(path, text)
+    assert watched.look() == []
+    (sums,) = {p for s, p in watched.log.positions("taps").items() if s == "file/a.ndjson"}
+    assert watched.look() == []
+    assert watched.log.positions("taps")["file/a.ndjson"] == sums
+    edited = text.replace("a200", "b200")
+    write_again(path, edited)
+    assert (len(edited), edited[:4096], edited[-4096:]) == (len(text), text[:4096], text[-4096:])
+    assert watched.look() == [*names[:200], "b200", *names[201:]]
+    assert "it changed after it was taken" in watched.notes[0]
+    with path.open("a") as file:
+        file.write(line("c"))
+    assert watched.look() == ["c"]
+    write_again(path, edited.replace("a201", "b201") + line("c"))
+    assert watched.look()[201] == "b201", "what was added is compared, too"
+
+
+def test_a_line_that_went_on_is_compared_as_well(watched: Watched) -> None:
+    path, half = watched.folder / "a.ndjson", line("a2").rstrip()
+    path.write_text(line("a1") + half[:9])
+    assert watched.look(force=True) == ["a1", half[:9]]
+    path.write_text(line("a1") + half + "\n")
+    assert watched.look() == ["a2"]
+    write_again(path, path.read_text())
+    assert watched.look() == []
+    assert watched.notes == []
 
 
 def test_what_cannot_be_read_is_said_once_and_tried_again(watched: Watched) -> None:

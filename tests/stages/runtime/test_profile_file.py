@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from homeostat.core.errors import HomeostatError
+from homeostat.core.errors import HomeostatError, UnknownName
 from homeostat.declare.kafka import Topic
 from homeostat.declare.storage import Storage
 from homeostat.runtime.profile import (
@@ -151,6 +151,9 @@ def test_the_lake_is_found_without_the_secrets_of_the_rest(tmp_path: Path) -> No
     assert load_profile(tmp_path / "system.py", toy_system()).storage == expected
     (tmp_path / FILE).write_text("[lake]\ncold = '${NOT_SET_ANYWHERE}'")
     with pytest.raises(ProfileInvalid, match="NOT_SET_ANYWHERE"):
+        load_storage(tmp_path / "system.py")
+    (tmp_path / FILE).write_text(text.replace("[lake]", "[lak]"))
+    with pytest.raises(UnknownName, match=r"no section named 'lak'\. Did you mean 'lake'"):
         load_storage(tmp_path / "system.py")
 
 
