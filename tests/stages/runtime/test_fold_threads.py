@@ -98,3 +98,22 @@ def test_threads_change_no_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert several.home.lake.version("taps") > 5
     several.close()
     assert not [thread for thread in threads() if thread.name.startswith("homeostat-")]
+
+
+def test_a_home_closes_after_the_commit_under_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "FLUSH_ROWS", 1)
+    clock = ManualClock(START + 10_000_000)
+    with hs.open(SYSTEM, tmp_path, clock) as app:
+        for number in range(3):
+            app.live.ingest("taps", batch(number))
+            accepted = app.live.fold().counts["taps"].accepted
+        assert accepted
+    assert not [thread for thread in threads() if thread.name.startswith("homeostat-")]
+    with hs.open(SYSTEM, tmp_path, clock) as app:
+        found = app.home.lake.read("taps")
+        assert found["tap"].n_unique() == found.height > 100
+        assert app.home.lake.application_version("taps", "fold/taps") == (
+            app.home.log.end("taps").next_offset - 1
+        )
