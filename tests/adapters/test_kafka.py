@@ -7,10 +7,12 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from threading import Event, Thread
 from time import monotonic, sleep
 
+import numpy as np
 import pytest
 
 import homeostat as hs
@@ -209,6 +211,40 @@ def test_two_readers_share_the_partitions_and_one_leaves(
     assert first.told("gives up partition")
     assert Counter(payloads(log)) == Counter(tap(n) for n in range(sent))
     assert log.positions("taps") == {stream_name(name, p): "2000" for p in range(4)}
+
+
+def test_readers_that_append_at_once_to_one_log_keep_its_order(
+    cluster: Cluster, log: SqliteLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three members come, and one goes, while a clock ticks unevenly in their threads."""
+    monkeypatch.setattr(adapter, "BATCH", 40)
+    name, ticks = cluster.topic(4), count(1_000)
+
+    class Uneven(ManualClock):
+        def now(self) -> int:
+            number = next(ticks)
+            return number - 50 * (number % 3)  # who asked later may have seen less
+
+    kafka, topic = declared(cluster, name)
+    into = inlet(log, clock=Uneven(0))
+    readers = [Following(kafka, topic, into)]
+    for sent in range(0, 6000, 2000):
+        cluster.send(name, taps(range(sent, sent + 2000), 4))
+        if len(readers) < 3:
+            readers.append(Following(kafka, topic, into))
+            until(lambda: readers[-1].told("reads partition"))
+        else:
+            readers[0].stop()
+        until(lambda: len(payloads(log)) == sent + 2000)  # noqa: B023 - called at once
+    for reader in readers[1:]:
+        reader.stop()
+    found = log.read("taps", -1, 10**6)
+    assert Counter(found.payloads) == Counter(tap(n) for n in range(6000))
+    assert (np.diff(found.known) >= 0).all()
+    for partition in range(4):
+        own = [p for p in found.payloads if int(json.loads(p)["tap"][1:]) % 4 == partition]
+        assert own == sorted(own), "a partition keeps its order"
+    assert log.positions("taps") == {stream_name(name, p): "1500" for p in range(4)}
 
 
 def test_a_reader_that_was_thought_dead_doubles_nothing(cluster: Cluster, log: SqliteLog) -> None:

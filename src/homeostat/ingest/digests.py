@@ -113,16 +113,18 @@ def _compress(state: Uint64s, block: Uint64s, count: int, last: bool) -> None:
     state[7] ^= a7 ^ b7
 
 
-@compiled_for(types.void, _BYTES, _BYTES, _INTS, _INTS, _INT_OUT)
-def text_digests(body: Bytes, extra: Bytes, starts: Int64s, lengths: Int64s, out: Int64s) -> None:
-    """Write the digest of each text, as `core.ids.id_digest` has it, int64 of shape (n,).
+@compiled_for(types.void, _BYTES, _BYTES, _INTS, _INTS, _INT_OUT, types.int64, types.int64)
+def text_digests(
+    body: Bytes, extra: Bytes, starts: Int64s, lengths: Int64s, out: Int64s, first: int, stop: int
+) -> None:
+    """Write the digests of texts [first, stop), as `core.ids.id_digest` has them, to `out`.
 
     A text that starts beyond `body` is a piece of `extra`, which follows it.
     """
     near, far = items(body), items(extra)
     held, words = np.empty(8, np.uint64), np.empty(16, np.uint64)
     state, block, inside = items(held), items(words), items(words.view(np.uint8))
-    for row in range(len(starts)):
+    for row in range(first, stop):
         at, left, text = starts[row], lengths[row], near
         if at >= len(body):
             at, text = at - len(body), far
@@ -177,13 +179,14 @@ def _same_text(one: Bytes, start: int, other: Bytes, begin: int, length: int) ->
 
 @compiled_for(
     types.void, _BYTES, _BYTES, _TABLE, _TABLE, _MARKS, _INTS, _INTS, _SALTS, _TABLE, _BYTES,
-    _INT_OUT,
+    _INT_OUT, types.int64, types.int64,
 )  # fmt: skip
 def content_digests(
     body: Bytes, extra: Bytes, words: Int64s, lengths: Int64s, has: Bytes, kinds: Int64s,
     order: Int64s, salts: Uint64s, fillers: Int64s, filler_text: Bytes, out: Int64s,
+    first: int, stop: int,
 ) -> None:  # fmt: skip
-    """Write a digest of what each row says, int64 of shape (n,).
+    """Write a digest of what each row of [first, stop) says to `out`.
 
     Fields are taken in `order`, each with a salt of its own. One that has the value of its filler
     is left out, so that an event has the same digest whether it says a default or not, and whether
@@ -191,7 +194,7 @@ def content_digests(
     the word; the length).
     """
     near, far, defaults = items(body), items(extra), items(filler_text)
-    for row in range(len(out)):
+    for row in range(first, stop):
         digest = _STEP
         for field in order:
             word, length = words[field, row], lengths[field, row]

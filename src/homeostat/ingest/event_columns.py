@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from operator import attrgetter
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy.typing as npt
 import polars as pl
 
 from homeostat.core.clock import to_micros
+from homeostat.core.row_threads import RowThreads
 from homeostat.declare.schema import EventSchema, Field
 from homeostat.ingest.columns import INSTANT
 from homeostat.ingest.decode import Fault, PayloadDecoder
@@ -96,6 +98,10 @@ class ColumnDecoder:
 
     Payloads that are written plainly are read by compiled loops, all others one by one.
 
+    Args:
+        schema: what events have.
+        threads: what runs the compiled loops.
+
     >>> from homeostat.declare.schema import Event
     >>> class Tap(Event):
     ...     card: str
@@ -105,10 +111,11 @@ class ColumnDecoder:
     ([1.0], 'missing_field:card')
     """
 
-    def __init__(self, schema: EventSchema) -> None:
+    def __init__(self, schema: EventSchema, threads: RowThreads | None = None) -> None:
         from homeostat.ingest.json_rows import FORMER, KINDS, powers
 
         self.schema, self._others = schema, PayloadDecoder(schema)
+        self.threads = threads or RowThreads()
         fields = schema.fields
         names = [f.name for f in fields] + [alias for f in fields for alias in f.aliases]
         self._names = Payloads.of([name.encode() for name in names])
@@ -150,10 +157,11 @@ class ColumnDecoder:
         lengths = np.zeros((fields, count), np.int64)
         said = np.zeros((len(self._kinds), count), np.uint8)
         valid = np.zeros(count, np.bool_)
-        parsed(
+        self.threads.run(count, partial(
+            parsed,
             payloads.body, payloads.starts, payloads.ends, self._names.body, self._names.ends,
             self._kinds, self._allowed, self._powers, words, lengths, said, valid,
-        )  # fmt: skip
+        ))  # fmt: skip
         extra = [self._texts]
         beyond = len(payloads.body) + len(self._texts)
         faults: list[Fault] = []
@@ -190,11 +198,12 @@ class ColumnDecoder:
         from homeostat.ingest.digests import content_digests
 
         found = np.empty(len(columns), np.int64)
-        content_digests(
+        self.threads.run(len(columns), partial(
+            content_digests,
             columns.body, columns.extra, columns.words, columns.lengths, columns.has,
             self._kinds, self._order, self._salts, self._fillers,
             np.frombuffer(self._texts, np.uint8), found,
-        )  # fmt: skip
+        ))  # fmt: skip
         return found
 
     def _fill(

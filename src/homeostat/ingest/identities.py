@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from homeostat.core.row_threads import RowThreads
 from homeostat.declare.sources import EventSource
 from homeostat.ingest.event_columns import EventColumns
 
@@ -30,7 +32,7 @@ class Identities:
         return self.columns.series(self.field, rows).cast(pl.String)
 
 
-def identities(columns: EventColumns, source: EventSource) -> Identities:
+def identities(columns: EventColumns, source: EventSource, threads: RowThreads) -> Identities:
     """Return the ids of all rows; those of rows that are no events mean nothing."""
     from homeostat.ingest.digests import text_digests
 
@@ -46,5 +48,6 @@ def identities(columns: EventColumns, source: EventSource) -> Identities:
     # Rows that are no events may say anything, also where a text begins.
     starts = np.where(columns.valid, starts, 0)
     lengths = np.where(columns.valid, lengths, 0)
-    text_digests(body, extra, starts, lengths, digests)
+    loop = partial(text_digests, body, extra, starts, lengths, digests)
+    threads.run(len(columns), loop)
     return Identities(columns, source.event_id, digests, lengths == 0)

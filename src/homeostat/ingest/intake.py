@@ -12,6 +12,7 @@ import polars as pl
 
 from homeostat.core.durations import Micros, format_duration
 from homeostat.core.errors import DeclarationError
+from homeostat.core.row_threads import RowThreads
 from homeostat.declare.schema import EventSchema
 from homeostat.declare.sources import EventSource
 from homeostat.ingest.columns import INSTANT, events_schema
@@ -68,6 +69,7 @@ class Intake:
         bounds: by field, the magnitude that a number must stay below to be aggregated exactly.
         earlier: the schemas that the source had before, under which an event may have been
             remembered: it is the same event if one of them finds it so.
+        threads: what runs the loops over payloads; what comes out does not depend on it.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class Intake:
         source: EventSource,
         bounds: Mapping[str, float] | None = None,
         earlier: Sequence[EventSchema] = (),
+        threads: RowThreads | None = None,
     ) -> None:
         if source.revisions:
             raise DeclarationError(
@@ -84,7 +87,7 @@ class Intake:
                 "send the correction as an event with an id of its own",
             )
         self._source, self._bounds = source, dict(bounds or {})
-        self._decoder = ColumnDecoder(source.schema)
+        self._decoder = ColumnDecoder(source.schema, threads)
         self._earlier = tuple(EarlierReading(schema, self._decoder) for schema in earlier)
         self._schema = events_schema(source)
         self._seen = SeenIds(source.name, source.dedup_us)
@@ -106,7 +109,7 @@ class Intake:
         ahead = np.flatnonzero(usable & (event_times > known + self._source.clock_skew_us))
         by = (event_times[ahead] - known[ahead]).tolist()
         refuse(ahead, "future", [f"{format_duration(micros)} ahead" for micros in by])
-        ids = identities(columns, self._source)
+        ids = identities(columns, self._source, self._decoder.threads)
         empty = np.flatnonzero(usable & ids.empty)
         refuse(empty, f"invalid_field:{self._source.event_id}", ["the id is empty"] * len(empty))
         for field, bound in self._bounds.items():

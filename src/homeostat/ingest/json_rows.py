@@ -426,14 +426,16 @@ _FLAGS = types.Array(types.boolean, 1, "C")
 
 @compiled_for(
     types.void, _BYTES, _WHERE, _WHERE, _BYTES, _INTS, _INTS, _INTS, _TABLE, _WORDS, _WORDS,
-    _MARKS, _FLAGS,
+    _MARKS, _FLAGS, types.int64, types.int64,
 )  # fmt: skip
 def parsed(
     body: Bytes, starts: Int64s, ends: Int64s, names: Bytes, name_ends: Int64s, kinds: Int64s,
     allowed: Int64s, table: Uint64s, words: Int64s, lengths: Int64s, said: Bytes,
-    plain: npt.NDArray[np.bool_],
+    plain: npt.NDArray[np.bool_], first: int, stop: int,
 ) -> None:  # fmt: skip
-    """Read the payloads `body[starts[i]:ends[i]]` into columns; `plain[i]` says whether it worked.
+    """Read the payloads `body[starts[i]:ends[i]]`, first <= i < stop, into columns.
+
+    `plain[i]` says whether it worked.
 
     `names[name_ends[f - 1]:name_ends[f]]` is the name of field f, `kinds[f]` what it stands for,
     and `allowed[f]` is 0 where it must have a value, 1 where it may be missing, 2 where it may also
@@ -444,7 +446,7 @@ def parsed(
     text, listed, listed_ends, five = items(body), items(names), items(name_ends), items(table)
     fields = len(kinds)
     guesses = np.full(_GUESSES, -1, np.int64)
-    for row in range(len(starts)):
+    for row in range(first, stop):
         end = ends[row]
         plain[row] = False
         for field in range(fields):

@@ -103,7 +103,7 @@ def apply_changes(
     worker = FoldWorker(system, home.log, home.lake, home.letters, home.schemas)
     with home.store.writer() as writer:
         worker.resume(writer)
-        worker.flush()
+        worker.lake.flush()
         for source in system.sources:
             home.lake.evolve(source.name)
         filled = backfill(writer, system, home.lake, wanted, progress)

@@ -49,7 +49,7 @@ class Engine:
         self.loop = Loop(
             system,
             home,
-            self.worker.flush,
+            self.worker.lake.flush,
             timed=timed,
             interventions=interventions,
             faults=faults,
@@ -91,7 +91,7 @@ class Engine:
                 record.add_predictions(start_of(step), frame)
             outcome = model.label.outcome.name
             kept = self.home.lake.read(outcome).filter(pl.col("_offset") <= folded[outcome])
-            tail = self.worker.tail(outcome)
+            tail = self.worker.lake.tail(outcome)
             record.add_outcomes(kept if tail is None else pl.concat([kept, tail]))
             table = prediction_table(name)
             self._unflushed[name] = self.home.lake.application_version(table, f"log/{name}") + 1

@@ -219,9 +219,7 @@ class Live:
                 if counts.total:
                     self._backlog.folded(name, counts.total, perf_counter() - began)
                     self.metrics.folded(name, counts.as_json(), self._backlog.waiting(name))
-            rows, size = self._engine.worker.waiting()
-            if rows >= FLUSH_ROWS or size >= FLUSH_BYTES:
-                self._engine.worker.flush()
+            self._engine.worker.lake.flush_behind(FLUSH_ROWS, FLUSH_BYTES)
             return done
 
     def _watch_clock(self) -> None:
@@ -235,8 +233,9 @@ class Live:
         """Run one step of the loop, durably."""
         with self._lock:
             since = self.timeline.start_of(step)
+            self._engine.worker.lake.settle()
             decisions = self.loop.step(self._engine.now(step, at, since))
-            self._engine.worker.flush()
+            self._engine.worker.lake.flush()
             ended = self.timeline.step_of(self.clock.now()) - 1
             self._engine.flush_predictions(min(step, ended))  # a step under way gets more
             with self.home.store.writer() as writer:
@@ -250,7 +249,7 @@ class Live:
     def trim(self) -> int:
         """Let the log go of all that it need not keep; return how many records."""
         with self._lock:
-            self._engine.worker.flush()
+            self._engine.worker.lake.flush()
             self._archiver.finish()
             self._trimmer.aim(self.clock.now())
             gone = 0
@@ -306,7 +305,7 @@ class Live:
         """Bring everything answered and folded into the prediction log and the lake."""
         with self._lock:
             self._log_predictions()
-            self._engine.worker.flush()
+            self._engine.worker.lake.flush()
 
     def drain(self) -> dict[str, Counts]:
         """Fold everything that is known now; return the counts by source. The loop stands still."""
@@ -316,7 +315,10 @@ class Live:
             for name, found in counts.items():
                 totals[name].add(found)
             if not any(c.total for c in counts.values()):
-                return totals
+                break
+        with self._lock:
+            self._engine.worker.lake.settle()
+        return totals
 
     def _log_predictions(self) -> int:
         """Write answered requests to the log of their own source, and to the prediction log.

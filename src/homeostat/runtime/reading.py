@@ -59,7 +59,7 @@ class Reading:
     def events(self, source: str) -> pl.DataFrame:
         """Return every event of a source that is folded, in log order."""
         kept = self._home.lake.read(source)
-        tail = self._worker.tail(self._system.source(source).name)
+        tail = self._worker.lake.tail(self._system.source(source).name)
         if tail is None or not tail.height:
             return kept
         before = kept.filter(pl.col("_offset") < int(tail["_offset"][0]))
@@ -68,7 +68,7 @@ class Reading:
     def table(self, source: str, span: Span) -> LakeEvents:
         """Return the folded events of a source to be read in parts, in log order."""
         kept = self._home.lake.events(source, span)
-        tail = self._worker.tail(source)
+        tail = self._worker.lake.tail(source)
         if tail is None or not tail.height:
             return kept
         begin = int(tail["_known_time"].dt.epoch("us")[0])

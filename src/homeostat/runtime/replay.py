@@ -192,7 +192,7 @@ class _Run:
                 counts[source.name].add(pending.counts)
                 engine.learn(pending)
                 progress(len(pending.log_offsets))
-            engine.worker.flush()
+            engine.worker.lake.flush()
         return counts
 
     def step(self, span: Span) -> _Done:
@@ -214,7 +214,7 @@ class _Run:
             now = engine.now(span.step, span.end, span.audit_from, writer)
             done.decisions = engine.loop.step(now)
             if span.flush:
-                engine.worker.flush()
+                engine.worker.lake.flush()
                 engine.flush_predictions(span.step)
             engine.complete(writer, span.step)
         return done

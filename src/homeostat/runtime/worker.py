@@ -2,7 +2,8 @@
 
 The online store keeps, in the transaction that folds them, the offset of the last record folded
 from each source. The lake keeps its own in the Delta log. Either may be behind the other after a
-crash; each catches up from the log.
+crash; each catches up from the log. One thread folds: whether a record is an event, and what a
+record of the store becomes, depends on those before it. What does not is done beside it.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from homeostat.declare.system import System
 from homeostat.features.bounds import exact_bounds
 from homeostat.features.fold import Prepared, ViewFold
 from homeostat.ingest.intake import Intake
+from homeostat.runtime.lake_sink import LakeSink
 from homeostat.runtime.tallies import add_tallies
 
 if TYPE_CHECKING:
@@ -131,8 +133,8 @@ class FoldWorker:
         letters: DeadLetters,
         schemas: SchemaRegistry,
     ) -> None:
-        self._log, self._lake, self._letters = log, lake, letters
-        self.sources = system.sources
+        self._log, self._letters = log, letters
+        self.sources, self.lake = system.sources, LakeSink(lake, system.sources)
         self._intakes = {
             source.name: Intake(
                 source,
@@ -146,8 +148,6 @@ class FoldWorker:
             for source in system.sources
         }
         self._limits = dict.fromkeys((s.name for s in system.sources), CHUNK)
-        self._buffers: dict[str, list[pl.DataFrame]] = {s.name: [] for s in system.sources}
-        self._buffered_to: dict[str, int] = {}
 
     def carry_over(self, writer: Writer) -> None:
         """Remember ids anew that an earlier release kept one by one: from the log, as they came."""
@@ -166,12 +166,12 @@ class FoldWorker:
     def resume(self, writer: Writer) -> None:
         """Bring back what was folded and not yet in the lake when the last process ended."""
         for source in self.sources:
-            done = self._lake_offset(source)
+            done = self.lake.taken_to(source.name)
             folded = folded_offset(writer, source.name)
             while done < folded:
                 batch = self._log.read(source.name, done, min(CHUNK, folded - done))
                 taken = self._intakes[source.name].take(batch, writer)
-                self._buffer(source, taken.events, int(batch.offsets[-1]))
+                self.lake.add(source.name, taken.events, int(batch.offsets[-1]))
                 done = int(batch.offsets[-1])
 
     def load(
@@ -187,7 +187,7 @@ class FoldWorker:
         taken = self._intakes[source.name].take(batch, writer)
         self._letters.add(taken.rejected)
         if len(batch.offsets):
-            self._buffer(source, taken.events, int(batch.offsets[-1]))
+            self.lake.add(source.name, taken.events, int(batch.offsets[-1]))
         return Pending(
             source=source,
             events=taken.events,
@@ -210,58 +210,9 @@ class FoldWorker:
         self._limits[source.name] = limit
         return limit
 
-    def drain(self, writer: Writer, known_before: int | None) -> dict[str, Counts]:
-        """Fold everything known before an instant, in chunks; return the counts by source."""
-        counts = {source.name: Counts() for source in self.sources}
-        for source in self.sources:
-            while True:
-                pending = self.load(writer, source, known_before)
-                if not len(pending.log_offsets):
-                    break
-                pending.finish(writer)
-                counts[source.name].add(pending.counts)
-        return counts
-
     def last_known(self, reader: Reader, source: str) -> int | None:
         """Return when the last folded record of a source became known, None before the first."""
         folded = folded_offset(reader, source)
         if folded < 0:
             return None
         return int(self._log.read(source, folded - 1, 1).known[-1])
-
-    def _lake_offset(self, source: EventSource) -> int:
-        return max(
-            self._lake.application_version(source.name, _application(source)),
-            self._buffered_to.get(source.name, -1),
-        )
-
-    def _buffer(self, source: EventSource, events: pl.DataFrame, last_offset: int) -> None:
-        there = self._lake_offset(source)
-        self._buffers[source.name].append(events.filter(pl.col("_offset") > there))
-        self._buffered_to[source.name] = max(there, last_offset)
-
-    def flush(self) -> None:
-        """Commit to the lake what has been folded since the last flush."""
-        for source in self.sources:
-            frames = self._buffers[source.name]
-            if not frames:
-                continue
-            events = pl.concat(frames)
-            self._lake.append(
-                source.name, events, _application(source), self._buffered_to[source.name]
-            )
-            frames.clear()
-
-    def waiting(self) -> tuple[int, int]:
-        """Return how many events wait for the next flush, and about how many bytes they take."""
-        frames = [frame for kept in self._buffers.values() for frame in kept]
-        return sum(f.height for f in frames), sum(int(f.estimated_size()) for f in frames)
-
-    def tail(self, source: str) -> pl.DataFrame | None:
-        """Return the events that wait for the next flush, if any."""
-        frames = self._buffers[source]
-        return pl.concat(frames) if frames else None
-
-
-def _application(source: EventSource) -> str:
-    return f"fold/{source.name}"

@@ -22,6 +22,7 @@ from homeostat.adapters import kafka as adapter
 from homeostat.adapters.kafka_log import KafkaLog
 from homeostat.core.clock import ManualClock, to_micros
 from homeostat.declare.kafka import Kafka, Topic
+from homeostat.runtime import live
 from homeostat.runtime.app import App
 from homeostat.runtime.consuming import Consuming, unfolded
 from homeostat.testing.kafka_cluster import Record
@@ -34,8 +35,8 @@ RECEIVED = datetime(2024, 5, 1, 12, tzinfo=UTC)
 CARDS = tuple(f"card-{number}" for number in range(50))
 PARTITIONS = 4
 PATIENCE_S = 300.0
-SMALL_BATCH = 250
-"""Records in a transaction, so that there are many to be killed in."""
+SMALL_BATCH, SMALL_COMMIT = 250, 900
+"""Records in a transaction, and in a commit to the lake: so there are many to be killed in."""
 
 
 class Tap(hs.Event):
@@ -109,7 +110,7 @@ def run_toy(
     folder: Path, brokers: str, topic: str, records: int, log: str | None = None
 ) -> dict[str, str]:
     """Read the topic as a member of its group until the log has `records` records."""
-    adapter.BATCH = SMALL_BATCH
+    adapter.BATCH, live.FLUSH_ROWS = SMALL_BATCH, SMALL_COMMIT
     # A mock's session may be short, so that the next member need not wait for a killed one.
     client = {"session.timeout.ms": 1000, "heartbeat.interval.ms": 100}
     kept = None if log is None else KafkaLog(brokers, log, {"fetch.wait.max.ms": 5})
@@ -122,14 +123,11 @@ def run_toy(
     with App(kafka_toy(), folder, ManualClock(to_micros(RECEIVED)), kept) as app:
         reading = Consuming(kafka, app.home, app.clock, lambda words: print(words, file=sys.stderr))  # noqa: T201
         reading.start()
-        began, passes = monotonic(), 0
+        began = monotonic()
         try:
             while app.home.log.end("taps").next_offset < records or unfolded(app.home, "taps"):
                 if not app.live.fold().counts["taps"].total:
                     sleep(0.005)
-                passes += 1
-                if passes % 5 == 0:
-                    app.live.flush()
                 if monotonic() - began > PATIENCE_S:
                     raise hs.HomeostatError(f"{topic}: not all of {records} records came in time")
         finally:

@@ -287,7 +287,7 @@ def test_digests_of_texts_are_those_of_ids(texts: list[str]) -> None:
 
     held = Payloads.of([text.encode() for text in texts])
     found = np.empty(len(texts), np.int64)
-    text_digests(held.body, held.body, held.starts, held.lengths, found)
+    text_digests(held.body, held.body, held.starts, held.lengths, found, 0, len(texts))
     assert found.tolist() == [id_digest(text) for text in texts]
 
 

@@ -88,7 +88,7 @@ def test_nothing_goes_that_a_consumer_has_not_taken(tmp_path: Path) -> None:
             app.live._engine.worker.load(writer, SALES, None, limit=25).finish(writer)
         app.live._trimmer.aim(clock.now())
         assert app.live._trimmer.bite() == 0, "nothing is in the lake"
-        app.live._engine.worker.flush()
+        app.live._engine.worker.lake.flush()
         app.live._trimmer.aim(clock.now())
         assert app.live._trimmer.bite() == 0, "nothing is in the raw table"
         app.live._archiver.finish()
