@@ -260,8 +260,8 @@ class Live:
     def _archive(self, folded: int) -> None:
         """Write a batch into a raw table; what fails is tried again at the next step.
 
-        A pass that folded many leaves it to a later one, unless too many wait: then as many are
-        written as were folded.
+        When all is written, the log may let go of it. A pass that folded many leaves it to a later
+        one, unless too many wait: then as many are written as were folded.
         """
         if folded >= BUSY and self._archiver.waiting < OVERDUE:
             return
@@ -269,6 +269,9 @@ class Live:
             written = sum(self._archiver.bite().values())
             while self._archiver.waiting and written < folded:
                 written += sum(self._archiver.bite().values())
+            if written and not self._archiver.waiting:
+                self._engine.worker.lake.settle()
+                self._trimmer.aim(self.clock.now())
         except Exception as broken:  # noqa: BLE001 - events are folded though a place is down
             self.metrics.fault("raw", broken)
 
