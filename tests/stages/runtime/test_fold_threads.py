@@ -85,6 +85,12 @@ def lived(folder: Path) -> dict[str, str]:
         return found
 
 
+def working() -> list[str]:
+    """Return the threads that read payloads or commit to the lake; others are of other tests."""
+    mine = ("homeostat-lake", "homeostat-rows")
+    return [thread.name for thread in threads() if thread.name.startswith(mine)]
+
+
 def test_threads_change_no_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker, "Intake", partial(Intake, threads=RowThreads(1)))
     one = lived(tmp_path / "one")
@@ -97,7 +103,7 @@ def test_threads_change_no_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     several = hs.open(SYSTEM, tmp_path / "several", ManualClock(START + 10**9))
     assert several.home.lake.version("taps") > 5
     several.close()
-    assert not [thread for thread in threads() if thread.name.startswith("homeostat-")]
+    assert not working()
 
 
 def test_a_home_closes_after_the_commit_under_way(
@@ -110,7 +116,7 @@ def test_a_home_closes_after_the_commit_under_way(
             app.live.ingest("taps", batch(number))
             accepted = app.live.fold().counts["taps"].accepted
         assert accepted
-    assert not [thread for thread in threads() if thread.name.startswith("homeostat-")]
+    assert not working()
     with hs.open(SYSTEM, tmp_path, clock) as app:
         found = app.home.lake.read("taps")
         assert found["tap"].n_unique() == found.height > 100

@@ -70,7 +70,7 @@ def test_every_record_is_there_as_it_was_received(
             app.live.tick()
             assert kept(app) == sent
             assert app.home.lake.version("raw_sales") + 1 == 3 * (step + 1), "7, 7 and 1 record"
-        assert app.live.trim() > 0
+        app.live.trim()  # what its ticks have left
         assert app.home.log.end("sales").first_offset > 0
         assert kept(app) == sent
         found = app.sql("SELECT _offset, payload FROM raw_sales ORDER BY _offset")
