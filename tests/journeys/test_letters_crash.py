@@ -26,7 +26,7 @@ from homeostat.ingest import deadletters
 from homeostat.ingest.deadletters import DeadLetters
 from homeostat.ingest.sqlite_log import SqliteLog
 
-deadletters._BATCH = 20  # so that it lasts long enough to be killed
+deadletters._BATCH = 3  # so that it lasts long enough to be killed
 folder, at, delay = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
 letters, log = DeadLetters(folder / "meta.db"), SqliteLog(folder / "log.db")
 def kill():
