@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -39,9 +40,11 @@ __all__ = [
     "Columns",
     "Compacted",
     "Order",
+    "all_or_none",
     "compact_table",
     "exchange",
     "join_remote",
+    "new_names",
     "statistics",
     "sync_folder",
 ]
@@ -104,10 +107,26 @@ class _Task:
     order: Order
     stem: str
 
-    def names(self, version: int) -> Iterator[str]:
-        """Yield names for the new files, which no file of an earlier version of the table has."""
-        made_of = short_digest([str(version), *(file.path for file in self.files)])
-        return (f"{self.stem}{made_of}-{number}.parquet" for number in count())
+
+def new_names(stem: str, version: int, files: Sequence[TableFile]) -> Iterator[str]:
+    """Yield names for what is made of files, which no file of an earlier version of the table has.
+
+    `version` is that of the table before.
+    """
+    made_of = short_digest([str(version), *(file.path for file in files)])
+    return (f"{stem}{made_of}-{number}.parquet" for number in count())
+
+
+@contextmanager
+def all_or_none() -> Iterator[list[Path]]:
+    """Lend a list for the files that are begun: where one cannot be written, none of them stays."""
+    begun: list[Path] = []
+    try:
+        yield begun
+    except OSError:
+        for path in begun:
+            path.unlink(missing_ok=True)
+        raise
 
 
 def compact_table(
@@ -132,25 +151,14 @@ def compact_table(
     from deltalake.exceptions import DeltaError
 
     with storage("lake table", table.folder, OSError, DeltaError):
-        made = _made(tasks, table, int(target.version()))
+        version = int(target.version())
+        with all_or_none() as begun:
+            made = [(task, list(_written(task, table, version, begun))) for task in tasks]
         if made:
             exchange(target, table.folder, [(task.files, new) for task, new in made])
     return Compacted(
         len(tasks), rows, sum(len(t.files) for t in tasks), sum(len(new) for _, new in made)
     )
-
-
-def _made(
-    tasks: Sequence[_Task], table: Columns, version: int
-) -> list[tuple[_Task, list[tuple[Path, str]]]]:
-    """Write the new files of all tasks, or none: where the disk is full, nothing more stays."""
-    begun: list[Path] = []
-    try:
-        return [(task, list(_written(task, table, version, begun))) for task in tasks]
-    except OSError:
-        for path in begun:
-            path.unlink(missing_ok=True)
-        raise
 
 
 def join_remote(target: DeltaTable, small: int) -> Compacted:
@@ -193,7 +201,7 @@ def _written(
     said = {ORDER: json.dumps(task.order.names)}
     files = [str(table.folder / file.path) for file in task.files]
     pieces = _pieces(files, table.schema, task.order)
-    for rows, name in zip(pieces, task.names(version), strict=False):
+    for rows, name in zip(pieces, new_names(task.stem, version, task.files), strict=False):
         path = table.folder / day / name
         begun.append(path)
         with path.open("wb") as opened:

@@ -9,14 +9,24 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 import polars as pl
 
-from homeostat.lake.compaction import GROUP, JOINED, Compacted, exchange, statistics, sync_folder
+from homeostat.core.storage import storage
+from homeostat.lake.compaction import (
+    GROUP,
+    JOINED,
+    Compacted,
+    all_or_none,
+    exchange,
+    new_names,
+    statistics,
+    sync_folder,
+)
 from homeostat.lake.inventory import TableFile
 
 if TYPE_CHECKING:
@@ -52,9 +62,14 @@ def join_raw(target: DeltaTable, folder: Path, most: int | None, small: int) -> 
             break
         runs.append(run)
         size += sum(file.bytes for file in run)
-    made = [(run, [_joined(run, folder)]) for run in runs]
-    if made:
-        exchange(target, folder, made)
+    from deltalake.exceptions import DeltaError
+
+    version = int(target.version())
+    with storage("lake table", folder, OSError, DeltaError):
+        with all_or_none() as begun:
+            made = [(run, [_joined(run, folder, version, begun)]) for run in runs]
+        if made:
+            exchange(target, folder, made)
     files = sum(map(len, runs))
     days = len({run[0].day for run in runs})
     return Compacted(days, sum(file.rows for run in runs for file in run), files, len(runs))
@@ -90,28 +105,34 @@ def _runs(files: Sequence[TableFile], small: int) -> Iterator[Sequence[TableFile
             yield run
 
 
-def _joined(run: Sequence[TableFile], folder: Path) -> tuple[Path, str]:
-    """Write the rows of files into one; return it, and its statistics as Delta has them."""
+def _joined(
+    run: Sequence[TableFile], folder: Path, version: int, begun: list[Path]
+) -> tuple[Path, str]:
+    """Write the rows of files into one; return it, and its statistics as Delta has them.
+
+    `begun` gets it before it is written.
+    """
     from pyarrow import parquet
 
     day = run[0].path.rpartition("/")[0]
-    path = folder / day / f"{JOINED}{uuid4().hex}.parquet"
+    path = folder / day / next(new_names(JOINED, version, run))
+    begun.append(path)
     begins: list[int] = []
     last = rows = 0
     with path.open("wb") as opened:
-        writer = None
-        for group in _groups(run, folder):
-            if writer is None:
-                writer = parquet.ParquetWriter(
-                    opened, group.schema, compression="zstd", compression_level=1,
-                    use_dictionary=False, write_statistics=["_offset", "_known_time"],
-                )  # fmt: skip
-            writer.write_table(group, row_group_size=group.num_rows)
-            offsets = group.column("_offset")
-            begins.append(offsets[0].as_py())
-            last, rows = offsets[-1].as_py(), rows + group.num_rows
-        if writer is not None:
-            writer.close()
+        with ExitStack() as closing:
+            writer = None
+            for group in _groups(run, folder):
+                if writer is None:
+                    writer = parquet.ParquetWriter(
+                        opened, group.schema, compression="zstd", compression_level=1,
+                        use_dictionary=False, write_statistics=["_offset", "_known_time"],
+                    )  # fmt: skip
+                    closing.callback(writer.close)
+                writer.write_table(group, row_group_size=group.num_rows)
+                offsets = group.column("_offset")
+                begins.append(offsets[0].as_py())
+                last, rows = offsets[-1].as_py(), rows + group.num_rows
         opened.flush()
         os.fsync(opened.fileno())  # the files whose rows these are will go away
     sync_folder(folder / day)

@@ -7,7 +7,7 @@ import json
 import os
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -117,13 +117,13 @@ class Session:
         """Open the home, with lake and log where the profile says; the caller closes it."""
         from homeostat.runtime.home import Home
 
-        log = self.log(system)
-        try:
-            return Home(self.folder, system, sync=sync, log=log, storage=self.storage())
-        except BaseException:
+        with ExitStack() as undo:
+            log = self.log(system)
             if log is not None:
-                log.close()
-            raise
+                undo.callback(log.close)
+            home = Home(self.folder, system, sync=sync, log=log, storage=self.storage())
+            undo.pop_all()  # the home closes its log
+        return home
 
     @contextmanager
     def home(self) -> Iterator[tuple[System, Home]]:
@@ -152,13 +152,13 @@ class Session:
             from homeostat.runtime.profile import load_profile
 
             keep = load_profile(self.path, system).log if trims else None
-            log, storage = self.log(system), self.storage()
-            try:
-                opened = App(system, self.folder, log=log, keep=keep, storage=storage)
-            except BaseException:
+            storage = self.storage()
+            with ExitStack() as undo:
+                log = self.log(system)
                 if log is not None:
-                    log.close()
-                raise
+                    undo.callback(log.close)
+                opened = App(system, self.folder, log=log, keep=keep, storage=storage)
+                undo.pop_all()  # the home closes its log
         with opened as app:
             yield app
 

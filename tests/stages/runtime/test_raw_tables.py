@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from errno import ENOSPC
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from polars.testing import assert_frame_equal
 import homeostat as hs
 from homeostat.core.clock import ManualClock, to_micros
 from homeostat.core.errors import HomeostatError
+from homeostat.core.storage import StorageFailed
 from homeostat.features.evidence import LogEvents
 from homeostat.lake.raw import RawRecords
 from homeostat.runtime import archiving, live
@@ -225,3 +227,28 @@ def test_it_goes_when_its_events_go(tmp_path: Path) -> None:
         assert len(app.home.lake.days("raw_sales")) == 3
         assert len(app.home.lake.days("sales")) == 7, "lateness and window hold them for a week"
         assert app.home.lake.sweep("raw_sales", 0) > 0
+
+
+def test_a_disk_that_is_full_when_files_are_joined_is_said_and_nothing_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pyarrow import parquet
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(ENOSPC, "No space left on device")
+
+    clock = ManualClock(NOON)
+    with hs.open(SYSTEM, tmp_path, clock, keep=KEEP) as app:
+        for step in range(3):
+            sell(app, str(step), 10)
+            clock.advance_to(clock.now() + HOUR)
+            app.live.tick()
+        sent, folder = kept(app), tmp_path / "lake" / "raw_sales"
+        files = sorted(folder.rglob("*.parquet"))
+        with monkeypatch.context() as patched:
+            patched.setattr(parquet.ParquetWriter, "write_table", full)
+            with pytest.raises(StorageFailed, match="raw_sales"):
+                app.home.lake.compact("raw_sales", small=1)
+        assert sorted(folder.rglob("*.parquet")) == files
+        assert app.home.lake.compact("raw_sales", small=1).files_before == len(files) == 3
+        assert kept(app) == sent
