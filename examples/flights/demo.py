@@ -49,6 +49,7 @@ from homeostat.runtime.loop import Intervention
 from homeostat.runtime.replay import Progress, Schedule, replay
 from homeostat.runtime.summary import peak_rss_mb, summarize
 from homeostat.runtime.training import Alteration
+from homeostat.train.outcomes import outcome_columns
 
 ROOT = Path(__file__).parents[2]
 DAY: Micros = 86_400_000_000
@@ -217,9 +218,8 @@ def _recent_auc(home: Home, model: Model, progress: Progress) -> float:
     frames = home.predictions.frames(model.name, progress.step - 2 * WEEK - 1, progress.step + 1)
     asked = [frame.select("prediction_id", "at", "request_id", "score") for _, frame in frames]
     label = model.label
-    columns = {label.join_on, "_known_time", "_offset", *label.expression.columns()}
     outcomes = home.lake.read(
-        label.outcome.name, sorted(columns), known_from=progress.at - 3 * WEEK * DAY
+        label.outcome.name, outcome_columns(label), known_from=progress.at - 3 * WEEK * DAY
     )
     final = matured(pl.concat(asked), outcomes, label, progress.at) if asked else None
     if final is None or not final.height:

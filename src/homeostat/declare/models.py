@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from homeostat.core.durations import Micros
+from homeostat.core.durations import Micros, format_duration
 from homeostat.core.errors import UnknownName
 from homeostat.core.hashing import UNSET_IS_UNSAID
 from homeostat.declare.chains import check_transforms
@@ -26,6 +26,10 @@ METRICS: Mapping[str, bool] = {
 """Metrics by name; True where more is better."""
 
 
+WHICH = ("first", "last", "any")
+"""Which of several outcomes of a request decides its label."""
+
+
 def check_metric(metric: str, where: str) -> None:
     """Report `UnknownName` unless `metric` is one of `METRICS`."""
     if metric not in METRICS:
@@ -36,8 +40,25 @@ def check_metric(metric: str, where: str) -> None:
 class Label:
     """The truth about a request of `predicts`, told later by an event of `outcome`.
 
-    The two are joined on `join_on`. An outcome counts if it is known at most `delay` after the
-    request; otherwise the label is `when_absent`: True, False, or None to leave the row out.
+    The two are joined on `join_on`. An outcome counts if it happened after the request was asked
+    and is known at most `delay` later; otherwise the label is `when_absent`: True, False, or None
+    to leave the row out. With `at_once`, an outcome of the very instant of asking counts too. An
+    outcome joined on the request's own id completes that request, and counts whenever it is known
+    within `delay` of it.
+
+    Args:
+        name: of the label.
+        predicts: the requests.
+        outcome: the events that tell the truth.
+        join_on: the field both have.
+        value: the condition on the outcome that makes the label true; an outcome without a value
+            does not count.
+        delay: after it, the label is final.
+        when_absent: the label where no outcome counts.
+        which: of several outcomes that count, the one that decides: "first" or "last" by event
+            time (ties by event id), or "any": true where one of them is. None is "first", and
+            `check` asks for a word where several can come.
+        at_once: whether an outcome that happened in the instant of asking counts.
     """
 
     name: str
@@ -47,6 +68,8 @@ class Label:
     value: Expr | Expression = field(kw_only=True)
     delay: str | timedelta | Micros = field(kw_only=True)
     when_absent: bool | None = field(kw_only=True)
+    which: str | None = field(default=None, kw_only=True, metadata=UNSET_IS_UNSAID)
+    at_once: bool = field(default=False, kw_only=True, metadata=UNSET_IS_UNSAID)
 
     def __post_init__(self) -> None:
         where = f"label {self.name!r}"
@@ -67,6 +90,25 @@ class Label:
             "change one annotation",
         )
         check_condition(self.expression, self.outcome.schema, f"{where}, value")
+        if self.which is not None and self.which not in WHICH:
+            report(UnknownName("choice of outcomes", self.which, WHICH, where))
+        require(
+            not (self.at_once and self.completes_request),
+            where,
+            f"at_once=True, joined on the request's own id {self.join_on!r}",
+            "at_once with another join_on",
+            "drop it: an outcome of that very request counts whenever it happened",
+        )
+
+    @property
+    def completes_request(self) -> bool:
+        """Whether outcomes are joined on the request's own id: each is about one request."""
+        return self.join_on == self.predicts.event_id
+
+    @property
+    def of_several(self) -> str:
+        """Which of several outcomes decides: "first", "last" or "any"."""
+        return self.which or "first"
 
     @property
     def expression(self) -> Expression:
@@ -255,6 +297,16 @@ class Model:
         for column in (*self.requirements.slices, *(s for g in self.gates for s in g.slices)):
             request.schema.field(column, f"{where}, slices")
         check_transforms(self.transforms, names, self.text_features(), where)
+        validation, test, history = self.split.spans_us
+        taken = validation + test + 2 * self.label.delay_us
+        require(
+            history is None or taken < history,
+            where,
+            f"a history of {format_duration(history or 0)}, of which validation, test and the "
+            f"label's delay before each take {format_duration(taken)}",
+            "a history longer than those together",
+            "lengthen the history, or shorten the others",
+        )
 
     def feature_names(self) -> tuple[str, ...]:
         """Return the column names of the features, in the order of the model's input."""

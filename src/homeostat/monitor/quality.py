@@ -89,12 +89,13 @@ def quality_by(period: str, matured: pl.DataFrame, costs: Costs) -> tuple[Period
 def judge_quality(
     monitor: Quality, matured: pl.DataFrame, version: int, baseline: float | None, now: Micros
 ) -> Finding:
-    """Return the finding about the serving version's answers of the last window.
+    """Return the finding about the serving version's answers whose labels became final of late.
 
     Args:
         monitor: the declared metric, bound, window and rows.
         matured: labelled rows of the prediction log, any span. Judged are those that `version`
-            answered, undegraded, at or after `now - window`.
+            answered, undegraded, and whose label became final in `[now - window, now)`: the
+            window counts from the end of the label's delay, so that it is never too short for it.
         version: the champion.
         baseline: the metric on the test span of that version; None or NaN if it was undefined.
         now: the instant of judging, in microseconds.
@@ -102,8 +103,9 @@ def judge_quality(
     name, watched = monitor.model.name, monitor.metric
     span = format_duration(monitor.window_us)
     detail = f"{watched}/{span}"
+    first = now - monitor.window_us - monitor.model.label.delay_us
     rows = matured.filter(
-        (pl.col("at") >= from_micros(now - monitor.window_us))
+        (pl.col("at") >= from_micros(first))
         & (pl.col("version") == version)
         & pl.col("degraded").is_in(["", "shadow_broken"])
     )

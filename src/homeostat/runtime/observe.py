@@ -112,7 +112,8 @@ class Observer:
 
     def _quality(self, monitor: Quality, package: Package, version: int, now: Now) -> list[Finding]:
         record = self.records[monitor.model.name]
-        labelled = record.labelled_since(now.at - monitor.window_us, now.at)
+        begin = now.at - monitor.window_us - monitor.model.label.delay_us
+        labelled = record.labelled_since(begin, now.at)
         if labelled is None:
             return []
         baseline = _at_the_gates(package, monitor.metric)

@@ -12,9 +12,10 @@ import polars as pl
 
 from homeostat.core.clock import from_micros
 from homeostat.core.durations import Micros
-from homeostat.declare.models import Label, Model
+from homeostat.declare.models import Model
 from homeostat.monitor.labels import matured
 from homeostat.serve.predictions import prediction_schema
+from homeostat.train.outcomes import outcome_columns, outcomes_known
 
 __all__ = ["ModelRecord"]
 
@@ -30,7 +31,7 @@ class ModelRecord:
         self._outcomes: list[pl.DataFrame] = []
         self._outcome_ends: list[Micros] = []
         self._last: tuple[tuple[int, ...], pl.DataFrame | None] | None = None
-        self._outcome_columns = _outcome_columns(model.label)
+        self._outcome_columns = outcome_columns(model.label)
 
     def add_predictions(self, start: Micros, frame: pl.DataFrame) -> None:
         """Add predictions asked at `start` or later, after all that were added before."""
@@ -73,13 +74,9 @@ class ModelRecord:
         asked = self.since(instant)
         if asked is None:
             return None
-        first = bisect_left(self._outcome_ends, instant)
+        known_from, _ = outcomes_known(self.model.label, instant, now)
+        first = bisect_left(self._outcome_ends, known_from)
         outcomes = self._outcomes[first:]
         if not outcomes:
             return None
         return matured(asked, pl.concat(outcomes), self.model.label, now)
-
-
-def _outcome_columns(label: Label) -> list[str]:
-    needed = {label.join_on, "_known_time", "_offset", *label.expression.columns()}
-    return sorted(needed)

@@ -19,6 +19,7 @@ from homeostat.runtime.auditing import Auditor
 from homeostat.runtime.daily_drift import DailyDrift
 from homeostat.runtime.home import Home
 from homeostat.runtime.rivals import Rivals
+from homeostat.train.outcomes import outcome_columns
 
 __all__ = ["Review", "months"]
 
@@ -150,8 +151,7 @@ def _is_readable(features: int) -> pl.Expr:
 
 def _outcomes(home: Home, label: Label) -> pl.DataFrame:
     """Return the label's outcomes, in the columns that tell it."""
-    needed = {label.join_on, "_known_time", "_offset", *label.expression.columns()}
-    return home.lake.read(label.outcome.name, sorted(needed))
+    return home.lake.read(label.outcome.name, outcome_columns(label))
 
 
 def _reach(system: System, model: Model) -> dict[str, Micros | None]:

@@ -171,7 +171,11 @@ class Trainer:
                 train.features.matrix, model.feature_names(), train.features.categories
             ).as_json(),
             lineage=replace(
-                lineage, parts={name: describe_span(frame) for name, frame in parts.items()}
+                lineage,
+                parts={
+                    name: describe_span(frame)
+                    for name, frame in {**parts, "embargo": rows.embargo}.items()
+                },
             ),
         )
         slices = {name: rows.test[name].to_list() for name in _slices(model)}

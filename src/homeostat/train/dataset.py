@@ -8,16 +8,14 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from homeostat.aggregate.expressions import to_polars
 from homeostat.core.clock import from_micros
 from homeostat.core.durations import Micros
 from homeostat.core.errors import HomeostatError
 from homeostat.declare.models import Label, Model
 from homeostat.features.assemble import Features
+from homeostat.train.outcomes import truths
 
 __all__ = ["Rows", "Sample", "TrainingRefused", "describe_span", "labelled", "split"]
-
-_KEY, _FINAL_AT, _ROW = "_key", "_final_at", "_row"
 
 
 class TrainingRefused(HomeostatError):
@@ -51,11 +49,15 @@ class Sample:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rows:
-    """The labelled rows in three parts, oldest first: train < validation < test by `at`."""
+    """The labelled rows in three parts, oldest first: train < validation < test by `at`.
+
+    `embargo` has the rows between two parts, whose labels reach into the later one.
+    """
 
     train: pl.DataFrame
     validation: pl.DataFrame
     test: pl.DataFrame
+    embargo: pl.DataFrame
 
 
 def labelled(
@@ -63,11 +65,12 @@ def labelled(
 ) -> pl.DataFrame:
     """Return the requests whose label is final at `until`, each with its label.
 
-    A request of instant `at` is final once `at + delay < until`: then every outcome that may count
-    was known before `until`, and the label never changes again. An outcome counts if it has the
-    request's `join_on`, is known at `at + delay` or before, and has a value; of several, the one
-    known last counts (ties: the larger offset). Where none counts, the label is
-    `when_absent`, and the row is left out if that is None.
+    A request is asked at the instant `at` as of which its features are computed: its known time,
+    and never its event time, since what happened between the two may be in the features. It is
+    final once `at + delay < until`: then every outcome that may count was known before `until`,
+    and the label never changes again. Which outcome counts is the rule of
+    `homeostat.train.outcomes.truths`; where none does, the label is `when_absent`, and the row is
+    left out if that is None.
 
     Args:
         label: the declared label.
@@ -82,38 +85,9 @@ def labelled(
     final = requests.filter(_micros("_known_time") < until - label.delay_us).with_columns(
         pl.col("_known_time").alias("at")
     )
-    truths = (
-        outcomes.select(
-            pl.col(label.join_on).alias(_KEY),
-            pl.col("_known_time").alias("label_known_time"),
-            to_polars(label.expression).cast(pl.Boolean).alias("label"),
-            "_offset",
-        )
-        .filter(pl.col("label").is_not_null() & pl.col(_KEY).is_not_null())
-        .sort("label_known_time", "_offset")
-        .drop("_offset")
-    )
-    found = (
-        final.select(
-            pl.col(label.join_on).alias(_KEY),
-            (pl.col("at") + pl.duration(microseconds=label.delay_us)).alias(_FINAL_AT),
-        )
-        .with_row_index(_ROW)
-        .sort(_FINAL_AT, _ROW)
-        .join_asof(
-            truths,
-            left_on=_FINAL_AT,
-            right_on="label_known_time",
-            by=_KEY,
-            strategy="backward",
-            coalesce=False,
-            check_sortedness=False,  # sorted above; Polars cannot check it within keys
-        )
-        .sort(_ROW)
-        .select(
-            pl.col("label").fill_null(pl.lit(label.when_absent, pl.Boolean)), "label_known_time"
-        )
-    )
+    found = truths(
+        label, final[label.join_on], final["at"].dt.epoch("us").to_numpy(), outcomes
+    ).with_columns(pl.col("label").fill_null(pl.lit(label.when_absent, pl.Boolean)))
     return final.hstack(found).filter(pl.col("label").is_not_null())
 
 
@@ -121,8 +95,10 @@ def split(model: Model, rows: pl.DataFrame, until: Micros) -> Rows:
     """Divide labelled rows by time, as `model.split` declares.
 
     With `end = until - label delay`, the first instant without a final label: the test part is
-    `[end - test, end)`, validation the span before it, training everything earlier that is within
-    `[end - history, ...)`. Each part begins at its first instant and excludes its last.
+    `[end - test, end)`, validation a span before it, training everything earlier that is within
+    `[end - history, ...)`. Each part begins at its first instant and excludes its last. Before
+    the first instant of validation and of test, rows are left out for the label's delay: their
+    labels are final only after it, so a training at that instant would not have had them.
 
     Args:
         model: the declared model.
@@ -130,17 +106,22 @@ def split(model: Model, rows: pl.DataFrame, until: Micros) -> Rows:
         until: the instant of training, in microseconds.
 
     Returns:
-        The three parts, rows in their order; the test part never overlaps the others.
+        The three parts and what is left out between them, rows in their order.
     """
     validation, test, history = model.split.spans_us
-    end = until - model.label.delay_us
-    first_test, first_validation = end - test, end - test - validation
+    delay = model.label.delay_us
+    end = until - delay
+    first_test = end - test
+    first_validation = first_test - delay - validation
     at = _micros("at")
     recent = rows if history is None else rows.filter(at >= end - history)
+    in_train = at < first_validation - delay
+    in_validation = (at >= first_validation) & (at < first_test - delay)
     return Rows(
-        train=recent.filter(at < first_validation),
-        validation=recent.filter((at >= first_validation) & (at < first_test)),
+        train=recent.filter(in_train),
+        validation=recent.filter(in_validation),
         test=recent.filter((at >= first_test) & (at < end)),
+        embargo=recent.filter(~in_train & ~in_validation & (at < first_test)),
     )
 
 

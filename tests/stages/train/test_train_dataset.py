@@ -1,18 +1,18 @@
-"""Labels against a plain Python reading of their rules, and the boundaries of the split."""
+"""Labels never change and need no order; the boundaries of the split."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import example, given
+from hypothesis import given
 from hypothesis import strategies as st
 
+from homeostat.core.errors import HomeostatError
 from homeostat.testing.toy_training import TOY_LABEL, toy_model, toy_sample
 from homeostat.train.dataset import Sample, TrainingRefused, describe_span, labelled, split
 
@@ -52,70 +52,22 @@ def outcome_frame(
             "delay": [o.delay for o in outcomes],
             "_offset": range(len(outcomes)) if offsets is None else offsets,
             "_known_time": [o.known for o in outcomes],
+            "_event_time": [o.known for o in outcomes],
         },
         schema={
             "flight": pl.String,
             "delay": pl.Float64,
             "_offset": pl.Int64,
             "_known_time": INSTANT,
+            "_event_time": INSTANT,
         },
     )
-
-
-def plain_labels(
-    when_absent: bool | None,
-    requests: Sequence[Request],
-    outcomes: Sequence[Outcome],
-    until: int,
-) -> list[tuple[int, bool, int | None]]:
-    """Return (row, label, outcome's known time) by the words of the declaration."""
-    rows: list[tuple[int, bool, int | None]] = []
-    for row, request in enumerate(requests):
-        if request.at + DELAY >= until:
-            continue
-        label, known = when_absent, None
-        for outcome in sorted(outcomes, key=lambda o: o.known):  # stable: offsets break ties
-            counts = (
-                outcome.flight is not None
-                and outcome.flight == request.flight
-                and outcome.delay is not None
-                and outcome.known <= request.at + DELAY
-                and outcome.known < until
-            )
-            if counts and outcome.delay is not None:
-                label, known = outcome.delay >= 15, outcome.known
-        if label is not None:
-            rows.append((row, label, known))
-    return rows
 
 
 # Few instants, most of them on a boundary of another: request + delay, or the instant of training.
 instants = st.sampled_from([0, 1, HOUR, 2 * HOUR - 1, 2 * HOUR, 2 * HOUR + 1, 3 * HOUR, 4 * HOUR])
 flights = st.sampled_from(["a", "b", "", None])
 delays = st.sampled_from([None, -5.0, 14.999, 15.0, 90.0])
-
-
-@given(
-    when_absent=st.sampled_from([True, False, None]),
-    requests=st.lists(st.builds(Request, flights, instants), max_size=6),
-    outcomes=st.lists(st.builds(Outcome, flights, instants, delays), max_size=8),
-    until=instants.map(lambda t: t + HOUR),
-)
-@example(None, [Request("a", 0)], [Outcome("a", 2 * HOUR, 15.0)], 2 * HOUR + 1)
-@example(None, [Request("a", 0)], [Outcome("a", 2 * HOUR + 1, 15.0)], 4 * HOUR)
-def test_labels_agree_with_a_plain_reading_of_their_rules(
-    when_absent: bool | None, requests: list[Request], outcomes: list[Outcome], until: int
-) -> None:
-    label = replace(TOY_LABEL, when_absent=when_absent)
-    found = labelled(label, request_frame(requests), outcome_frame(outcomes), until)
-    expected = plain_labels(when_absent, requests, outcomes, until)
-    assert [(row, truth) for row, truth, _ in expected] == list(
-        found.select("_offset", "label").iter_rows()
-    )
-    known = found["label_known_time"].dt.epoch("us").to_list()
-    assert known == [instant for _, _, instant in expected]
-    assert found["at"].equals(found["_known_time"])
-    assert found.schema["label"] == pl.Boolean
 
 
 @given(
@@ -130,12 +82,6 @@ def test_a_final_label_never_changes(
     now = labelled(TOY_LABEL, request_frame(requests), outcome_frame(outcomes), until)
     then = labelled(TOY_LABEL, request_frame(requests), outcome_frame(outcomes), until + later)
     assert then.filter(pl.col("_offset").is_in(now["_offset"].to_list())).equals(now)
-
-
-def test_of_outcomes_known_at_one_instant_the_larger_offset_counts() -> None:
-    outcomes = outcome_frame([Outcome("a", HOUR, 90.0), Outcome("a", HOUR, 0.0)], offsets=[7, 3])
-    found = labelled(TOY_LABEL, request_frame([Request("a", 0)]), outcomes, 9 * HOUR)
-    assert found["label"].to_list() == [True]
 
 
 def test_the_order_of_the_frames_does_not_matter() -> None:
@@ -164,22 +110,35 @@ def instants_of(frame: pl.DataFrame) -> list[int]:
 
 
 def test_each_part_begins_at_its_first_instant_and_excludes_its_last() -> None:
-    bounds = [END - 30 * DAY, END - 3 * DAY, END - DAY, END]
+    test, validation = END - DAY, END - DAY - DELAY - 2 * DAY
+    bounds = [END - 30 * DAY, validation - DELAY, validation, test - DELAY, test, END]
     rows = split(toy_model(), spine(*(b + d for b in bounds for d in (-1, 0))), UNTIL)
-    assert instants_of(rows.train) == [bounds[0], bounds[1] - 1]
-    assert instants_of(rows.validation) == [bounds[1], bounds[2] - 1]
-    assert instants_of(rows.test) == [bounds[2], bounds[3] - 1]
+    assert instants_of(rows.train) == [bounds[0], validation - DELAY - 1]
+    assert instants_of(rows.validation) == [validation, test - DELAY - 1]
+    assert instants_of(rows.test) == [test, END - 1]
+    left_out = [validation - DELAY, validation - 1, test - DELAY, test - 1]
+    assert instants_of(rows.embargo) == left_out
 
 
 @given(st.lists(st.integers(END - 40 * DAY, END - 1), max_size=30))
-def test_the_split_loses_nothing_but_what_history_excludes(instants: list[int]) -> None:
+def test_no_label_reaches_into_the_next_part_and_no_row_is_lost_uncounted(
+    instants: list[int],
+) -> None:
     rows = split(toy_model(), spine(*instants), UNTIL)
     parts = [instants_of(part) for part in (rows.train, rows.validation, rows.test)]
-    found = [instant for part in parts for instant in part]
+    found = [instant for part in parts for instant in part] + instants_of(rows.embargo)
     assert sorted(found) == sorted(t for t in instants if t >= END - 30 * DAY)
-    for earlier, later in pairwise(parts):
-        if earlier and later:
-            assert max(earlier) < min(later)
+    first_test = END - DAY
+    for part, later in zip(parts, (first_test - DELAY - 2 * DAY, first_test), strict=False):
+        assert all(instant + DELAY < later for instant in part)
+
+
+def test_a_history_that_the_delays_use_up_is_refused() -> None:
+    model = toy_model()
+    whole = 3 * DAY + 2 * DELAY
+    with pytest.raises(HomeostatError, match="longer than those together"):
+        replace(model, split=replace(model.split, history=whole))
+    replace(model, split=replace(model.split, history=whole + 1))
 
 
 def test_without_history_every_older_row_trains() -> None:
