@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from homeostat.core.clock import Clock, from_micros
+from homeostat.core.clock import OrderedClock, from_micros
 from homeostat.core.errors import UnknownName
 from homeostat.declare.system import System, model_inputs
 from homeostat.declare.views import FeatureRef, FeatureView
+from homeostat.features.folded import read_after
 from homeostat.features.keys import KeyCodec, KeyInvalid
 from homeostat.features.read import ViewReader
 from homeostat.serve.http import Mount
@@ -87,7 +88,7 @@ class FeastServer:
         clock: the present.
     """
 
-    def __init__(self, system: System, store: Store, clock: Clock) -> None:
+    def __init__(self, system: System, store: Store, clock: OrderedClock) -> None:
         self._system, self._store, self._clock = system, store, clock
         self._readers = {view.name: ViewReader(view) for view in system.views}
         self._codecs = {view.name: KeyCodec(view) for view in system.views}
@@ -127,7 +128,7 @@ class FeastServer:
         joined = list(dict.fromkeys(key for view in views.values() for key in view.entity.keys))
         rows = _rows(question, joined)
         with self._store.reader() as reader:
-            at = self._clock.now()
+            at = self._clock.after(read_after(reader, {v.source.name for v in views.values()}))
             found = {name: self._read(reader, view, rows, at) for name, view in views.items()}
         instant = from_micros(at).isoformat().replace("+00:00", "Z")
         results = [_vector(rows[key], ["PRESENT"] * len(rows[key]), _NEVER) for key in joined]

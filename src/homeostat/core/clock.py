@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
+from threading import Lock
 from typing import Protocol
 
 from homeostat.core.durations import Micros
@@ -13,6 +14,7 @@ __all__ = [
     "Clock",
     "ManualClock",
     "OffsetClock",
+    "OrderedClock",
     "SteadyClock",
     "SystemClock",
     "from_micros",
@@ -53,6 +55,14 @@ class Clock(Protocol):
     def now(self) -> Micros: ...
 
 
+class OrderedClock(Clock, Protocol):
+    """A clock that orders what is asked behind what is known, also while it stands."""
+
+    def after(self, known: Micros) -> Micros:
+        """Return the present, later than `known`; nothing earlier is shown from now on."""
+        ...
+
+
 class SystemClock:
     """The machine's clock."""
 
@@ -83,6 +93,11 @@ class ManualClock:
             raise HomeostatError(f"clock at {self._now} cannot move back to {instant}")
         self._now = instant
 
+    def after(self, known: Micros) -> Micros:
+        """Return the instant last set, or the first one after `known`, where it stands then."""
+        self._now = max(self._now, known + 1)
+        return self._now
+
 
 class OffsetClock:
     """Runs at the pace of another clock from a start of its own: the end of a replay, lived on."""
@@ -96,7 +111,13 @@ class OffsetClock:
 
 
 class SteadyClock:
-    """A clock that never goes back: where another one does, it stands until that has caught up.
+    """A hybrid logical clock: follows another one, never goes back, and orders questions.
+
+    Where the other clock goes back, this one stands until that has caught up. A question is asked
+    `after` what it sees: if the clock stands at the known time of an event that a snapshot holds,
+    the question gets the next microsecond, and what becomes known from then on is no earlier than
+    that. So "known strictly before" holds for snapshots, whatever the machine's clock does. Safe to
+    use from many threads.
 
     Args:
         base: the clock it follows.
@@ -106,20 +127,31 @@ class SteadyClock:
     >>> clock = SteadyClock(base, start=7)
     >>> clock.now(), clock.behind()
     (7, 2)
+    >>> clock.after(7), clock.after(7), clock.now()
+    (8, 8, 8)
     >>> base.advance_to(9)
-    >>> clock.now(), clock.behind()
+    >>> clock.after(7), clock.behind()
     (9, 0)
     """
 
     def __init__(self, base: Clock, start: Micros = 0) -> None:
         self.base, self._shown = base, start
+        self._lock = Lock()
 
     def now(self) -> Micros:
         """Return the instant of the other clock, or the latest one that was shown."""
-        # Two threads may both be late here: each shows no less than what it saw.
-        self._shown = shown = max(self._shown, self.base.now())
-        return shown
+        return self._show(0)
+
+    def after(self, known: Micros) -> Micros:
+        """Return the present, later than `known`; nothing earlier is shown from now on."""
+        return self._show(known + 1)
 
     def behind(self) -> Micros:
         """Return how far the other clock is behind what was shown."""
         return max(0, self._shown - self.base.now())
+
+    def _show(self, least: Micros) -> Micros:
+        # Under the lock, or a late thread would take back what another one has shown.
+        with self._lock:
+            self._shown = shown = max(self._shown, least, self.base.now())
+        return shown

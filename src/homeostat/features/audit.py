@@ -9,9 +9,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
 import polars as pl
 
-from homeostat.aggregate.arrays import Ints
+from homeostat.aggregate.arrays import Floats, Ints
 from homeostat.declare.models import Model
 from homeostat.declare.system import System
 from homeostat.features.blame import Blame
@@ -44,9 +45,12 @@ class SkewAudit:
 
     `compared` and `different` count feature values of `predictions`, `affected` the predictions
     with a value that differs. `causes` counts the differences by cause, and `differing` lists the
-    first of each. `lagging` counts the values that would differ had each prediction seen every
-    event known before its instant: that is processing lag, not error. `skipped` predictions were
-    answered without their stored features, or without any. Audits of different predictions add up.
+    first of each. A value is compared by both rules: made again at the recorded offsets it must be
+    the same bits, and so must it be without what was known only at the prediction's instant or
+    later (`not_yet_known`). `lagging` counts the values that would differ had each prediction seen
+    every event known before its instant: that is processing lag, not error. `skipped` predictions
+    were answered without their stored features, or without any. Audits of different predictions
+    add up.
     """
 
     predictions: int = 0
@@ -124,6 +128,9 @@ def audit(
         return SkewAudit(skipped=skipped)
     again = logged.again(events_of)
     unlike = logged.present & differ(logged.values, again)
+    early = logged.not_yet_known(events_of)
+    strict = _strictly(logged, again, events_of, early)
+    not_yet = logged.present & ~unlike & differ(again, strict)
     differing: tuple[Difference, ...] = ()
     causes: dict[Cause, Ints] = {}
     if unlike.any():
@@ -141,15 +148,52 @@ def audit(
             for cause, places in causes.items()
             for row, column in places[:LISTED].tolist()
         )
+    if not_yet.any():
+        causes["not_yet_known"] = np.argwhere(not_yet)
+        differing += tuple(
+            Difference(
+                str(logged.rows["prediction_id"][row]),
+                logged.names[column],
+                float(logged.values[row, column]),
+                float(strict[row, column]),
+                "not_yet_known",
+                _what_came_early(early, row),
+            )
+            for row, column in causes["not_yet_known"][:LISTED].tolist()
+        )
+    wrong = unlike | not_yet
     return SkewAudit(
         logged.rows.height,
         int(logged.present.sum()),
-        int(unlike.sum()),
-        int(unlike.any(axis=1).sum()),
-        differing,
-        {cause: len(places) for cause, places in causes.items()},
-        int(differ(again, logged.timely(events_of)).sum()),
+        int(wrong.sum()),
+        int(wrong.any(axis=1).sum()),
+        _first_of_each(differing),
+        {cause: len(causes[cause]) for cause in CAUSES if cause in causes},
+        int(differ(strict, logged.timely(events_of)).sum()),
         skipped,
+    )
+
+
+def _strictly(
+    logged: LoggedFeatures, again: Floats, events_of: EventsOf, early: Mapping[str, Ints]
+) -> Floats:
+    """Return the features by both rules: from what the snapshot held and was known before.
+
+    They are those at the recorded offsets wherever no snapshot held more than it may.
+    """
+    if not early:
+        return again
+    rows = np.flatnonzero(np.any([first >= 0 for first in early.values()], axis=0))
+    strict = again.copy()
+    strict[rows] = logged.strictly(events_of, early, rows)
+    return strict
+
+
+def _what_came_early(early: Mapping[str, Ints], row: int) -> str:
+    told = [f"offset {first[row]} of {s!r}" for s, first in early.items() if first[row] >= 0]
+    return (
+        f"the snapshot held {' and '.join(told)}, known at the prediction's instant or later: "
+        "training does not see it"
     )
 
 

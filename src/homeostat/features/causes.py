@@ -13,6 +13,7 @@ Cause = Literal[
     "event_erased",
     "event_altered",
     "late_event",
+    "not_yet_known",
     "store_fault",
     "unexplained",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -90,6 +90,37 @@ class LoggedFeatures:
             found = self.offsets(source)
             return found if rows is None else found[rows]
 
+        return features_of(self.system, self.model, spine, events_of, offsets=offsets).matrix
+
+    def not_yet_known(self, events_of: EventsOf) -> dict[str, Ints]:
+        """Return per source which records a snapshot held that it must not have: int64[n].
+
+        It is the offset of the first record known at the prediction's instant or later, -1 where
+        the snapshot held none. Sources without any are left out.
+        """
+        at = self.spine["at"].to_physical().to_numpy()
+        found: dict[str, Ints] = {}
+        for source in sorted({view.source.name for view in self.system.views_of(self.model)}):
+            events = events_of(source)
+            offsets = events["_offset"].to_numpy().astype(np.int64)
+            place = np.searchsorted(events["_known_time"].to_physical().to_numpy(), at, "left")
+            first = np.append(offsets, np.iinfo(np.int64).max)[place]
+            early = np.where(first <= self.offsets(source), first, -1)
+            if (early >= 0).any():
+                found[source] = early
+        return found
+
+    def strictly(self, events_of: EventsOf, early: Mapping[str, Ints], rows: Ints) -> Floats:
+        """Return the features of some rows by both rules: at their offsets, and known before."""
+
+        def offsets(source: str) -> Ints:
+            recorded = self.offsets(source)[rows]
+            if source not in early:
+                return recorded
+            first = early[source][rows]
+            return np.where(first >= 0, first - 1, recorded)
+
+        spine = self.spine[rows]
         return features_of(self.system, self.model, spine, events_of, offsets=offsets).matrix
 
     def timely(self, events_of: EventsOf) -> Floats:

@@ -20,6 +20,7 @@ from homeostat.declare.log_keep import LogKeep
 from homeostat.declare.storage import AT_HOME, Storage
 from homeostat.declare.system import System
 from homeostat.features.audit import SkewAudit
+from homeostat.features.folded import read_after
 from homeostat.features.read import ViewReader
 from homeostat.ingest.files import payloads_of
 from homeostat.lake import sql as lake_sql
@@ -161,7 +162,8 @@ class App(AbstractContextManager["App"]):
             raise UnknownName("key", missing[0], tuple(keys), f"read of view {view!r}")
         entities = list(zip(*(keys[name] for name in names), strict=True))
         with self.home.store.reader() as reader:
-            values = ViewReader(declared).read(reader, entities, self.clock.now(), None)
+            at = self.clock.after(read_after(reader, [declared.source.name]))
+            values = ViewReader(declared).read(reader, entities, at, None)
         frame = pl.DataFrame({name: list(keys[name]) for name in names})
         return frame.with_columns(
             pl.Series(spec.name, values[:, column])

@@ -9,11 +9,12 @@ from homeostat.core.errors import HomeostatError
 from homeostat.core.hashing import content_hash
 from homeostat.declare.system import System
 from homeostat.declare.views import FeatureView
+from homeostat.features.folded import folded_offset
 from homeostat.ingest.schema_evolution import Evolution, evolution
 from homeostat.runtime.backfill import backfill, unfilled
 from homeostat.runtime.home import Home
 from homeostat.runtime.plan import Change, applied, has_state_format, plan, record_applied
-from homeostat.runtime.worker import FoldWorker, folded_offset
+from homeostat.runtime.worker import FoldWorker
 
 __all__ = [
     "Applied",

@@ -11,10 +11,11 @@ from homeostat.core.store import Writer
 from homeostat.declare.system import System
 from homeostat.declare.views import FeatureView
 from homeostat.features.fold import ViewFold
+from homeostat.features.folded import folded_offset
 from homeostat.features.keys import view_prefix, view_stem
 from homeostat.ingest.columns import events_schema
 from homeostat.lake.tables import Lake
-from homeostat.runtime.worker import CHUNK, folded_offset
+from homeostat.runtime.worker import CHUNK
 
 __all__ = ["backfill", "unfilled"]
 

@@ -13,6 +13,7 @@ from homeostat.core.durations import Micros
 from homeostat.declare.system import System
 from homeostat.declare.views import FeatureView
 from homeostat.deploy.state import RolloutState, replayed
+from homeostat.features.folded import folded_offset
 from homeostat.features.keys import view_prefix, view_stem
 from homeostat.features.read import ViewReader
 from homeostat.monitor.logged import logged_features
@@ -20,7 +21,6 @@ from homeostat.monitor.sketch import Sketch
 from homeostat.runtime.home import Home
 from homeostat.runtime.lineage import Definition, definition_of, definitions
 from homeostat.runtime.plan import applied, plan
-from homeostat.runtime.worker import folded_offset
 from homeostat.train.package import Package
 
 __all__ = ["Catalogue", "Cost", "Entry", "Former", "Use"]

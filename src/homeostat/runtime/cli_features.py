@@ -41,6 +41,7 @@ def read(view: str, keys: tuple[tuple[str, str], ...]) -> None:
 
     here = session()
     with here.home() as (system, home):
+        from homeostat.features.folded import read_after
         from homeostat.features.read import ViewReader
         from homeostat.runtime.applying import NotApplied, views_to_fill
         from homeostat.runtime.reading import present
@@ -49,8 +50,8 @@ def read(view: str, keys: tuple[tuple[str, str], ...]) -> None:
         if declared in views_to_fill(home, system):
             raise NotApplied(system.name, [f"view {view!r}"])
         parts = _entity(declared, dict(keys))
-        at = present(home)
         with home.store.reader() as reader:
+            at = max(present(home), read_after(reader, [declared.source.name]) + 1)
             values = ViewReader(declared).read(reader, [parts], at, None)[0].tolist()
     found = dict(zip((spec.name for spec in declared.features()), values, strict=True))
     body = {

@@ -103,8 +103,8 @@ def _models(
 def _sources(system: System, home: Home, now: Micros) -> list[dict[str, Any]]:
     from homeostat.core.durations import format_duration
     from homeostat.declare.monitors import Freshness
+    from homeostat.features.folded import folded_offset
     from homeostat.runtime.cli_output import moment
-    from homeostat.runtime.worker import folded_offset
 
     within = {m.source.name: m.within_us for m in system.monitors if isinstance(m, Freshness)}
     letters = home.letters.counts("open")

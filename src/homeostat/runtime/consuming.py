@@ -12,8 +12,8 @@ from homeostat.adapters.kafka import Inlet, drain, follow, require_client
 from homeostat.core.clock import Clock
 from homeostat.core.errors import UnknownName
 from homeostat.declare.kafka import Kafka, Topic
+from homeostat.features.folded import folded_offset
 from homeostat.runtime.home import Home
-from homeostat.runtime.worker import folded_offset
 
 __all__ = ["Consuming", "drain_topic", "unfolded"]
 

@@ -13,6 +13,7 @@ from homeostat.core.errors import HomeostatError
 from homeostat.declare.feeds import Folder
 from homeostat.declare.system import System
 from homeostat.deploy.state import replayed
+from homeostat.features.folded import folded_offset
 from homeostat.ingest.file_parts import Reached, mark_of
 from homeostat.ingest.folder import files_in, stream_of
 from homeostat.ingest.schedules import SCHEDULE
@@ -23,7 +24,7 @@ from homeostat.runtime.lock import owner_of
 from homeostat.runtime.log_place import FILE as ELSEWHERE
 from homeostat.runtime.log_place import OWN
 from homeostat.runtime.plan import applied, plan
-from homeostat.runtime.worker import CHUNK, folded_offset
+from homeostat.runtime.worker import CHUNK
 
 __all__ = ["Check", "examine"]
 

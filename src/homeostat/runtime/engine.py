@@ -12,12 +12,13 @@ from homeostat.core.store import Snapshot, Writer
 from homeostat.declare.monitors import Rejections
 from homeostat.declare.system import System
 from homeostat.features.definitions import Definitions
+from homeostat.features.folded import folded_offset
 from homeostat.monitor.rejections import Tally
 from homeostat.runtime.home import Home, prediction_table
 from homeostat.runtime.loop import Intervention, Loop
 from homeostat.runtime.observe import Now
 from homeostat.runtime.tallies import tallies_of
-from homeostat.runtime.worker import FoldWorker, Pending, folded_offset
+from homeostat.runtime.worker import FoldWorker, Pending
 
 __all__ = ["Engine"]
 

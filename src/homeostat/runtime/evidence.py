@@ -17,6 +17,7 @@ from homeostat.features.assemble import Features
 from homeostat.features.bounds import exact_bounds
 from homeostat.features.definitions import Definitions
 from homeostat.features.evidence import LogEvents
+from homeostat.features.folded import folded_offset
 from homeostat.features.logged import differ
 from homeostat.features.offline import point_in_time
 from homeostat.features.read import ViewReader
@@ -27,7 +28,6 @@ from homeostat.monitor.logged import logged_features
 from homeostat.runtime.home import Home, prediction_table
 from homeostat.runtime.reading import Reading, Scratch
 from homeostat.runtime.received import Received
-from homeostat.runtime.worker import folded_offset
 from homeostat.train.servable import Servable
 
 __all__ = ["HomeEvidence"]

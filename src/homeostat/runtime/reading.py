@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 
 import polars as pl
 
@@ -11,10 +12,11 @@ from homeostat.core.durations import Micros
 from homeostat.core.errors import HomeostatError
 from homeostat.core.store import Reader
 from homeostat.declare.system import System
+from homeostat.features.folded import folded_offset
 from homeostat.lake.events import LakeEvents, Span
 from homeostat.runtime.home import Home
 from homeostat.runtime.timeline import Timeline
-from homeostat.runtime.worker import FoldWorker, folded_offset
+from homeostat.runtime.worker import FoldWorker
 
 __all__ = ["Reading", "Scratch", "last_seen", "present"]
 
@@ -85,9 +87,13 @@ class Reading:
 def last_seen(home: Home) -> Micros:
     """Return the first instant after everything a home has folded, answered and decided; 0 if none.
 
-    A clock that begins there never goes back.
+    A clock that begins there never goes back, so what becomes known next is no earlier than what
+    was asked last.
     """
     seen = [decision.at for decision in home.journal.decisions()]
+    for model in home.system.models:
+        for newest in islice(home.predictions.newest_first(model.name), 1):
+            seen += newest["at"].dt.epoch("us").to_list()
     with home.store.reader() as reader:
         for source in home.system.sources:
             folded = folded_offset(reader, source.name)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from homeostat.core.errors import HomeostatError
+from homeostat.features.folded import folded_offset
 from homeostat.runtime.home import Home
-from homeostat.runtime.worker import folded_offset
 
 __all__ = ["OtherLog", "require_same_log"]
 

@@ -19,11 +19,11 @@ from homeostat.declare.system import System
 from homeostat.deploy.state import replayed
 from homeostat.evaluate.metrics import Costs
 from homeostat.features.audit import SkewAudit
+from homeostat.features.folded import folded_offset
 from homeostat.runtime.home import Home
 from homeostat.runtime.replay import Schedule
 from homeostat.runtime.review import Review, months
 from homeostat.runtime.scoreboard import scoreboard
-from homeostat.runtime.worker import folded_offset
 
 __all__ = ["intake_counts", "peak_rss_mb", "summarize"]
 

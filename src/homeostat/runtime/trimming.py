@@ -5,10 +5,10 @@ from __future__ import annotations
 from homeostat.core.durations import Micros
 from homeostat.core.errors import HomeostatError
 from homeostat.declare.log_keep import LogKeep
+from homeostat.features.folded import folded_offset
 from homeostat.ingest.log import EventLog, TrimmableLog
 from homeostat.runtime.archiving import Archiver
 from homeostat.runtime.home import Home
-from homeostat.runtime.worker import folded_offset
 
 __all__ = ["LogTrimmer"]
 

@@ -20,6 +20,7 @@ from homeostat.declare.sources import EventSource
 from homeostat.declare.system import System
 from homeostat.features.bounds import exact_bounds
 from homeostat.features.fold import Prepared, ViewFold
+from homeostat.features.folded import folded_known, folded_offset, note_folded, note_known
 from homeostat.ingest.intake import Intake
 from homeostat.runtime.lake_sink import LakeSink
 from homeostat.runtime.tallies import add_tallies
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from homeostat.ingest.schema_versions import SchemaRegistry
     from homeostat.lake.tables import Lake
 
-__all__ = ["CHUNK", "Counts", "FoldWorker", "Pending", "folded_offset"]
+__all__ = ["CHUNK", "Counts", "FoldWorker", "Pending"]
 
 CHUNK = 400_000
 """Log records that are decoded at most at once: bounds the memory of a backlog.
@@ -42,16 +43,6 @@ low, so many when the worker is behind, and then each costs least.
 FEWEST, WRITTEN_BYTES = 10_000, 384 << 20
 """A batch is made smaller, down to so many records, if the one before wrote more than so many bytes
 into the online store: these are in memory until they are committed."""
-
-
-def folded_offset(reader: Reader, source: str) -> int:
-    """Return the offset of the last record of `source` the store contains, -1 for none."""
-    raw = reader.get(b"offset/" + source.encode())
-    return -1 if raw is None else int.from_bytes(raw, "big", signed=True)
-
-
-def _write_offset(writer: Writer, source: str, offset: int) -> None:
-    writer.put(b"offset/" + source.encode(), offset.to_bytes(8, "big", signed=True))
 
 
 @dataclass
@@ -104,7 +95,12 @@ class Pending:
                 fold.apply(writer, prepared, self.position, end)
             self.position = end
         if log_end:
-            _write_offset(writer, self.source.name, int(self.log_offsets[log_end - 1]))
+            note_folded(
+                writer,
+                self.source.name,
+                int(self.log_offsets[log_end - 1]),
+                int(self.log_known[log_end - 1]),
+            )
 
     def ends(
         self, instants: npt.NDArray[np.int64]
@@ -168,6 +164,9 @@ class FoldWorker:
         for source in self.sources:
             done = self.lake.taken_to(source.name)
             folded = folded_offset(writer, source.name)
+            if folded >= 0 and folded_known(writer, source.name) < 0:  # an earlier release's store
+                known = int(self._log.read(source.name, folded - 1, 1).known[-1])
+                note_known(writer, source.name, known)
             while done < folded:
                 batch = self._log.read(source.name, done, min(CHUNK, folded - done))
                 taken = self._intakes[source.name].take(batch, writer)

@@ -12,6 +12,7 @@ from homeostat.core.durations import Micros
 from homeostat.declare.models import Model
 from homeostat.declare.system import System, model_inputs
 from homeostat.features.assemble import FeaturePlan, Features
+from homeostat.features.folded import folded_offset
 from homeostat.features.read import ViewReader
 from homeostat.serve.draft import Draft
 from homeostat.serve.ports import Faults, Floats, PlansFeatures, ReadsView
@@ -51,7 +52,6 @@ class Lookup:
         self._views = system.views_of(model)
         self._widths = {view.name: len(view.features()) for view in self._views}
         self.sources = tuple(sorted({view.source.name for view in self._views}))
-        self._offset_keys = {s: f"offset/{s}".encode() for s in self.sources}
         self._inputs = tuple(n for n in model_inputs(model) if isinstance(n, str))
 
     def find(
@@ -70,7 +70,7 @@ class Lookup:
         elif reader is not None:
             try:
                 views = self._read(reader, rows, at)
-                offsets = {s: _offset(reader, key) for s, key in self._offset_keys.items()}
+                offsets = {s: folded_offset(reader, s) for s in self.sources}
             except Exception as broken:  # noqa: BLE001 - a store may fail in any way; one answer
                 self._faults("store", broken)
                 views = None
@@ -107,8 +107,3 @@ class Lookup:
         except Exception as broken:  # noqa: BLE001 - on-demand features are the user's code
             self._faults("features", broken)
             return None
-
-
-def _offset(reader: Reader, key: bytes) -> int:
-    raw = reader.get(key)
-    return -1 if raw is None else int.from_bytes(raw, "big", signed=True)

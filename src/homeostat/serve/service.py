@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from threading import Condition
 from typing import TYPE_CHECKING
 
 from msgspec import UNSET, UnsetType
 
-from homeostat.core.clock import Clock, from_micros
+from homeostat.core.clock import OrderedClock, from_micros
 from homeostat.core.errors import HomeostatError, UnknownName
 from homeostat.declare.system import System
+from homeostat.features.folded import read_after
 from homeostat.serve.answer import (
     Answer,
     ModelStatus,
@@ -32,7 +32,7 @@ from homeostat.serve.routing import Arm, Route
 from homeostat.serve.seam import Ingested, Request, Ticket
 
 if TYPE_CHECKING:
-    from homeostat.core.store import Reader, Store
+    from homeostat.core.store import Store
 
 __all__ = ["LocalService", "ServiceParts"]
 
@@ -58,13 +58,23 @@ class ServiceParts:
     predictors: Mapping[str, Predictor]
     routes: Callable[[str], Route]
     store: Store | None
-    clock: Clock
+    clock: OrderedClock
     ids: Callable[[], str]
     log: PredictionLog
     metrics: Metrics
     ingest: Ingest = _no_ingest
     recent: Recent = field(default_factory=Recent)
     max_shadows: int = 64
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """Requests that are asked together, who answers them, and since when they wait."""
+
+    requests: list[Request]
+    route: Route
+    began: int | None
+    shed: Shed | None
 
 
 class LocalService:
@@ -102,14 +112,11 @@ class LocalService:
         predictor = self.predictor(model)
         shed = None if ticket is None else ticket.shed
         began = None if ticket is None else ticket.began
-        at = parts.clock.now()
-        rows = self._completed(predictor, requests, at)
-        batch = Batch(rows, at, [parts.ids() for _ in rows], began)
         route = parts.routes(model)
-        predictions = self._answered(predictor, batch, route, shed)
+        predictions = self._answered(predictor, _Call(requests, route, began, shed))
         if ticket is not None and not ticket.claim():
             return []
-        said: list[list[Reason] | UnsetType] = [UNSET] * len(rows)
+        said: list[list[Reason] | UnsetType] = [UNSET] * len(requests)
         if reasons:
             said = [*self._reasons(predictor, predictions, route)]
         parts.recent.keep(predictions)
@@ -183,19 +190,23 @@ class LocalService:
             for request in requests
         ]
 
-    def _answered(
-        self, predictor: Predictor, batch: Batch, route: Route, shed: Shed | None
-    ) -> Predictions:
-        store = self._parts.store
-        opened: AbstractContextManager[Reader | None] = nullcontext()
+    def _answered(self, predictor: Predictor, call: _Call) -> Predictions:
+        """Answer a call from one snapshot, at an instant after everything known in that."""
+        store, clock, shed = self._parts.store, self._parts.clock, call.shed
         if store is not None and (shed is None or "previous" in shed.chain):
             try:
-                opened = store.reader()
-                with opened as reader:
-                    return predictor.answer(reader, batch, route, shed)
+                with store.reader() as reader:
+                    at = clock.after(read_after(reader, predictor.sources))
+                    return predictor.answer(
+                        reader, self._batch(predictor, call, at), call.route, shed
+                    )
             except Exception as broken:  # noqa: BLE001 - a store may fail in any way; one answer
                 self._parts.metrics.fault("store", broken)
-        return predictor.answer(None, batch, route, shed)
+        return predictor.answer(None, self._batch(predictor, call, clock.now()), call.route, shed)
+
+    def _batch(self, predictor: Predictor, call: _Call, at: int) -> Batch:
+        rows = self._completed(predictor, call.requests, at)
+        return Batch(rows, at, [self._parts.ids() for _ in rows], call.began)
 
     def _reasons(
         self, predictor: Predictor, predictions: Predictions, route: Route

@@ -17,12 +17,12 @@ import pytest
 import homeostat as hs
 from homeostat.core.clock import ManualClock, to_micros
 from homeostat.core.errors import HomeostatError
+from homeostat.features.folded import folded_offset
 from homeostat.ingest.log import EventLog, LogTrimmed
 from homeostat.ingest.sqlite_log import SqliteLog
 from homeostat.runtime.app import App
 from homeostat.runtime.doctor import examine
 from homeostat.runtime.profile import ProfileInvalid, read_profile
-from homeostat.runtime.worker import folded_offset
 from homeostat.testing.toy import toy_system
 from homeostat.testing.toy_replay import replay_toy, toy_schedule
 
