@@ -10,7 +10,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 import polars as pl
 
 from homeostat.core.clock import Clock, SteadyClock, SystemClock, to_micros
@@ -101,6 +100,7 @@ class App(AbstractContextManager["App"]):
             self.live = Live(system, self.home, self.timeline, self.clock, keep)
             self._opened = opened.pop_all()
         self._pullers: dict[str, Puller] = {}
+        self._readers: dict[str, RequestReader] = {}
         self._trainer = Trainer(system, self.home.lake, self.home.registry)
 
     def __exit__(
@@ -214,11 +214,18 @@ class App(AbstractContextManager["App"]):
         *,
         reasons: bool = False,
     ) -> list[Answer]:
-        """Answer one request or several at the present instant, and log the predictions."""
+        """Answer one request or any number at the present instant, and log the predictions.
+
+        The caller waits, so no deadline holds them: each row has the model's score, unless the
+        model fails for that row.
+        """
         requests = [request] if isinstance(request, Mapping) else list(request)
-        reader = RequestReader(self.system, self.system.deployment(model).model)
-        rows, _ = reader.read(msgspec.json.encode({"requests": requests}))
-        return self.live.service.predict(model, rows, reasons)
+        if not requests:
+            return []
+        if model not in self._readers:
+            declared = self.system.deployment(model).model
+            self._readers[model] = RequestReader(self.system, declared)
+        return self.live.service.predict(model, self._readers[model].rows(requests), reasons)
 
     def step(self) -> list[Decision]:
         """Fold what is waiting, then observe, decide and act now, whatever the timeline says."""

@@ -28,7 +28,7 @@ from homeostat.runtime.loop import Intervention
 from homeostat.runtime.timeline import Timeline
 from homeostat.runtime.worker import Counts, Pending
 from homeostat.serve.predictions import Predictions, frame_of
-from homeostat.serve.predictor import Predictor
+from homeostat.serve.predictor import Batch, Predictor
 
 __all__ = ["Progress", "Replayed", "Schedule", "Span", "prediction_id", "replay"]
 
@@ -242,7 +242,8 @@ class _Run:
                 if group:
                     key = predictor.model.label.predicts.event_id
                     ids = [prediction_id(predictor.model.name, str(r[key]), at) for r in group]
-                    answered[n].append(predictor.predict(writer, group, at, routes[n], ids))
+                    found = predictor.answers(writer, Batch(group, at, ids), routes[n])
+                    answered[n] += [predictor.shadow(one, routes[n]) for one in found]
         for predictor, batches in zip(asked, answered, strict=True):
             if batches:
                 yield predictor.model.name, frame_of(batches, predictor.sources)

@@ -21,6 +21,9 @@ from homeostat.serve.seam import Request, Service, Ticket
 __all__ = ["Lane", "Shared"]
 
 
+LARGEST_PIECE = 128
+"""So many requests of a body are answered together at most."""
+
 Work = Callable[[], list[Answer]]
 Landed = Callable[[BaseException | None], None]
 
@@ -37,11 +40,22 @@ class Shared:
 
 
 @dataclass(slots=True)
+class _Place:
+    """One body's place among the calls in flight, passed on from piece to piece.
+
+    A call that is overdue takes the place with it; the next piece needs another one.
+    """
+
+    kept: bool = False
+    ended: bool = False
+
+
+@dataclass(slots=True)
 class Lane:
     """One deployed model: its requests, its declared bounds, and the calls being answered.
 
     `in_flight` counts calls until their thread is done with them, so that a model which hangs is
-    soon not asked any more.
+    soon not asked any more. A body of several requests is one call, however many they are.
     """
 
     deployment: Deployment
@@ -50,23 +64,60 @@ class Lane:
     in_flight: int = field(default=0, init=False)
 
     async def answers(self, requests: list[Request], reasons: bool, began: int) -> list[Answer]:
-        """Return the model's answers, or at the deadline those of the declared fallback.
+        """Return the model's answers, or for those that miss the deadline the declared fallback's.
+
+        The deadline is that of one request. Several are answered in pieces, each within one
+        deadline: the first piece is one request, and the next ones grow while they take less than
+        a quarter of it. A piece that is late is answered again request by request, so that what
+        is slow about one costs no other its answer.
 
         Args:
             requests: valid requests of the model.
             reasons: whether to say which features moved the scores.
             began: the stopwatch when the requests were received.
         """
-        if self.in_flight >= self.deployment.max_in_flight:
-            return await self._overloaded(requests, late=False)
-        ticket = Ticket(began)
+        place = _Place()
+        try:
+            return await self._in_pieces(place, requests, reasons, began)
+        finally:
+            place.ended = True
+            if place.kept:
+                self._fly(-1)
+
+    async def _in_pieces(
+        self, place: _Place, requests: list[Request], reasons: bool, began: int
+    ) -> list[Answer]:
+        deadline_ns = self.deployment.deadline_us * 1000
+        if len(requests) > 1:
+            began = self.shared.stopwatch()  # nobody waits for the reading of the others
+        answered: list[Answer] = []
+        size, single = 1, 0
+        while left := requests[len(answered) :]:
+            if not self._enter(place):
+                return answered + await self._overloaded(left, late=False)
+            piece = left[:size]
+            found = await self._piece(place, piece, reasons, began)
+            began, took = self.shared.stopwatch(), self.shared.stopwatch() - began
+            if found is None and len(piece) > 1:
+                size, single = 1, len(piece)
+                continue
+            answered += found or await self._overloaded(piece, late=True)
+            began, single = self.shared.stopwatch(), single - len(piece)
+            if single <= 0:
+                size = _next_size(size, took, deadline_ns)
+        return answered
+
+    async def _piece(
+        self, place: _Place, requests: list[Request], reasons: bool, began: int
+    ) -> list[Answer] | None:
+        """Return the model's answers, None if they were not there in time."""
+        ticket = Ticket(began, divisible=len(requests) > 1)
         left_ns = self.deployment.deadline_us * 1000 - (self.shared.stopwatch() - began)
         work = partial(
             self.shared.service.predict, self.deployment.model.name, requests, reasons, ticket
         )
-        self._fly(1)
-        found = await _in_time(self.shared.threads, work, ticket, left_ns / 1e9, self._landed)
-        return await self._overloaded(requests, late=True) if found is None else found
+        landed = partial(self._landed, place)
+        return await _in_time(self.shared.threads, work, ticket, left_ns / 1e9, landed) or None
 
     async def _overloaded(self, requests: list[Request], *, late: bool) -> list[Answer]:
         """Return the declared fallback; a chain that tries a model gets one more deadline."""
@@ -86,13 +137,36 @@ class Lane:
         self.in_flight += change
         self.shared.metrics.in_flight(self.deployment.model.name, change)
 
-    def _landed(self, error: BaseException | None) -> None:
-        self._fly(-1)
+    def _enter(self, place: _Place) -> bool:
+        if place.kept:
+            place.kept = False
+        elif self.in_flight < self.deployment.max_in_flight:
+            self._fly(1)
+        else:
+            return False
+        return True
+
+    def _landed(self, place: _Place, error: BaseException | None) -> None:
+        if place.ended or place.kept:
+            self._fly(-1)
+        else:
+            place.kept = True
         self._failed(error)
 
     def _failed(self, error: BaseException | None) -> None:
         if error is not None:
             self.shared.metrics.fault("predict", HomeostatError(repr(error)))
+
+
+def _next_size(size: int, took_ns: int, deadline_ns: int) -> int:
+    """Return how many requests the next piece has, after one that took so long.
+
+    >>> [_next_size(8, took, 100) for took in (25, 26, 51)]
+    [16, 8, 4]
+    """
+    if 4 * took_ns <= deadline_ns:
+        return min(2 * size, LARGEST_PIECE)
+    return max(size // 2, 1) if 2 * took_ns > deadline_ns else size
 
 
 async def _in_time(

@@ -30,12 +30,16 @@ Request = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Requests of one model asked together; `began` is the stopwatch when they were received."""
+    """Requests of one model asked together.
+
+    `began` is the stopwatch when they were received; with `timed` false no deadline holds them.
+    """
 
     requests: Sequence[Request]
     at: Micros
     ids: Sequence[str]
     began: int | None = None
+    timed: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +116,24 @@ class Predictor:
         """
         return self.shadow(self.answer(reader, Batch(requests, at, ids), route), route)
 
+    def answers(
+        self, reader: Reader | None, batch: Batch, route: Route, shed: Shed | None = None
+    ) -> list[Predictions]:
+        """Answer requests so that none harms another: each as it would be answered alone.
+
+        They are answered together; where features of them cannot be read or put together, one by
+        one.
+        """
+        whole = self.answer(reader, batch, route, shed)
+        harmed = {"features_broken"} if reader is None else {"features_broken", "store_down"}
+        if len(whole) < 2 or not any(harmed.intersection(causes) for causes in whole.degraded):
+            return [whole]
+        alone = [
+            replace(batch, requests=batch.requests[i : i + 1], ids=batch.ids[i : i + 1])
+            for i in range(len(whole))
+        ]
+        return [self.answer(reader, one, route, shed) for one in alone]
+
     def answer(
         self, reader: Reader | None, batch: Batch, route: Route, shed: Shed | None = None
     ) -> Predictions:
@@ -131,7 +153,7 @@ class Predictor:
             draft.mark(range(len(rows)), shed.cause)
             draft.mark(self._drawn(route, names) if shed.late else [], "challenger_broken")
         elif features is not None and not self._stops_at_store(offsets):
-            chain = self._route(draft, features, route, names, first)
+            chain = self._route(draft, features, route, names, first if batch.timed else None)
         self._fall_back(draft, features, route, chain)
         done = self._stopwatch()
         return Predictions(
@@ -199,7 +221,7 @@ class Predictor:
         return self.deployment.degradation.store_down == "score" and None in offsets.values()
 
     def _route(
-        self, draft: Draft, features: Features, route: Route, names: list[str], first: int
+        self, draft: Draft, features: Features, route: Route, names: list[str], first: int | None
     ) -> tuple[str, ...]:
         """Try the challenger and the champion; return the fallbacks for the rows still open."""
         declared = self.deployment.degradation
@@ -227,8 +249,8 @@ class Predictor:
         model = self.model.name
         return [i for i, name in enumerate(names) if route.takes_challenger(model, name)]
 
-    def _is_late(self, first: int) -> bool:
-        return self._stopwatch() - first > self._deadline_ns
+    def _is_late(self, first: int | None) -> bool:
+        return first is not None and self._stopwatch() - first > self._deadline_ns
 
     def _fall_back(
         self, draft: Draft, features: Features | None, route: Route, chain: tuple[str, ...]
@@ -245,7 +267,7 @@ class Predictor:
     def _attempt(
         self, draft: Draft, role: str, arm: Arm, rows: list[int], features: Features
     ) -> list[int]:
-        """Let one arm score rows; return the rows it failed."""
+        """Let one arm score rows, one by one where it fails together; return those it failed."""
         if not rows:
             return []
         whole = len(rows) == len(features.matrix)
@@ -254,7 +276,10 @@ class Predictor:
             draft.fill(role, arm, rows, scores)
         except Exception as broken:  # noqa: BLE001 - a model may fail in any way; one answer
             self._faults(role, broken)
-            return [row for row in rows if draft.arms[row] != role]
+            left = [row for row in rows if draft.arms[row] != role]
+            if len(rows) == 1 or len(left) < len(rows) or isinstance(arm.servable, Broken):
+                return left
+            return [row for row in rows if self._attempt(draft, role, arm, [row], features)]
         return []
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import isfinite
@@ -36,6 +36,9 @@ _TYPES: dict[str, Any] = {
 }
 _EARLIEST, _LATEST = 2, 9998  # years: every time zone of theirs is a UTC instant too
 _SHOWN = 60
+
+LIMIT = 1000
+"""A body holds so many requests at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +78,7 @@ class RequestReader:
         limit: the most requests in one body.
     """
 
-    def __init__(self, system: System, model: Model, *, limit: int = 1000) -> None:
+    def __init__(self, system: System, model: Model, *, limit: int = LIMIT) -> None:
         source = model.label.predicts
         self.schema: EventSchema = source.schema
         self.where, self.limit = f"request to {model.name!r}", limit
@@ -121,6 +124,45 @@ class RequestReader:
             problem = Problem("body", reason, "the declared fields")
             raise RequestInvalid(self.where, [problem]) from None
 
+    def rows(self, requests: Sequence[Mapping[str, Any]]) -> list[Row]:
+        """Return requests of a caller in Python, which may be any number.
+
+        Raises:
+            RequestInvalid: they have other fields than declared; each is named by its place.
+        """
+        rows: list[Row] = []
+        problems: list[Problem] = []
+        for place, request in enumerate(requests):
+            try:
+                rows.append(self._row(self._one.decode(msgspec.json.encode(request))))
+            except (TypeError, ValueError, OverflowError, RecursionError) as refused:
+                prefix = f"requests[{place}]."
+                found = list(self._unreadable(request, prefix))
+                problems += found or [Problem(prefix[:-1], str(refused), "the declared fields")]
+        if problems:
+            raise RequestInvalid(self.where, problems[:20])
+        return rows
+
+    def _unreadable(self, request: object, prefix: str) -> Iterator[Problem]:
+        """Yield what is wrong with a request that JSON may not even be able to say."""
+        if not isinstance(request, dict):
+            yield from self._problems(request, prefix)
+            return
+        said: dict[str, Any] = {}
+        unsaid: set[str] = set()
+        for name, value in request.items():
+            try:
+                said[name] = json.loads(msgspec.json.encode(value))
+            except (TypeError, ValueError, OverflowError, RecursionError):
+                field = next((f for f in self.schema.fields if f.name == name), None)
+                allowed = _allowed(field) if field else ", ".join(self.schema.names())
+                shown = f"{type(value).__name__}, which is no JSON"
+                unsaid.add(prefix + _clip(str(name)))
+                yield Problem(prefix + _clip(str(name)), shown, allowed)
+                said[name] = None
+        read = {name: value for name, value in said.items() if isinstance(name, str)}
+        yield from (p for p in self._problems(read, prefix) if p.field not in unsaid)
+
     def _row(self, decoded: Any) -> Row:
         row: Row = msgspec.structs.asdict(decoded)
         for name in self._instants:
@@ -157,6 +199,8 @@ class RequestReader:
         names = self.schema.names()
         if not isinstance(row, dict):
             allowed = f"an object with the fields {', '.join(names)}"
+            if not prefix and isinstance(row, list):
+                allowed += '; several requests are {"requests": [...]}'
             yield Problem(prefix.rstrip(".") or "body", _kind(row), allowed)
             return
         for name in row:
@@ -165,7 +209,7 @@ class RequestReader:
                 known = f"{hint} Known: {', '.join(names)}" if hint else ", ".join(names)
                 yield Problem(prefix + _clip(name), "an unknown field", known)
         for field in self.schema.fields:
-            allowed = _WORDS[field.kind] + (", or null" if field.nullable else "")
+            allowed = _allowed(field)
             if field.name not in row:
                 if field.name in self.required:
                     yield Problem(prefix + field.name, "missing", allowed)
@@ -184,6 +228,10 @@ def required_fields(system: System, model: Model) -> frozenset[str]:
         if view.exclude_own:
             needed.add(view.source.event_id)
     return frozenset(needed - {source.event_id, source.event_time, source.known_time})
+
+
+def _allowed(field: Field) -> str:
+    return _WORDS[field.kind] + (", or null" if field.nullable else "")
 
 
 def _parse(body: bytes, where: str) -> Any:

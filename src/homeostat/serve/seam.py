@@ -22,16 +22,17 @@ class Ticket:
     Args:
         began: the stopwatch when the call was received.
         shed: the cause, where the call is answered by fallbacks from the start.
+        divisible: it has several requests, which are asked again one by one if it is late.
 
     >>> ticket = Ticket(0)
     >>> ticket.claim(), ticket.claim()
     (True, False)
     """
 
-    __slots__ = ("_lock", "_open", "began", "shed")
+    __slots__ = ("_lock", "_open", "began", "divisible", "shed")
 
-    def __init__(self, began: int, shed: Shed | None = None) -> None:
-        self.began, self.shed = began, shed
+    def __init__(self, began: int, shed: Shed | None = None, divisible: bool = False) -> None:
+        self.began, self.shed, self.divisible = began, shed, divisible
         self._open, self._lock = True, Lock()
 
     @property
@@ -80,7 +81,10 @@ class Service(Protocol):
     def predict(
         self, model: str, requests: list[Request], reasons: bool, ticket: Ticket | None = None
     ) -> list[Answer]:
-        """Answer requests of a model; empty if the ticket was claimed by someone else."""
+        """Answer requests of a model, each by itself.
+
+        Empty if the ticket was claimed by someone else, or is divisible and its call was late.
+        """
         ...
 
     def ingest(self, source: str, payloads: Sequence[bytes]) -> Ingested:

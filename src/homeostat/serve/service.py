@@ -75,6 +75,7 @@ class _Call:
     route: Route
     began: int | None
     shed: Shed | None
+    timed: bool
 
 
 class LocalService:
@@ -97,6 +98,8 @@ class LocalService:
     ) -> list[Answer]:  # fmt: skip
         """Answer requests at the present instant, log them, and let the challenger shadow them.
 
+        Without a ticket no deadline holds them.
+
         Args:
             model: the name of a deployed model.
             requests: fields of the label's request event; absent clocks are the present instant.
@@ -111,18 +114,22 @@ class LocalService:
             return []
         predictor = self.predictor(model)
         shed = None if ticket is None else ticket.shed
-        began = None if ticket is None else ticket.began
         route = parts.routes(model)
-        predictions = self._answered(predictor, _Call(requests, route, began, shed))
-        if ticket is not None and not ticket.claim():
-            return []
-        said: list[list[Reason] | UnsetType] = [UNSET] * len(requests)
-        if reasons:
-            said = [*self._reasons(predictor, predictions, route)]
-        parts.recent.keep(predictions)
-        parts.metrics.predicted(predictions)
-        answers = [answer_of(predictions, row, why) for row, why in enumerate(said)]
-        self._record(predictor, predictions, route)
+        began = None if ticket is None else ticket.began
+        found = self._answered(predictor, _Call(requests, route, began, shed, ticket is not None))
+        if ticket is not None:
+            late = any("overloaded" in causes for one in found for causes in one.degraded)
+            if (ticket.divisible and late) or not ticket.claim():
+                return []
+        answers: list[Answer] = []
+        for predictions in found:
+            said: list[list[Reason] | UnsetType] = [UNSET] * len(predictions)
+            if reasons:
+                said = [*self._reasons(predictor, predictions, route)]
+            parts.recent.keep(predictions)
+            parts.metrics.predicted(predictions)
+            answers += [answer_of(predictions, row, why) for row, why in enumerate(said)]
+            self._record(predictor, predictions, route)
         return answers
 
     def ingest(self, source: str, payloads: Sequence[bytes]) -> Ingested:
@@ -190,23 +197,23 @@ class LocalService:
             for request in requests
         ]
 
-    def _answered(self, predictor: Predictor, call: _Call) -> Predictions:
+    def _answered(self, predictor: Predictor, call: _Call) -> list[Predictions]:
         """Answer a call from one snapshot, at an instant after everything known in that."""
         store, clock, shed = self._parts.store, self._parts.clock, call.shed
         if store is not None and (shed is None or "previous" in shed.chain):
             try:
                 with store.reader() as reader:
                     at = clock.after(read_after(reader, predictor.sources))
-                    return predictor.answer(
-                        reader, self._batch(predictor, call, at), call.route, shed
-                    )
+                    batch = self._batch(predictor, call, at)
+                    return predictor.answers(reader, batch, call.route, shed)
             except Exception as broken:  # noqa: BLE001 - a store may fail in any way; one answer
                 self._parts.metrics.fault("store", broken)
-        return predictor.answer(None, self._batch(predictor, call, clock.now()), call.route, shed)
+        batch = self._batch(predictor, call, clock.now())
+        return predictor.answers(None, batch, call.route, shed)
 
     def _batch(self, predictor: Predictor, call: _Call, at: int) -> Batch:
         rows = self._completed(predictor, call.requests, at)
-        return Batch(rows, at, [self._parts.ids() for _ in rows], call.began)
+        return Batch(rows, at, [self._parts.ids() for _ in rows], call.began, call.timed)
 
     def _reasons(
         self, predictor: Predictor, predictions: Predictions, route: Route

@@ -51,12 +51,15 @@ def per_item(amount: Any, items: Any) -> Any:
 def payments(**degradation: Any) -> hs.System:
     """Return the system; `degradation` changes what a failure answers, or the two limits.
 
+    `on_demand` is computed from amount and items.
+
     The deadline is a minute, so that no test meets it on a busy machine unless it means to.
     """
     limits = {
         name: degradation.pop(name, default)
         for name, default in (("deadline", "1m"), ("max_in_flight", 256))
     }
+    computed = degradation.pop("on_demand", per_item)
     taps = hs.EventSource("taps", Tap, event_id="tap_id", event_time="tapped_at")
     claims = hs.EventSource("claims", Claim, event_id="tap_id", event_time="claimed_at")
     card = hs.Entity("card", key="card")
@@ -67,7 +70,7 @@ def payments(**degradation: Any) -> hs.System:
         "fraud", predicts=taps, outcome=claims, join_on="tap_id", value=col("fraud"),
         delay="30d", when_absent=False,
     )  # fmt: skip
-    ratio = hs.on_demand("amount", "items")(per_item)
+    ratio = hs.on_demand("amount", "items")(computed)
     model = hs.Model(
         "fraud",
         features=(*view.all(), "amount", "shop", "online", "items", ratio),

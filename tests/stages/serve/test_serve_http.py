@@ -370,7 +370,7 @@ def test_metrics_count_requests_answers_and_degradations(bench: MakesBench) -> N
         'homeostat_predictions_total{model="fraud",arm="champion",version="3"} 3',
         'homeostat_degraded_total{model="fraud",cause="store_down"} 3',
         'homeostat_model_info{model="fraud",role="champion",version="3"} 1',
-        'homeostat_latency_seconds_count{model="fraud",component="model"} 2',
+        'homeostat_latency_seconds_count{model="fraud",component="model"} 3',
         'homeostat_in_flight{model="fraud"} 0',
     } <= lines
 
