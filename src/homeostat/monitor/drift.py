@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import log
 
 import numpy as np
 import numpy.typing as npt
@@ -20,13 +21,17 @@ __all__ = [
     "kolmogorov_smirnov",
     "psi",
     "psi_noise",
+    "without_chance",
 ]
 
 SMOOTHING = 0.5
 """Added to every bin before PSI (Jeffreys), so that an empty bin gives a finite term."""
 
-NOISE = 0.25
-"""Drift is judged when chance alone is expected to move PSI by at most this part of the bound."""
+LEVEL = 3.719
+"""Normal quantile of 1 - 1e-4: chance alone moves PSI beyond its noise once in 10,000 windows."""
+
+NEWS = 1e-6
+"""Values in bins that training left empty count if chance would give them less often than this."""
 
 NAMED = 10
 """The evidence lists at most this many features, the farthest moved first."""
@@ -39,8 +44,9 @@ Shares = npt.NDArray[np.float64]
 class FeatureDrift:
     """How far one feature has moved; `rows` are those of the current span, missing ones included.
 
-    `psi` and `js` count missing values as a bin of their own; `ks` is over the present values, and
-    None for a text feature or where one side has no value.
+    `psi` and `js` count missing values as a bin of their own, and so what training never had; `ks`
+    is over the present values in order of size, and None for a text feature or where one side has
+    no value. `noise` is what chance alone keeps `psi` below.
     """
 
     name: str
@@ -68,15 +74,40 @@ def psi(reference: Counts, current: Counts) -> float:
 
 
 def psi_noise(reference: Counts, current: Counts) -> float:
-    """Return the PSI expected without any drift: (bins - 1) * (1 / rows + 1 / rows).
+    """Return the PSI that chance alone exceeds once in 10,000 windows, without any drift.
 
-    Bins that are empty on both sides do not count.
+    PSI over (1 / rows + 1 / rows) is then about chi-squared with bins - 1 degrees of freedom;
+    the quantile is by Wilson and Hilferty (1931). Bins that are empty on both sides do not count.
     """
     rows, others = int(reference.sum()), int(current.sum())
     if not rows or not others:
         return float("inf")
-    bins = int(np.count_nonzero(reference + current))
-    return (bins - 1) * (1 / rows + 1 / others)
+    free = int(np.count_nonzero(reference + current)) - 1
+    if free < 1:
+        return 0.0
+    spread = 2 / (9 * free)
+    return free * float((1 - spread + LEVEL * spread**0.5) ** 3) * (1 / rows + 1 / others)
+
+
+def without_chance(reference: Counts, current: Counts) -> Counts:
+    """Return `current` without its values in bins that are empty in the reference, if they are few.
+
+    With one distribution on both sides, that all `k` values of those bins are among the `m`
+    current rows and none among the `n` of the reference has a probability of at most
+    (m / (n + m)) ** k. Unless that is below `NEWS`, one stray value in a small window would
+    be called drift.
+
+    >>> without_chance(np.array([90, 0]), np.array([9, 1])).tolist()
+    [9, 0]
+    >>> without_chance(np.array([90, 0]), np.array([0, 10])).tolist()
+    [0, 10]
+    """
+    empty = reference == 0
+    rows, others = int(reference.sum()), int(current.sum())
+    new = int(current[empty].sum())
+    if not new or not rows or new * log(others / (rows + others)) <= log(NEWS):
+        return current
+    return np.where(empty, 0, current)
 
 
 def jensen_shannon(reference: Counts, current: Counts) -> float:
@@ -113,17 +144,20 @@ def drift_report(reference: Sketch, current: Sketch) -> tuple[FeatureDrift, ...]
     found = []
     for old, new in zip(reference.histograms, current.histograms, strict=True):
         before, after = np.array(old.counts, np.int64), np.array(new.counts, np.int64)
-        shift = kolmogorov_smirnov(before[:-1], after[:-1]) if old.categories is None else None
+        shift = None
+        if old.categories is None:
+            shift = kolmogorov_smirnov(np.array(old.ordered), np.array(new.ordered))
+        likely = without_chance(before, after)
         found.append(
             FeatureDrift(
                 name=old.name,
-                psi=psi(before, after),
+                psi=psi(before, likely),
                 js=jensen_shannon(before, after),
                 ks=shift,
                 rows=new.rows,
                 missing=new.missing / max(new.rows, 1),
                 missing_reference=old.missing / max(old.rows, 1),
-                noise=psi_noise(before, after),
+                noise=psi_noise(before, likely),
             )
         )
     return tuple(sorted(found, key=lambda feature: (-feature.psi, feature.name)))
@@ -132,11 +166,11 @@ def drift_report(reference: Sketch, current: Sketch) -> tuple[FeatureDrift, ...]
 def judge_drift(monitor: Drift, report: tuple[FeatureDrift, ...]) -> Finding:
     """Return the finding about the features of the last window.
 
-    A feature with too few rows for the bound (see `NOISE`) is left out; where those left out
-    could tip the answer, drift is not judged.
+    A feature with too few rows for the bound (its `noise` is above it) is left out; where those
+    left out could tip the answer, drift is not judged.
     """
     name, span = monitor.model.name, format_duration(monitor.window_us)
-    judged = [f for f in report if f.noise <= NOISE * monitor.psi]
+    judged = [f for f in report if f.noise <= monitor.psi]
     moved = [f for f in judged if f.psi > monitor.psi]
     evidence = {
         "psi": monitor.psi,

@@ -20,8 +20,22 @@ BINS = 20
 CATEGORIES = 50
 """At most this many categories per text feature; the rarer ones are counted together."""
 
+KNOWN = 256
+"""Of a feature with at most this many distinct values, each is known: others are new ones."""
+
+SINGLE = 100
+"""Values are known one by one if at most one row in this many holds a value of its own: by Good and
+Turing, that share is what a value never seen is to be expected with."""
+
 Counts = tuple[int, ...]
 Categories = Mapping[str, Sequence[str | None]]
+Bins = tuple[
+    str,
+    tuple[float, ...],
+    tuple[str, ...] | None,
+    tuple[float, float] | None,
+    tuple[float, ...] | tuple[str, ...] | None,
+]
 
 
 class SketchMismatch(HomeostatError):
@@ -35,17 +49,24 @@ class SketchMismatch(HomeostatError):
 
 @dataclass(frozen=True, slots=True)
 class Histogram:
-    """Counts of one feature.
+    """Counts of one feature; what training never had is counted in bins of its own.
 
-    A numeric feature has ascending inner `edges`: bin i holds edges[i-1] <= value < edges[i], the
-    first and last bins are open, so there is one bin more than edges. A text feature has
-    `categories` instead, and a last bin for all others. The last count is of missing values.
+    A numeric feature has ascending inner `edges`: bin i holds edges[i-1] <= value < edges[i], so
+    there is one bin more than edges. They hold the values that lie within `span`, the smallest and
+    the largest of training, and are `known`, where its values were few. Then come three counts: of
+    values below the span, above it, and within it but unknown. A text feature has `categories`
+    instead; then a bin of all others, or, where there are `known` ones, of the other known ones
+    and of the unknown. The last count is of missing values.
+
+    References of earlier releases have no `span`: there, the first and last bins are open.
     """
 
     name: str
     edges: tuple[float, ...]
     categories: tuple[str, ...] | None
     counts: Counts
+    span: tuple[float, float] | None = None
+    known: tuple[float, ...] | tuple[str, ...] | None = None
 
     @property
     def rows(self) -> int:
@@ -57,6 +78,43 @@ class Histogram:
         """The number of missing values."""
         return self.counts[-1]
 
+    @property
+    def ordered(self) -> Counts:
+        """The counts of a numeric feature by size: all but missing and unknown values."""
+        if self.span is None:
+            return self.counts[:-1]
+        *inner, below, above, _, _ = self.counts
+        return (below, *inner, above)
+
+    @property
+    def bins(self) -> Bins:
+        """What is counted: all but the counts."""
+        return self.name, self.edges, self.categories, self.span, self.known
+
+    def as_json(self) -> dict[str, Any]:
+        """Return this histogram as JSON values."""
+        return {
+            "name": self.name,
+            "edges": list(self.edges),
+            "categories": None if self.categories is None else list(self.categories),
+            "counts": list(self.counts),
+            "span": None if self.span is None else list(self.span),
+            "known": None if self.known is None else list(self.known),
+        }
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any]) -> Histogram:
+        """Return the histogram that `as_json` gave, in this release or an earlier one."""
+        span, known, categories = body.get("span"), body.get("known"), body["categories"]
+        return cls(
+            body["name"],
+            tuple(float(edge) for edge in body["edges"]),
+            None if categories is None else tuple(categories),
+            tuple(int(count) for count in body["counts"]),
+            None if span is None else (float(span[0]), float(span[1])),
+            None if known is None else tuple(known),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Sketch:
@@ -65,9 +123,9 @@ class Sketch:
     histograms: tuple[Histogram, ...]
 
     @property
-    def bins(self) -> tuple[tuple[str, tuple[float, ...], tuple[str, ...] | None], ...]:
-        """What is counted: name, edges and categories of every feature."""
-        return tuple((h.name, h.edges, h.categories) for h in self.histograms)
+    def bins(self) -> tuple[Bins, ...]:
+        """What is counted: name, edges, categories and known values of every feature."""
+        return tuple(h.bins for h in self.histograms)
 
     @property
     def rows(self) -> int:
@@ -76,32 +134,12 @@ class Sketch:
 
     def as_json(self) -> dict[str, Any]:
         """Return this sketch as JSON values, for a package."""
-        return {
-            "features": [
-                {
-                    "name": h.name,
-                    "edges": list(h.edges),
-                    "categories": None if h.categories is None else list(h.categories),
-                    "counts": list(h.counts),
-                }
-                for h in self.histograms
-            ]
-        }
+        return {"features": [h.as_json() for h in self.histograms]}
 
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> Sketch:
         """Return the sketch that `as_json` gave."""
-        return cls(
-            tuple(
-                Histogram(
-                    h["name"],
-                    tuple(float(edge) for edge in h["edges"]),
-                    None if h["categories"] is None else tuple(h["categories"]),
-                    tuple(int(count) for count in h["counts"]),
-                )
-                for h in body["features"]
-            )
-        )
+        return cls(tuple(map(Histogram.from_json, body["features"])))
 
 
 def sketch_of(
@@ -116,17 +154,15 @@ def sketch_of(
 
     >>> sketch = sketch_of(np.array([[1.0], [2.0], [np.nan]]), ["x"], {})
     >>> sketch.histograms[0].edges, sketch.histograms[0].counts
-    ((2.0,), (1, 1, 1))
+    ((2.0,), (1, 1, 0, 0, 0, 1))
     """
-    empty = []
-    for column, name in enumerate(names):
-        if name in categories:
-            kept = _frequent(categories[name])
-            empty.append(Histogram(name, (), kept, (0,) * (len(kept) + 2)))
-        else:
-            edges = _edges(matrix[:, column])
-            empty.append(Histogram(name, edges, None, (0,) * (len(edges) + 2)))
-    return sketch_like(Sketch(tuple(empty)), matrix, categories)
+    empty = tuple(
+        _text_bins(name, categories[name])
+        if name in categories
+        else _number_bins(name, matrix[:, column])
+        for column, name in enumerate(names)
+    )
+    return sketch_like(Sketch(empty), matrix, categories)
 
 
 def sketch_like(
@@ -146,12 +182,12 @@ def sketch_like(
     counted = []
     for column, h in enumerate(reference.histograms):
         if h.categories is None:
-            counts = _count_numbers(matrix[:, column], h.edges)
+            counts = _count_numbers(matrix[:, column], h)
         elif h.name in categories:
-            counts = _count_texts(categories[h.name], h.categories)
+            counts = _count_texts(categories[h.name], h.categories, h.known)
         else:
             raise SketchMismatch(f"no values of {h.name!r}", "values of every text feature")
-        counted.append(Histogram(h.name, h.edges, h.categories, counts))
+        counted.append(replace(h, counts=counts))
     return Sketch(tuple(counted))
 
 
@@ -160,7 +196,7 @@ def merge_sketches(first: Sketch, *others: Sketch) -> Sketch:
 
     >>> a = sketch_of(np.array([[1.0], [2.0]]), ["x"], {})
     >>> merge_sketches(a, a).histograms[0].counts
-    (2, 2, 0)
+    (2, 2, 0, 0, 0, 0)
     """
     if any(other.bins != first.bins for other in others):
         raise SketchMismatch("other features or bins", "sketches in the same bins")
@@ -173,45 +209,90 @@ def merge_sketches(first: Sketch, *others: Sketch) -> Sketch:
     )
 
 
-def _edges(values: npt.NDArray[np.float64]) -> tuple[float, ...]:
+def _number_bins(name: str, values: npt.NDArray[np.float64]) -> Histogram:
+    """Return the empty histogram whose bins are chosen by the values of training."""
+    present = np.sort(values[np.isfinite(values)]) + 0.0
+    if not present.size:
+        return Histogram(name, (), None, (0, 0))
+    distinct, counts = np.unique(present, return_counts=True)
+    edges = _edges(present, distinct)
+    known = tuple(distinct.tolist()) if _are_few(counts) else None
+    span = (float(distinct[0]), float(distinct[-1]))
+    return Histogram(name, edges, None, (0,) * (len(edges) + 5), span, known)
+
+
+def _text_bins(name: str, values: Sequence[str | None]) -> Histogram:
+    counts = Counter(value for value in values if value is not None)
+    ranked = sorted(counts, key=lambda value: (-counts[value], value))
+    kept = tuple(sorted(ranked[:CATEGORIES]))
+    if len(ranked) <= CATEGORIES or not _are_few(np.array(list(counts.values()))):
+        return Histogram(name, (), kept, (0,) * (len(kept) + 2))
+    return Histogram(name, (), kept, (0,) * (len(kept) + 3), None, tuple(sorted(ranked)))
+
+
+def _are_few(counts: npt.NDArray[np.int64]) -> bool:
+    """Return whether a value never seen would be news, by how often each distinct one was seen."""
+    singles = int(np.count_nonzero(counts == 1))
+    return counts.size <= KNOWN and singles <= max(1, int(counts.sum()) // SINGLE)
+
+
+def _edges(
+    present: npt.NDArray[np.float64], distinct: npt.NDArray[np.float64]
+) -> tuple[float, ...]:
     """Return at most BINS - 1 edges at quantiles, so that bins hold about equally many values.
 
     A value that fills more than one bin (many zeros, say) gets a bin of its own: it must not hide
     a shift among the values beside it. With at most BINS distinct values each has its bin.
     """
-    present = np.sort(values[np.isfinite(values)])
-    if not present.size:
-        return ()
-    distinct = present[np.concatenate(([True], present[1:] != present[:-1]))]
     if distinct.size <= BINS:
-        return tuple(float(v) + 0.0 for v in distinct[1:])
+        return tuple(distinct[1:].tolist())
     picked = present[(np.arange(1, BINS) * present.size) // BINS]
-    edges = dict.fromkeys(float(v) + 0.0 for v in picked)
+    edges = dict.fromkeys(picked.tolist())
     heavy = picked[1:][picked[1:] == picked[:-1]]
     for after in np.searchsorted(distinct, np.unique(heavy), side="right"):
         if after < distinct.size:
-            edges[float(distinct[after]) + 0.0] = None
+            edges[float(distinct[after])] = None
     return tuple(sorted(edge for edge in edges if edge > distinct[0]))
 
 
-def _frequent(values: Sequence[str | None]) -> tuple[str, ...]:
-    """Return the most frequent categories, in alphabetic order; ties by name."""
-    counts = Counter(value for value in values if value is not None)
-    ranked = sorted(counts, key=lambda value: (-counts[value], value))
-    return tuple(sorted(ranked[:CATEGORIES]))
-
-
-def _count_numbers(values: npt.NDArray[np.float64], edges: tuple[float, ...]) -> Counts:
-    """Count by comparing with each edge: with few edges, faster than a search per value."""
+def _count_numbers(values: npt.NDArray[np.float64], bins: Histogram) -> Counts:
     column = np.ascontiguousarray(values)
-    present = column.size - int(np.count_nonzero(np.isnan(column)))
+    missing = int(np.count_nonzero(np.isnan(column)))
+    if bins.span is None:
+        return (*_by_edges(column, bins.edges, missing), missing)
+    lowest, highest = bins.span
+    below = int(np.count_nonzero(column < lowest))
+    above = int(np.count_nonzero(column > highest))
+    inner = _by_edges(column, bins.edges, missing)
+    inner[0] -= below
+    inner[-1] -= above
+    unknown = 0
+    if bins.known is not None:
+        inside = column[(column >= lowest) & (column <= highest)]
+        known = np.array(bins.known, np.float64)
+        new = inside[known[np.searchsorted(known, inside)] != inside]
+        unknown = new.size
+        if unknown:
+            inner = [a - b for a, b in zip(inner, _by_edges(new, bins.edges, 0), strict=True)]
+    return (*inner, below, above, unknown, missing)
+
+
+def _by_edges(column: npt.NDArray[np.float64], edges: tuple[float, ...], missing: int) -> list[int]:
+    """Count by comparing with each edge: with few edges, faster than a search per value."""
+    present = column.size - missing
     reach = [present, *(int(np.count_nonzero(column >= edge)) for edge in edges), 0]
-    counts = [reach[i] - reach[i + 1] for i in range(len(edges) + 1)]
-    return (*counts, column.size - present)
+    return [reach[i] - reach[i + 1] for i in range(len(edges) + 1)]
 
 
-def _count_texts(values: Sequence[str | None], categories: tuple[str, ...]) -> Counts:
+def _count_texts(
+    values: Sequence[str | None],
+    categories: tuple[str, ...],
+    known: tuple[float, ...] | tuple[str, ...] | None,
+) -> Counts:
     counts = Counter(values)
     missing = counts.pop(None, 0)
-    known = [counts.pop(category, 0) for category in categories]
-    return (*known, sum(counts.values()), missing)
+    kept = [counts.pop(category, 0) for category in categories]
+    if known is None:
+        return (*kept, sum(counts.values()), missing)
+    rare = sum(counts.pop(str(category), 0) for category in known)
+    return (*kept, rare, sum(counts.values()), missing)

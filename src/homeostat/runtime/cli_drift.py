@@ -97,10 +97,8 @@ def _since(predictions: pl.DataFrame, begin: Micros) -> pl.DataFrame:
 
 
 def _moved(feature: FeatureDrift, bound: float) -> dict[str, Any]:
-    from homeostat.monitor.drift import NOISE
-
     verdict = "moved" if feature.psi > bound else ""
-    if feature.noise > NOISE * bound:
+    if feature.noise > bound:
         verdict = "too few rows"
     return {
         "feature": feature.name,

@@ -15,7 +15,7 @@ from homeostat.declare.monitors import Drift
 from homeostat.declare.system import System
 from homeostat.deploy.state import RolloutState, advance
 from homeostat.features.assemble import Features
-from homeostat.monitor.drift import NOISE, drift_report
+from homeostat.monitor.drift import drift_report
 from homeostat.monitor.sketch import Sketch, merge_sketches, sketch_like
 from homeostat.train.registry import Registry
 
@@ -61,7 +61,7 @@ class DailyDrift:
         report = [
             feature
             for feature in drift_report(reference, current)
-            if feature.noise <= NOISE * self._monitor.psi
+            if feature.noise <= self._monitor.psi
         ]
         if report:
             moved = sum(feature.psi > self._monitor.psi for feature in report)

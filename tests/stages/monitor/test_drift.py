@@ -89,14 +89,15 @@ def test_distances_agree_with_their_slow_twins(counts: tuple[list[int], list[int
         assert psi_noise(one, two) == math.inf
 
 
-def test_the_expected_noise_is_what_chance_gives() -> None:
+def test_chance_stays_below_the_noise() -> None:
     rng = np.random.default_rng(0)
     reference = sketch_of(rng.normal(size=(20_000, 1)), ["x"], {})
     found = [
         drift_report(reference, sketch_like(reference, rng.normal(size=(500, 1)), {}))[0]
         for _ in range(200)
     ]
-    assert np.mean([f.psi for f in found]) == pytest.approx(found[0].noise, rel=0.15)
+    assert all(f.psi < f.noise for f in found)
+    assert max(f.psi for f in found) > 0.5 * found[0].noise  # it is no looser than it must be
 
 
 def sketches(shift: float, rows: int) -> tuple[FeatureDrift, ...]:

@@ -39,15 +39,26 @@ def columns(
     return matrix, {"carrier": [carrier for *_, carrier in given_rows]}
 
 
-def by_hand(histogram: Histogram, values: list[float]) -> tuple[int, ...]:
+def by_hand(histogram: Histogram, training: list[float], values: list[float]) -> tuple[int, ...]:
     """Count one value at a time: the slow twin of `sketch_like`."""
-    counts = [0] * (len(histogram.edges) + 2)
+    inner = [0] * (len(histogram.edges) + 1)
+    below = above = unknown = missing = 0
+    finite = [value for value in training if math.isfinite(value)]
+    counts = Counter(finite)
+    singles = sum(n == 1 for n in counts.values())
+    few = len(counts) <= 256 and singles <= max(1, len(finite) // 100)
     for value in values:
         if math.isnan(value):
-            counts[-1] += 1
+            missing += 1
+        elif finite and value < min(finite):
+            below += 1
+        elif finite and value > max(finite):
+            above += 1
+        elif finite and few and value not in counts:
+            unknown += 1
         else:
-            counts[sum(value >= edge for edge in histogram.edges)] += 1
-    return tuple(counts)
+            inner[sum(value >= edge for edge in histogram.edges)] += 1
+    return (*inner, below, above, unknown, missing) if finite else (*inner, missing)
 
 
 @given(rows, rows)
@@ -59,7 +70,8 @@ def test_counts_agree_with_counting_by_hand(
     sketch = sketch_like(reference, matrix, categories)
     for column in (0, 1):
         histogram = sketch.histograms[column]
-        assert histogram.counts == by_hand(histogram, matrix[:, column].tolist())
+        before = [(x, y)[column] for x, y, _ in training]
+        assert histogram.counts == by_hand(histogram, before, matrix[:, column].tolist())
         assert list(histogram.edges) == sorted(set(histogram.edges))
         assert all(map(math.isfinite, histogram.edges))
         assert len(histogram.edges) < BINS
@@ -102,6 +114,20 @@ def _args(
     return matrix, NAMES, categories
 
 
+def test_a_reference_of_an_earlier_release_is_read_as_it_was() -> None:
+    body = {
+        "features": [
+            {"name": "x", "edges": [1.0, 2.0], "categories": None, "counts": [5, 5, 5, 0]},
+            {"name": "c", "edges": [], "categories": ["a"], "counts": [15, 0, 0]},
+        ]
+    }
+    reference = Sketch.from_json(body)
+    values = np.array([[-math.inf, math.nan], [9.0, math.nan]])
+    later = sketch_like(reference, values, {"c": ["b", None]})
+    assert [h.counts for h in later.histograms] == [(1, 0, 1, 0), (0, 1, 1)]
+    assert Sketch.from_json(json.loads(json.dumps(reference.as_json()))) == reference
+
+
 def test_a_value_at_an_edge_belongs_to_the_bin_above() -> None:
     reference = Sketch((Histogram("x", (1.0, 2.0), None, (0, 0, 0, 0)),))
     values = np.array([[0.999], [1.0], [1.999], [2.0], [math.inf], [-math.inf], [math.nan]])
@@ -112,7 +138,8 @@ def test_quantile_bins_hold_about_equally_many_values() -> None:
     values = np.random.default_rng(0).lognormal(size=(10_000, 1))
     (histogram,) = sketch_of(values, ["x"], {}).histograms
     assert len(histogram.edges) == BINS - 1
-    assert all(abs(count - 500) <= 1 for count in histogram.counts[:-1])
+    assert all(abs(count - 500) <= 1 for count in histogram.counts[:-4])
+    assert histogram.counts[-4:] == (0, 0, 0, 0)
 
 
 def test_a_heavy_value_has_a_bin_of_its_own() -> None:
@@ -126,7 +153,7 @@ def test_a_heavy_value_has_a_bin_of_its_own() -> None:
 def test_few_distinct_values_have_a_bin_each() -> None:
     values = np.array([1.0, 1.0, 2.0, 5.0, 5.0, 5.0, math.nan])[:, None]
     (histogram,) = sketch_of(values, ["x"], {}).histograms
-    assert (histogram.edges, histogram.counts) == ((2.0, 5.0), (2, 1, 3, 1))
+    assert (histogram.edges, histogram.counts) == ((2.0, 5.0), (2, 1, 3, 0, 0, 0, 1))
     assert (histogram.rows, histogram.missing) == (7, 1)
 
 
@@ -136,7 +163,12 @@ def test_rare_categories_are_counted_together() -> None:
     (histogram,) = sketch_of(np.zeros((len(names), 1)), ["c"], {"c": names}).histograms
     assert histogram.categories is not None
     assert len(histogram.categories) == CATEGORIES
-    assert histogram.counts[-2:] == (10, 1)
+    assert histogram.counts[-3:] == (10, 0, 1)
+    later = sketch_like(Sketch((histogram,)), np.zeros((3, 1)), {"c": ["new", "c054", None]})
+    assert later.histograms[0].counts[-3:] == (1, 1, 1)
+    single: list[str | None] = [f"c{n:03d}" for n in range(CATEGORIES + 5)]
+    (histogram,) = sketch_of(np.zeros((len(single), 1)), ["c"], {"c": single}).histograms
+    assert histogram.counts[-2:] == (5, 0)  # values of one row each: another one is no news
 
 
 def test_other_bins_are_refused() -> None:
