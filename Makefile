@@ -4,13 +4,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test check soak bench lock clean
+.PHONY: demo test integrations check soak bench lock clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python -m examples.flights.demo
 
 test: $(VENV)/.dev $(VENV)/.postgres check
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+integrations: $(VENV)/.dev
+	$(BIN)/python -m pytest -m integration -o addopts= --strict-markers --strict-config -ra -n 2 --dist loadfile
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

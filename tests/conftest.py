@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
 from urllib.request import Request, urlopen
@@ -38,11 +38,24 @@ def postgres() -> Iterator[str]:
         pytest.skip(str(missing))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs an environment of its own: `make integrations` runs it, `make test` not."""
+    for item in items:
+        if isinstance(item, pytest.Function) and "environment" in item.fixturenames:
+            item.add_marker("integration")
+
+
 @pytest.fixture(scope="session")
-def s3() -> Iterator[str]:
+def environment() -> Callable[[str], Path]:
+    """Return what gives the interpreter of an environment, made when first asked for."""
+    return python_of
+
+
+@pytest.fixture(scope="session")
+def s3(environment: Callable[[str], Path]) -> Iterator[str]:
     """Return the address of a local S3 server that is started for the tests."""
     with subprocess.Popen(
-        [str(python_of("s3")), str(Path(__file__).parent / "s3_server.py")],
+        [str(environment("s3")), str(Path(__file__).parent / "s3_server.py")],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
     ) as process:  # fmt: skip
         assert process.stdout is not None

@@ -98,6 +98,7 @@ def test_figures_of_the_live_benchmarks(name: str, tmp_path: Path) -> None:
         assert all(value > 0 for value in figures.values())
 
 
+@pytest.mark.usefixtures("environment")
 @pytest.mark.parametrize("name", ["ingest_files", "backlog"])
 def test_figures_of_the_benchmarks_of_ingestion(name: str, tmp_path: Path) -> None:
     measured = benchmark(name)
@@ -112,6 +113,7 @@ def test_figures_of_the_benchmarks_of_ingestion(name: str, tmp_path: Path) -> No
         assert {row["system"].partition(",")[0] for row in rows} == {"homeostat", "Bytewax"}
 
 
+@pytest.mark.usefixtures("environment")
 @pytest.mark.parametrize("engine", ["PyFlink", "Pathway"])
 def test_engines_of_large_environments_give_right_answers(engine: str, tmp_path: Path) -> None:
     """Gigabytes are fetched for them, so they are tested where `ingest_files` has run before."""
@@ -238,6 +240,7 @@ def test_wrong_answers_of_an_engine_are_found(tmp_path: Path) -> None:
         late.check_exact()
 
 
+@pytest.mark.usefixtures("environment")
 def test_feast_agrees_where_it_answers_and_what_it_loses_is_counted(tmp_path: Path) -> None:
     measured = without(benchmark("latest_offline"), "ASOF")
     size = {"events": 4_000, "spine": 500, "entities": 300, "keys": "uniform", "tick": 1}
@@ -254,6 +257,7 @@ def test_feast_agrees_where_it_answers_and_what_it_loses_is_counted(tmp_path: Pa
     assert "not run: it joins 500000 M rows" in refused[0]["note"]
 
 
+@pytest.mark.usefixtures("environment")
 def test_feast_reads_online_values_from_sqlite_and_redis(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

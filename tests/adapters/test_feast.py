@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -18,7 +18,6 @@ import httpx
 import numpy as np
 import polars as pl
 import pytest
-from benchmarks.environments import python_of
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -404,10 +403,10 @@ class Repository:
     spine: pl.DataFrame
 
 
-def feast(folder: Path, *words: str, given: object = None) -> str:
+def feast(python: Path, folder: Path, *words: str, given: object = None) -> str:
     """Run the interpreter that has feast in a folder; return what it prints."""
     done = subprocess.run(
-        [str(python_of("feast")), *words],
+        [str(python), *words],
         cwd=folder,
         input=json.dumps(given),
         capture_output=True,
@@ -420,13 +419,16 @@ def feast(folder: Path, *words: str, given: object = None) -> str:
 
 
 @pytest.fixture(scope="module")
-def repository(paying: Paying, tmp_path_factory: pytest.TempPathFactory) -> Repository:
+def repository(
+    paying: Paying, tmp_path_factory: pytest.TempPathFactory, environment: Callable[[str], Path]
+) -> Repository:
     """Return what the real feast made of an export, with the server in this process."""
+    python = environment("feast")
     folder = tmp_path_factory.mktemp("feast")
     app = paying.app
     app.home.lake.compact("sales")
     write_repository(app.system, folder, app.home.lake.read, paying.address)
-    feast(folder, "-c", "from feast.cli.cli import cli; cli()", "apply")
+    feast(python, folder, "-c", "from feast.cli.cli import cli; cli()", "apply")
     past = history(app.system.view("pairs"), app.home.lake.read("sales"))
     spine = past.select("card", "shop", "online", "event_timestamp").sample(60, seed=3)
     between = pl.col("event_timestamp").dt.offset_by("2us")
@@ -445,7 +447,7 @@ def repository(paying: Paying, tmp_path_factory: pytest.TempPathFactory) -> Repo
             ("twice", ["cards:count_1d", "shops:count_1d"], one),
         ],
     }
-    found = json.loads(feast(folder, str(CLIENT), given=given).splitlines()[-1])
+    found = json.loads(feast(python, folder, str(CLIENT), given=given).splitlines()[-1])
     return Repository(folder, found, spine)
 
 

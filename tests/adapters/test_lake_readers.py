@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,7 +18,6 @@ import numpy as np
 import polars as pl
 import pyarrow.compute as pc
 import pytest
-from benchmarks.environments import python_of
 from deltalake import DeltaTable
 
 from homeostat.core.clock import to_micros
@@ -148,14 +148,14 @@ def test_pyarrow_reads_it(table: Table) -> None:
     assert pc.sum(pc.utf8_length(rows["note"])).as_py() == expected[7]
 
 
-def test_pyspark_reads_its_files(tmp_path: Path) -> None:
+def test_pyspark_reads_its_files(tmp_path: Path, environment: Callable[[str], Path]) -> None:
     select = SELECT.format(seconds="unix_seconds(_known_time)")
     found = tables(tmp_path)
     asked = [
         {"folder": table.path, "files": table.files, "select": select} for table in found.values()
     ]
     done = subprocess.run(
-        [str(python_of("spark")), str(Path(__file__).parent / "spark_client.py")],
+        [str(environment("spark")), str(Path(__file__).parent / "spark_client.py")],
         input=json.dumps(asked), capture_output=True, text=True, check=False, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
