@@ -30,6 +30,9 @@ SMOOTHING = 0.5
 LEVEL = 3.719
 """Normal quantile of 1 - 1e-4: chance alone moves PSI beyond its noise once in 10,000 windows."""
 
+LEAST = 4.0
+"""Least ratio of the noise to the PSI that chance is expected to give."""
+
 NEWS = 1e-6
 """Values in bins that training left empty count if chance would give them less often than this."""
 
@@ -74,10 +77,12 @@ def psi(reference: Counts, current: Counts) -> float:
 
 
 def psi_noise(reference: Counts, current: Counts) -> float:
-    """Return the PSI that chance alone exceeds once in 10,000 windows, without any drift.
+    """Return what chance alone keeps PSI below in all but one of 10,000 windows.
 
-    PSI over (1 / rows + 1 / rows) is then about chi-squared with bins - 1 degrees of freedom;
-    the quantile is by Wilson and Hilferty (1931). Bins that are empty on both sides do not count.
+    Without drift, PSI over (1 / rows + 1 / rows) is about chi-squared with bins - 1 degrees of
+    freedom; the quantile is by Wilson and Hilferty (1931). Rows that resemble each other vary more
+    than that, so it is never less than `LEAST` times what is expected of independent ones. Bins
+    that are empty on both sides do not count.
     """
     rows, others = int(reference.sum()), int(current.sum())
     if not rows or not others:
@@ -86,7 +91,8 @@ def psi_noise(reference: Counts, current: Counts) -> float:
     if free < 1:
         return 0.0
     spread = 2 / (9 * free)
-    return free * float((1 - spread + LEVEL * spread**0.5) ** 3) * (1 / rows + 1 / others)
+    quantile = float((1 - spread + LEVEL * spread**0.5) ** 3)
+    return free * max(quantile, LEAST) * (1 / rows + 1 / others)
 
 
 def without_chance(reference: Counts, current: Counts) -> Counts:

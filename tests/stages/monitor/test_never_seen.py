@@ -112,7 +112,7 @@ def test_a_new_text_is_drift_and_rare_ones_are_not(count: int) -> None:
 
     training: list[str | None] = rng.choice(names, 4_000).tolist()
     reference = sketch_of(np.full((4_000, 1), np.nan), ["shop"], {"shop": training})
-    later: list[str | None] = rng.choice(names, 1_000).tolist()
+    later: list[str | None] = rng.choice(names, 2_000).tolist()
     assert not is_found(report(later))
     assert is_found(report(["new" if n % 5 == 0 else name for n, name in enumerate(later)]))
 
