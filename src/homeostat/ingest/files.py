@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,10 @@ from homeostat.declare.schema import Field
 from homeostat.declare.sources import EventSource
 from homeostat.ingest import long_files
 from homeostat.ingest.columns import INSTANT
-from homeostat.ingest.known_times import believed_times, declared_times
+from homeostat.ingest.known_times import believed_times, declared_times, or_before
+from homeostat.ingest.mappings import known_times, mapping_payloads
 from homeostat.ingest.payloads import Payloads
+from homeostat.ingest.python_values import refused
 
 __all__ = [
     "COMPRESSED",
@@ -62,11 +64,12 @@ def payloads_of(
 ) -> Iterator[Records]:
     """Yield (known times, payloads) in chunks, sorted by known time and then as they came.
 
-    `data` is a path (CSV, JSON lines, Parquet, Arrow; also compressed) or a frame (Polars, or
-    anything that speaks Arrow). `known_time` is one instant in microseconds, or a column of the
-    frame; by default the source's declaration says it: its field, or event time plus delay. A row
-    whose own clock cannot be read takes the known time of the row before it; so does, where
-    `latest` is given, one whose clock says that it became known after it (`believed_times`).
+    `data` is a path (CSV, JSON lines, Parquet, Arrow; also compressed), a frame (Polars, or
+    anything that speaks Arrow), or a list of mappings, each an event of its own. `known_time` is
+    one instant in microseconds, or a column of the frame (a key of the mappings); by default the
+    source's declaration says it: its field, or event time plus delay. A row whose own clock cannot
+    be read takes the known time of the row before it; so does, where `latest` is given, one whose
+    clock says that it became known after it (`believed_times`).
 
     >>> from homeostat.declare.schema import Event, Timestamp
     >>> Tap = type("Tap", (Event,), {"__annotations__": {"tap": str, "at": Timestamp}})
@@ -112,6 +115,11 @@ def _records(
             yield from found
             return
         payloads = Payloads.lines(_bytes(Path(data)))
+    elif isinstance(data, list | tuple):
+        written = mapping_payloads(source, data)
+        if isinstance(known_time, str):
+            given = _known_of(source, data, written, known_time)
+        payloads = Payloads.of(written)
     else:
         frame, is_text = _frame(source, data)
         if isinstance(known_time, str):
@@ -167,8 +175,9 @@ def _frame(source: EventSource, data: object) -> tuple[pl.DataFrame, bool]:
             raise FileInvalid(
                 source.name,
                 f"a {type(data).__name__}",
-                "a path, a Polars frame, or a table that speaks Arrow (pyarrow, pandas, DuckDB)",
-                "convert it: polars.DataFrame(...)",
+                "a path, a Polars frame, a table that speaks Arrow (pyarrow, pandas, DuckDB), or a "
+                "list of mappings",
+                "convert it: polars.DataFrame(...), or put one mapping into a list: [...]",
             )
         return pl.DataFrame(data), False
     path = Path(data)
@@ -287,6 +296,25 @@ def _filled(field: Field, values: pl.Series) -> pl.Series:
         return values  # not of its kind: the intake refuses it
     default = field.filler if isinstance(values.dtype, pl.Datetime) else field.default
     return pl.select(pl.coalesce(values, pl.lit(default))).to_series()
+
+
+def _known_of(
+    source: EventSource, elements: Sequence[object], payloads: list[bytes], name: str
+) -> npt.NDArray[np.int64]:
+    """Return when each element says it was known; one that does not say it is refused in place."""
+    times, said = known_times(elements, name)
+    if len(said) and not said.any():
+        keys = next((tuple(map(str, each)) for each in elements if isinstance(each, dict)), ())
+        raise FileInvalid(
+            source.name,
+            f"known_time={name!r}, and no element has a datetime with a time zone under it",
+            "a key that each element has",
+            f"name one of {', '.join(keys)}",
+        )
+    for place in np.flatnonzero(~said).tolist():
+        found = f"{name!r}, its known time, is no datetime with a time zone"
+        payloads[place] = refused(f"element {place} of the list", found, elements[place])
+    return or_before(times, said, 0, None)
 
 
 def _known_column(source: EventSource, frame: pl.DataFrame, name: str) -> npt.NDArray[np.int64]:

@@ -13,7 +13,7 @@ from homeostat.declare.sources import EventSource
 from homeostat.ingest.event_columns import ColumnDecoder
 from homeostat.ingest.payloads import Payloads
 
-__all__ = ["believed_times", "declared_times"]
+__all__ = ["believed_times", "declared_times", "or_before"]
 
 
 def declared_times(
@@ -28,7 +28,7 @@ def declared_times(
     field = source.schema.field(clock, f"event source {source.name!r}")
     columns = ColumnDecoder(EventSchema("clock", (field,))).decode(Payloads.of(payloads))
     read = columns.valid & (columns.has[0] != 0)
-    return _or_before(columns.words[0] + source.delay_us, read, 0, earlier)
+    return or_before(columns.words[0] + source.delay_us, read, 0, earlier)
 
 
 def believed_times(
@@ -44,10 +44,10 @@ def believed_times(
     """
     if not (known > latest).any():
         return known
-    return _or_before(np.minimum(known, latest), known <= latest + ahead, latest, earlier)
+    return or_before(np.minimum(known, latest), known <= latest + ahead, latest, earlier)
 
 
-def _or_before(
+def or_before(
     times: npt.NDArray[np.int64],
     good: npt.NDArray[np.bool_],
     otherwise: Micros,

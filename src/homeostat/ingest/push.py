@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ __all__ = ["BodyMalformed", "Door", "Judged", "Rejected", "cut"]
 
 _EVENT = msgspec.json.Decoder(msgspec.Raw)
 _EVENTS = msgspec.json.Decoder(list[msgspec.Raw])
+_MARKS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|"|\[+|\{+|\]+|\}+|,', re.DOTALL)
 _BLANK = b" \t\r"
 
 
@@ -32,7 +34,8 @@ def cut(source: str, body: bytes, *, by_lines: bool = False) -> list[bytes]:
     r"""Return the events of a body as they came; raise `BodyMalformed` where there are none.
 
     By lines, every line that is not blank is an event, whatever is in it. Otherwise the body is
-    JSON: one value, a list of values, or values that follow each other.
+    JSON: one value, a list of values, or values that follow each other. A value of a list that is
+    no JSON, or nested too deeply, is an event of its own, which nothing can read.
 
     >>> cut("taps", b'[{"a": 1}, 2]'), cut("taps", b'{"a": \n{"a": 2}\n\n', by_lines=True)
     ([b'{"a": 1}', b'2'], [b'{"a":', b'{"a": 2}'])
@@ -43,7 +46,7 @@ def cut(source: str, body: bytes, *, by_lines: bool = False) -> list[bytes]:
     else:
         try:
             if body.lstrip()[:1] == b"[":
-                events, found = [bytes(event) for event in _EVENTS.decode(body)], "an empty list"
+                events, found = _list(body), "an empty list"
             else:
                 events, found = [bytes(event) for event in _EVENT.decode_lines(body)], "nothing"
         except msgspec.DecodeError as malformed:
@@ -53,6 +56,44 @@ def cut(source: str, body: bytes, *, by_lines: bool = False) -> list[bytes]:
     if not events:
         raise BodyMalformed(source, found)
     return events
+
+
+def _list(body: bytes) -> list[bytes]:
+    """Return the values of a JSON list; raise what decoding raises if its end is not its own."""
+    try:
+        return [bytes(event) for event in _EVENTS.decode(body)]
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        events = _cut_list(body)
+        if events is None:
+            raise
+        return events
+
+
+def _cut_list(body: bytes) -> list[bytes] | None:
+    """Return the texts between the commas of a list, None where brackets or quotes do not match."""
+    events: list[bytes] = []
+    depth, begin, end = 0, 0, -1
+    for token in _MARKS.finditer(body):
+        mark, at = token[0], token.start()
+        if end >= 0 or mark == b'"':
+            return None  # something after the list, or a text that does not end
+        if mark[:1] in b"[{":
+            if depth == 0:
+                begin = at + 1
+            depth += len(mark)
+        elif mark[:1] in b"]}":
+            depth -= len(mark)
+            if depth == 0:
+                end = token.end() - 1
+            elif depth < 0:
+                return None
+        if (mark == b"," and depth == 1) or end >= 0:
+            event = body[begin : at if mark == b"," else end].strip()
+            if not event:
+                return None
+            events.append(event)
+            begin = token.end()
+    return events if end >= 0 and not body[end + 1 :].strip() else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from homeostat.core.errors import HomeostatError
 
 __all__ = ["REASONS", "Refusal", "refusal_of"]
 
-REASONS = ("undecodable", "unknown_schema", "tombstone", "too_large")
+REASONS = ("undecodable", "unknown_schema", "tombstone", "too_large", "malformed")
 """Why a record was refused before the intake saw it."""
 
 _MARK = b"\x00refused\x00"

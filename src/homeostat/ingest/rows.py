@@ -17,6 +17,7 @@ from zoneinfo import ZoneInfo
 from homeostat.core.errors import HomeostatError, did_you_mean
 from homeostat.declare.schema import Field
 from homeostat.declare.sources import EventSource
+from homeostat.ingest.python_values import field_value, json_bytes, refused, within_limit
 
 __all__ = ["ColumnMissing", "CursorInvalid", "RowReader", "as_text", "earlier", "from_text"]
 
@@ -79,47 +80,34 @@ class RowReader:
 
     def payload(self, row: Sequence[object]) -> bytes:
         """Return one row as JSON; columns that the event does not have are left out."""
-        said = {
-            field.name: _held(field, row[place], self._zone)
-            for field, place in self._fields
-            if row[place] is not None or field.nullable
-        }
-        return _encoded(said).encode("utf-8", "surrogateescape")
+        said: dict[str, object] = {}
+        for field, place in self._fields:
+            if row[place] is None and not field.nullable:
+                continue
+            try:
+                value = _held(field, row[place], self._zone)
+                self._encoded({field.name: value})
+            except Exception as odd:  # noqa: BLE001 - a driver's value of any class may raise
+                found = f"a {type(odd).__name__} when its {type(row[place]).__name__} is written"
+                return refused(f"column {self.columns[place]!r}", found, tuple(row))
+            said[field.name] = value
+        return within_limit(self._encoded(said))
+
+    def _encoded(self, said: dict[str, object]) -> bytes:
+        try:
+            # a driver keeps bytes that are not UTF-8 as such surrogates
+            return json_bytes(said, _ENCODER, "surrogateescape")
+        except UnicodeEncodeError:
+            return json_bytes(said, _ENCODER, "surrogatepass")
 
 
 def _held(field: Field, value: object, zone: ZoneInfo | None) -> object:
-    """Return a value as its field's JSON; one that does not fit as it is."""
-    if field.kind == "timestamp":
-        return _instant(value, zone)
+    """Return a value as its field's JSON; a database's 0, 1 and JSON are read as such."""
     if field.kind == "boolean" and type(value) is int and value in (0, 1):
         return bool(value)
-    if isinstance(value, Decimal):
-        if field.kind == "float":
-            return float(value)
-        if field.kind == "integer" and value.is_finite() and value == value.to_integral_value():
-            return int(value)
-        return str(value)
-    if field.kind == "integer" and isinstance(value, float) and value.is_integer():
-        return int(value)
-    if field.kind == "float" and isinstance(value, timedelta):
-        return value.total_seconds()
     if field.kind == "string" and isinstance(value, list | dict):
         return json.dumps(value, ensure_ascii=False, default=_as_it_is)
-    return value
-
-
-def _instant(value: object, zone: ZoneInfo | None) -> object:
-    if isinstance(value, str) and zone is not None:
-        try:
-            value = datetime.fromisoformat(value)
-        except ValueError:
-            return value
-    if isinstance(value, date) and not isinstance(value, datetime) and zone is not None:
-        value = datetime.combine(value, time())
-    if isinstance(value, datetime):
-        aware = value.replace(tzinfo=zone) if value.tzinfo is None and zone is not None else value
-        return aware.isoformat()
-    return value
+    return field_value(field, value, zone)
 
 
 def _as_it_is(value: object) -> object:
@@ -130,9 +118,9 @@ def _as_it_is(value: object) -> object:
     return str(value)
 
 
-_encoded = json.JSONEncoder(
+_ENCODER = json.JSONEncoder(
     separators=(",", ":"), ensure_ascii=False, default=_as_it_is
-).encode  # NaN and infinities stay as they are: the intake refuses them by name
+)  # NaN and infinities stay as they are: the intake refuses them by name
 
 
 def as_text(value: object, source: str) -> str:

@@ -123,21 +123,21 @@ class App(AbstractContextManager["App"]):
 
         Args:
             source: the name of an event source.
-            data: a path (CSV, JSON lines, Parquet, Arrow), a frame, or a list of mappings.
-            known_time: one instant, or the column that says when each row became known. By
-                default rows are known now.
+            data: a path (CSV, JSON lines, Parquet, Arrow), a frame, or a list of mappings, each an
+                event of its own: one that is no event is a dead letter, and changes no other.
+            known_time: one instant, or the column (the key) that says when each row became known.
+                By default rows are known now.
             history: the rows are known as the source declares (its `known_time` field, or event
                 time plus `delay`).
         """
         declared = self.system.source(source)
-        rows = pl.DataFrame(data, infer_schema_length=None) if isinstance(data, list) else data
         known: int | str | None = known_time if isinstance(known_time, str) else None
         if isinstance(known_time, datetime):
             known = to_micros(known_time)
         if known is None and not history:
             known = self.clock.now()
         for instants, payloads in payloads_of(
-            declared, rows, known, latest_known(self.clock.now())
+            declared, data, known, latest_known(self.clock.now())
         ):
             self.home.log.append(source, instants, payloads)
         return self.live.drain()[source]
