@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from homeostat.core.errors import DeclarationError, HomeostatError, SystemInvalid, UnknownName
-from homeostat.core.hashing import SAYS_ALL, content_hash
+from homeostat.core.hashing import SAYS_ALL, UNSET_IS_UNSAID, content_hash
 from homeostat.declare import mistakes as collected
+from homeostat.declare.aggregations import Aggregation
 from homeostat.declare.deployments import Deployment
 from homeostat.declare.models import Model
 from homeostat.declare.monitors import Drift, Freshness, Quality, Rejections, Retrain, Skew
@@ -26,6 +27,9 @@ Named = TypeVar("Named", EventSource, FeatureView, Model)
 class System:
     """Everything that is declared; ends every `system.py`.
 
+    `kept` names on-demand features, and aggregations by summaries of one's own, that no model
+    declared here uses any more: a package in service that was trained with them runs them still.
+
     Raises `SystemInvalid` with every mistake found between the declarations.
     """
 
@@ -39,11 +43,15 @@ class System:
     )
     retraining: tuple[Retrain, ...] = field(default=(), kw_only=True)
     policies: tuple[Retention | Erasure | Access, ...] = field(default=(), kw_only=True)
+    kept: tuple[OnDemand | Aggregation, ...] = field(
+        default=(), kw_only=True, metadata=UNSET_IS_UNSAID
+    )
 
     def __post_init__(self) -> None:
         collected.identifier("system", self.name)
         for part in (
-            "sources", "views", "models", "deployments", "monitors", "retraining", "policies"
+            "sources", "views", "models", "deployments", "monitors", "retraining", "policies",
+            "kept",
         ):  # fmt: skip
             object.__setattr__(self, part, collected.several(getattr(self, part)))
         found = list(self._mistakes())
@@ -63,6 +71,14 @@ class System:
             yield from _declared("model", model, self.models, owner)
         for owner, source in self._source_users():
             yield from _declared("event source", source, self.sources, owner)
+        for one in self.kept:
+            if not (isinstance(one, OnDemand) or getattr(one, "custom", None) is not None):
+                yield DeclarationError(
+                    f"system {self.name!r}, kept",
+                    f"a {type(one).__name__}",
+                    "on-demand features, and aggregations by summaries of your own",
+                    "name what packages in service still run",
+                )
         deployed = [d.model.name for d in self.deployments]
         yield from _names_twice("deployment of model", deployed)
         yield from _names_twice("retraining of model", [r.model.name for r in self.retraining])

@@ -2,26 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from homeostat.core.errors import HomeostatError
-from homeostat.core.hashing import content_hash
+from homeostat.core.store import Snapshot
 from homeostat.declare.system import System
 from homeostat.declare.views import FeatureView
+from homeostat.deploy.state import replayed
 from homeostat.features.folded import folded_offset
+from homeostat.features.keys import view_stem
 from homeostat.ingest.schema_evolution import Evolution, evolution
 from homeostat.runtime.backfill import backfill, unfilled
+from homeostat.runtime.filled import (
+    filled_stems,
+    is_marked,
+    mark_filled,
+    retire,
+    retire_unmarked,
+    stems_of,
+    sweep,
+)
 from homeostat.runtime.home import Home
+from homeostat.runtime.in_service import Serving, in_service, views_needed
 from homeostat.runtime.plan import Change, applied, has_state_format, plan, record_applied
 from homeostat.runtime.worker import FoldWorker
 
 __all__ = [
     "Applied",
     "NotApplied",
+    "ServiceLost",
     "apply_changes",
     "ensure_applied",
+    "lost_lines",
+    "require_service",
     "schema_steps",
+    "serving",
     "views_to_fill",
 ]
 
@@ -42,6 +58,29 @@ class NotApplied(HomeostatError):
         )
 
 
+class ServiceLost(HomeostatError):
+    """Versions in service that could not answer any more under new declarations."""
+
+    def __init__(self, lost: tuple[Serving, ...]) -> None:
+        self.lost = lost
+        told = "; ".join(lost_lines(lost)[:NAMED])
+        names = " ".join(f"--give-up {one.name}" for one in lost)
+        super().__init__(
+            f"apply: {told}; allowed: declarations that every version in service can be given its "
+            f"features by; {lost[0].lost[0].advice}; or accept that it stops answering, and that "
+            f"its fallback answers in its place: `homeostat apply {names}`"
+        )
+
+
+def lost_lines(served: Iterable[Serving]) -> list[str]:
+    """Return a line per feature that a version in service cannot be given any more."""
+    return [
+        f"{one.name} ({one.role}) loses feature {lost.feature!r}: {lost.why}"
+        for one in served
+        for lost in one.lost
+    ]
+
+
 @dataclass(frozen=True, slots=True)
 class Applied:
     """The changes that now hold, and how many events each filled view was offered."""
@@ -50,67 +89,117 @@ class Applied:
     filled: dict[str, int] = field(default_factory=dict)
 
 
+def serving(home: Home, system: System) -> tuple[Serving, ...]:
+    """Return the versions in service, bound to declarations that may not be applied yet."""
+    states = replayed(home.journal.decisions())
+    return in_service(system, home.registry, states)
+
+
 def views_to_fill(home: Home, system: System) -> tuple[FeatureView, ...]:
-    """Return the views whose live state was not folded from all events under this definition."""
-    old = applied(home.folder)
-    with home.store.writer() as writer:
-        bare = unfilled(writer, system)
-        started = {
-            view.name for view in system.views if folded_offset(writer, view.source.name) >= 0
-        }
-    if old is None:
-        return bare
-    views = old.get("views", ()) if has_state_format(old) else ()
-    before = {view["name"]: content_hash(view) for view in views}
+    """Return the views whose live state was not folded from all events under this definition.
+
+    Those of the declarations, and those that versions in service read by definitions of their own.
+    """
+    needed = views_needed(system, serving(home, system))
+    with home.store.reader() as reader:
+        there = _there(reader, home)
+        folded = {v.source.name: folded_offset(reader, v.source.name) for v in needed}
+        if there is None:
+            return unfilled(reader, needed)
     return tuple(
-        view
-        for view in system.views
-        if view.name in started and before.get(view.name) != content_hash(view)
+        view for view in needed if folded[view.source.name] >= 0 and view_stem(view) not in there
     )
+
+
+def _there(reader: Snapshot, home: Home) -> set[bytes] | None:
+    """Return the stems of the definitions whose state is whole, None if nothing says so."""
+    if is_marked(reader):
+        return filled_stems(reader)
+    old = applied(home.folder)  # written by a release that made no marks
+    if old is None:
+        return None
+    return stems_of(old.get("views", ())) if has_state_format(old) else set()
 
 
 def ensure_applied(home: Home, system: System) -> None:
     """Raise `NotApplied` unless a home runs on these declarations; a new home begins to."""
     old = applied(home.folder)
     changes = plan(old, system)
-    if not changes:
-        return
-    if _is_new(home, system):
+    if changes and _is_new(home, system):
         _register(home, system)
+        _mark(home, system.views)
         record_applied(home.folder, system)
-    elif old is not None:
+    elif changes and old is not None:
         raise NotApplied(system.name, [f"{c.subject} {c.kind}" for c in changes])
-    else:
-        bare = views_to_fill(home, system)
+    elif changes:
+        bare = [view for view in views_to_fill(home, system) if view in system.views]
         if bare:
             raise NotApplied(system.name, [f"view {view.name!r} has no state" for view in bare])
+        _mark(home, system.views)
         record_applied(home.folder, system)
+    else:
+        with home.store.reader() as reader:
+            marked = is_marked(reader)
+        if not marked:
+            _mark(home, system.views)
 
 
 def apply_changes(
     home: Home,
     system: System,
     progress: Callable[[str, int], None] = lambda view, events: None,
+    *,
+    giving_up: Collection[str] = (),
 ) -> Applied:
     """Fill new and changed views from the lake, and write down that the declarations hold.
 
-    Killed in between, it is simply run again. The caller holds the home's lock. Raises
-    `SchemaIncompatible` before anything is written if a source's new schema would break readers.
+    What versions in service read by older definitions is filled, too, where it is not there. State
+    is taken away only after the declarations are written down: killed at any point, it is simply
+    run again, or undone by the former `system.py`. The caller holds the home's lock. `giving_up`
+    names versions, as in "late@1", that may stop answering.
+
+    Raises:
+        SchemaIncompatible: a source's new schema would break readers; nothing was written.
+        ServiceLost: a version in service cannot be given its features; nothing was written.
     """
     changes = plan(applied(home.folder), system)
     for step in schema_steps(home, system):
         step.require()
-    wanted = views_to_fill(home, system)
+    require_service(serving(home, system), giving_up)
+    needed, wanted = views_needed(system, serving(home, system)), views_to_fill(home, system)
     worker = FoldWorker(system, home.log, home.lake, home.letters, home.schemas)
     with home.store.writer() as writer:
         worker.resume(writer)
         worker.lake.flush()
         for source in system.sources:
             home.lake.evolve(source.name)
-        filled = backfill(writer, system, home.lake, wanted, progress)
+        filled = backfill(writer, home.lake, wanted, progress)
+        if not is_marked(writer):
+            retire_unmarked(writer, needed)
+        for view in needed:
+            mark_filled(writer, view_stem(view))
     _register(home, system)
     record_applied(home.folder, system)
+    with home.store.writer() as writer:
+        retire(writer, needed)
+    more = True
+    while more:
+        with home.store.writer() as writer:
+            more = sweep(writer)
     return Applied(changes, filled)
+
+
+def require_service(served: Iterable[Serving], giving_up: Collection[str] = ()) -> None:
+    """Raise `ServiceLost` if a version in service would stop answering, unless it is given up."""
+    lost = tuple(one for one in served if one.lost and one.name not in giving_up)
+    if lost:
+        raise ServiceLost(lost)
+
+
+def _mark(home: Home, views: Iterable[FeatureView]) -> None:
+    with home.store.writer() as writer:
+        for view in views:
+            mark_filled(writer, view_stem(view))
 
 
 def schema_steps(home: Home, system: System) -> tuple[Evolution, ...]:

@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from homeostat.core.errors import HomeostatError
+from homeostat.core.hashing import content_hash
+from homeostat.declare.system import System
 from homeostat.deploy.state import RolloutState
+from homeostat.features.manifest import Bound
+from homeostat.runtime.in_service import bound_package
+from homeostat.serve.lookup import Lookup
 from homeostat.serve.ports import Broken
 from homeostat.serve.routing import Arm, Route, load_arm
 from homeostat.train.package import Package
@@ -16,11 +21,27 @@ __all__ = ["Arms"]
 
 
 class Arms:
-    """Loads packages and arms from a registry, and keeps them."""
+    """Loads packages and arms from a registry, and keeps them.
 
-    def __init__(self, registry: Registry, faults: Callable[[str, Exception], None]) -> None:
-        self._registry, self._faults = registry, faults
+    Args:
+        system: the declarations of today.
+        registry: holds the packages.
+        faults: told of what cannot be loaded.
+        lacks: says what is missing of the live state that declarations need, "" if nothing is.
+    """
+
+    def __init__(
+        self,
+        system: System,
+        registry: Registry,
+        faults: Callable[[str, Exception], None],
+        lacks: Callable[[Bound], str] = lambda bound: "",
+    ) -> None:
+        self._system, self._registry, self._faults = system, registry, faults
+        self._lacks = lacks
         self._packages: dict[tuple[str, int], Package] = {}
+        self._bounds: dict[tuple[str, int], Bound] = {}
+        self._lookups: dict[str, Lookup] = {}
         self._arms: dict[tuple[str, int], Arm] = {}
 
     def package(self, model: str, version: int) -> Package:
@@ -29,6 +50,17 @@ class Arms:
         if key not in self._packages:
             self._packages[key] = self._registry.load(model, version)
         return self._packages[key]
+
+    def bound(self, model: str, version: int) -> Bound:
+        """Return the declarations by which a version is given its features.
+
+        Raises:
+            NotKept: those of today cannot compute them.
+        """
+        key = (model, version)
+        if key not in self._bounds:
+            self._bounds[key] = bound_package(self._system, self.package(model, version))
+        return self._bounds[key]
 
     def arm(self, model: str, version: int | None) -> Arm | None:
         """Return a version ready to score; a broken one stands for its fallback. None for None."""
@@ -41,16 +73,36 @@ class Arms:
 
     def _load(self, model: str, version: int) -> Arm:
         try:
-            package = self.package(model, version)
+            package, bound = self.package(model, version), self.bound(model, version)
+            lacks = self._lacks(bound)
+            if lacks:
+                raise HomeostatError(
+                    f"version {version} of model {model!r}: {lacks}; allowed: a version whose live "
+                    "features are kept up; fill them with `homeostat apply`"
+                )
         except (HomeostatError, OSError) as broken:
             self._faults("load", broken)
             return Arm(version, Broken(f"version {version} cannot be loaded: {broken}"), 1.0)
-        return load_arm(version, package.threshold, lambda: Servable(package), self._faults)
+        lookup = None if bound.system is self._system else self._lookup(package, bound)
+        return load_arm(version, package.threshold, lambda: Servable(package), self._faults, lookup)
+
+    def _lookup(self, package: Package, bound: Bound) -> Lookup:
+        """Return what finds the features of a package; packages of the same ones share it."""
+        key = content_hash(package.declared)
+        if key not in self._lookups:
+            self._lookups[key] = Lookup(bound.system, bound.model, None, self._faults)
+        return self._lookups[key]
 
     def loads(self, model: str, version: int | None) -> bool:
         """Return whether a version is there and can score: the rehearsal of a way back."""
+        return version is not None and self.problem(model, version) is None
+
+    def problem(self, model: str, version: int) -> str | None:
+        """Return why a version cannot score, None if it can."""
         arm = self.arm(model, version)
-        return arm is not None and not isinstance(arm.servable, Broken)
+        if arm is not None and isinstance(arm.servable, Broken):
+            return arm.servable.reason
+        return None
 
     def route(self, model: str, state: RolloutState) -> Route:
         """Return which versions answer a model's requests in this state."""

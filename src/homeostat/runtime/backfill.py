@@ -7,45 +7,42 @@ from itertools import pairwise
 
 import polars as pl
 
-from homeostat.core.store import Writer
-from homeostat.declare.system import System
+from homeostat.core.store import Snapshot, Writer
 from homeostat.declare.views import FeatureView
 from homeostat.features.fold import ViewFold
 from homeostat.features.folded import folded_offset
 from homeostat.features.keys import view_prefix, view_stem
 from homeostat.ingest.columns import events_schema
 from homeostat.lake.tables import Lake
+from homeostat.runtime.filled import clear, mark_filled
 from homeostat.runtime.worker import CHUNK
 
 __all__ = ["backfill", "unfilled"]
 
-VIEWS = b"view/"
 
-
-def unfilled(writer: Writer, system: System) -> tuple[FeatureView, ...]:
+def unfilled(reader: Snapshot, views: Sequence[FeatureView]) -> tuple[FeatureView, ...]:
     """Return the views without any state, though events of their source were folded."""
     return tuple(
         view
-        for view in system.views
-        if folded_offset(writer, view.source.name) >= 0
-        and next(writer.scan(view_prefix(view)), None) is None
+        for view in views
+        if folded_offset(reader, view.source.name) >= 0
+        and next(reader.scan(view_prefix(view)), None) is None
     )
 
 
 def backfill(
     writer: Writer,
-    system: System,
     lake: Lake,
     views: Sequence[FeatureView],
     progress: Callable[[str, int], None] = lambda view, events: None,
 ) -> dict[str, int]:
-    """Fold the lake's events into views from the beginning; drop the state of other definitions.
+    """Fold the lake's events into views from the beginning, and mark their state as whole.
 
-    All of it is in the caller's transaction, so readers see the old state until it commits.
+    All of it is in the caller's transaction, so readers see nothing of it until it commits; the
+    state of other definitions is left as it is.
 
     Args:
         writer: the store's write transaction.
-        system: the declarations; state of views that it does not have is deleted.
         lake: holds every event up to the folded offsets.
         views: those to fill.
         progress: told a view and how many events of its source were read, after each chunk.
@@ -53,18 +50,17 @@ def backfill(
     Returns:
         How many events of its source each view was offered.
     """
-    kept = tuple(view_stem(view) for view in system.views if view not in views)
-    for key, _ in list(writer.scan(VIEWS)):
-        if not key.startswith(kept):
-            writer.delete(key)
     found: dict[str, int] = {}
     for view in views:
-        fold, found[view.name] = ViewFold(view), 0
+        clear(writer, view)
+        fold, offered = ViewFold(view), 0
         folded = folded_offset(writer, view.source.name)
         for events in _chunks(lake, view, folded):
             fold.apply(writer, fold.prepare(events), 0, events.height)
-            found[view.name] += events.height
+            offered += events.height
             progress(view.name, events.height)
+        mark_filled(writer, view_stem(view))
+        found[view.name] = max(offered, found.get(view.name, 0))
     return found
 
 

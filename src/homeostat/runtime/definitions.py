@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from homeostat.core.hashing import canonical_json
 from homeostat.features.definitions import Definitions
@@ -13,6 +15,8 @@ __all__ = ["DefinitionLog"]
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS feature_definitions (
+    digest TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS feature_manifests (
     digest TEXT PRIMARY KEY, body TEXT NOT NULL) WITHOUT ROWID
 """
 
@@ -32,14 +36,30 @@ class DefinitionLog:
             path, isolation_level=None, check_same_thread=False, timeout=30.0
         )
         self._db.execute("PRAGMA journal_mode=WAL")
-        self._db.execute(_SCHEMA)
+        self._db.executescript(_SCHEMA)
 
-    def keep(self, definitions: Definitions) -> None:
-        """Keep definitions, before the first prediction that names them is logged."""
+    def keep(self, definitions: Definitions, manifest: Mapping[str, Any] | None = None) -> None:
+        """Keep definitions, before the first prediction that names them is logged.
+
+        `manifest` is what computes the features again, whatever is declared then.
+        """
         self._db.execute(
             "INSERT OR IGNORE INTO feature_definitions VALUES (?, ?)",
             (definitions.digest, canonical_json(definitions.as_json())),
         )
+        if manifest is not None:
+            self._db.execute(
+                "INSERT OR IGNORE INTO feature_manifests VALUES (?, ?)",
+                (definitions.digest, canonical_json(manifest)),
+            )
+
+    def manifest(self, digest: str) -> Mapping[str, Any] | None:
+        """Return the manifest of the features with a digest, None if there is none."""
+        row = self._db.execute(
+            "SELECT body FROM feature_manifests WHERE digest = ?", (digest,)
+        ).fetchone()
+        found: Mapping[str, Any] | None = None if row is None else json.loads(row[0])
+        return found
 
     def find(self, digest: str) -> Definitions | None:
         """Return the definitions with a digest, None if there are none."""

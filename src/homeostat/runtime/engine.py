@@ -9,12 +9,17 @@ import polars as pl
 
 from homeostat.core.durations import Micros
 from homeostat.core.store import Snapshot, Writer
+from homeostat.declare.models import Model
 from homeostat.declare.monitors import Rejections
 from homeostat.declare.system import System
 from homeostat.features.definitions import Definitions
 from homeostat.features.folded import folded_offset
+from homeostat.features.keys import view_stem
+from homeostat.features.manifest import as_manifest
 from homeostat.monitor.rejections import Tally
+from homeostat.runtime.filled import filled_stems, retire, sweep
 from homeostat.runtime.home import Home, prediction_table
+from homeostat.runtime.in_service import kept_views
 from homeostat.runtime.loop import Intervention, Loop
 from homeostat.runtime.observe import Now
 from homeostat.runtime.tallies import tallies_of
@@ -55,11 +60,13 @@ class Engine:
             interventions=interventions,
             faults=faults,
         )
+        self._followed: tuple[bytes, ...] | None = None
+        self._sweeps = False
         self._unflushed: dict[str, int] = {}
         self._last_known: dict[str, Micros] = {}
         self._models = {d.model.name: d.model for d in system.deployments}
         for model in self._models.values():
-            home.definitions.keep(Definitions.of(system, model))
+            _keep_definitions(home, system, model)
 
     def cursor(self) -> int | None:
         """Return the last step that was completed, None before the first."""
@@ -86,6 +93,7 @@ class Engine:
             for source in self.system.sources:
                 self._heard(source.name, self.worker.last_known(writer, source.name))
         self.loop.restore(steps)
+        self.follow()
         for name, model in self._models.items():
             record = self.loop.observer.records[name]
             for step, frame in self.home.predictions.frames(name, 0, steps):
@@ -96,6 +104,31 @@ class Engine:
             record.add_outcomes(kept if tail is None else pl.concat([kept, tail]))
             table = prediction_table(name)
             self._unflushed[name] = self.home.lake.application_version(table, f"log/{name}") + 1
+
+    def follow(self) -> None:
+        """Fold what the versions in service need beside today's views, and let the rest go.
+
+        Versions leave service as the loop goes on; what only they needed is swept.
+        """
+        bounds = self.loop.bounds()
+        kept = kept_views(self.system, bounds)
+        if self._followed == tuple(map(view_stem, kept)):
+            return
+        with self.home.store.writer() as writer:
+            filled = filled_stems(writer)
+            there = [view for view in kept if view_stem(view) in filled]
+            if filled:
+                self._sweeps = retire(writer, (*self.system.views, *there)) > 0
+        self.worker.follow(there)
+        for bound in bounds:
+            _keep_definitions(self.home, bound.system, bound.model)
+        self._followed = tuple(map(view_stem, kept))
+
+    def sweep(self) -> None:
+        """Delete a bite of the state that nobody needs any more."""
+        if self._sweeps:
+            with self.home.store.writer() as writer:
+                self._sweeps = sweep(writer)
 
     def now(
         self,
@@ -146,3 +179,8 @@ class Engine:
                     prediction_table(name), pl.concat(frames), f"log/{name}", step, day="at"
                 )
             self._unflushed[name] = step + 1
+
+
+def _keep_definitions(home: Home, system: System, model: Model) -> None:
+    """Keep what a model's features are, before a prediction names it."""
+    home.definitions.keep(Definitions.of(system, model), as_manifest(system, model))

@@ -150,6 +150,7 @@ class Live:
         self._reroute()
 
     def _reroute(self) -> None:
+        self._engine.follow()
         self._routes = {
             d.model.name: self.loop.route(d.model.name) for d in self.system.deployments
         }
@@ -184,6 +185,7 @@ class Live:
             done.decisions += self._carry_out()
             self._archive(sum(counts.total for counts in done.counts.values()))
             self._trimmer.bite()
+            self._engine.sweep()
             return done
 
     def _carry_out(self) -> list[Decision]:

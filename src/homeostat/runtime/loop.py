@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from homeostat.core.decisions import Decision
 from homeostat.core.durations import Micros
+from homeostat.core.errors import HomeostatError
 from homeostat.declare.deployments import Deployment
 from homeostat.declare.system import System
 from homeostat.deploy.decide import (
@@ -16,10 +18,14 @@ from homeostat.deploy.decide import (
     decide_rollout,
 )
 from homeostat.deploy.state import RolloutState, advance, replayed
+from homeostat.features.keys import view_stem
+from homeostat.features.manifest import Bound
 from homeostat.monitor.findings import Finding, decide_alerts, open_alerts
 from homeostat.retrain.decide import decide_retrain
 from homeostat.runtime.arms import Arms
+from homeostat.runtime.filled import filled_stems
 from homeostat.runtime.home import Home
+from homeostat.runtime.in_service import in_roles, kept_views
 from homeostat.runtime.observe import Now, Observer
 from homeostat.runtime.training import Alteration, Trained, Trainer
 from homeostat.serve.routing import Route
@@ -63,7 +69,7 @@ class Loop:
         self._system, self._home, self._flush = system, home, flush
         self._interventions = tuple(interventions)
         self._trainer = Trainer(system, home.lake, home.registry)
-        self.arms = Arms(home.registry, faults)
+        self.arms = Arms(system, home.registry, faults, self._lacks)
         self.observer = Observer(system, self.arms, home, timed=timed)
         self._states: dict[str, RolloutState] = {}
         self._opened: dict[str, Decision] = {}
@@ -89,6 +95,28 @@ class Loop:
     def route(self, model: str) -> Route:
         """Return which versions answer a model's requests now."""
         return self.arms.route(model, self.state(model))
+
+    def bounds(self) -> tuple[Bound, ...]:
+        """Return the declarations that give the versions in service their features."""
+        found = []
+        for deployment in self._system.deployments:
+            model = deployment.model.name
+            for version in in_roles(self.state(model)):
+                with suppress(HomeostatError, OSError):  # its arm is broken, and says why
+                    found.append(self.arms.bound(model, version))
+        return tuple(found)
+
+    def _lacks(self, bound: Bound) -> str:
+        """Say which live state is not there that declarations need, "" if all is."""
+        with self._home.store.reader() as reader:
+            filled = filled_stems(reader)
+        lacking = [
+            view.name for view in kept_views(self._system, [bound]) if view_stem(view) not in filled
+        ]
+        named = ", ".join(map(repr, lacking))
+        return f"the live features of view {named}, as it was trained with, are not kept up" * bool(
+            lacking
+        )
 
     def step(self, now: Now) -> list[Decision]:
         """Observe, decide and act once; return the decisions, all of them journaled."""

@@ -16,6 +16,7 @@ from homeostat.declare.system import System
 from homeostat.evaluate.challenger import Challenger, Origin, Trial, train_challenger
 from homeostat.evaluate.gates import Judgement
 from homeostat.features.assemble import Features
+from homeostat.features.manifest import as_manifest
 from homeostat.features.table import features_of
 from homeostat.lake.events import LakeEvents, Span
 from homeostat.lake.tables import Lake
@@ -177,6 +178,7 @@ class Trainer:
                     for name, frame in {**parts, "embargo": rows.embargo}.items()
                 },
             ),
+            declared=as_manifest(self._system, model),
         )
         slices = {name: rows.test[name].to_list() for name in _slices(model)}
         trial = Trial(train, validation, test, slices)

@@ -26,6 +26,9 @@ from homeostat.runtime.lake_sink import LakeSink
 from homeostat.runtime.tallies import add_tallies
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from homeostat.declare.views import FeatureView
     from homeostat.ingest.deadletters import DeadLetters
     from homeostat.ingest.log import EventLog
     from homeostat.ingest.schema_versions import SchemaRegistry
@@ -128,8 +131,10 @@ class FoldWorker:
         lake: Lake,
         letters: DeadLetters,
         schemas: SchemaRegistry,
+        kept: Sequence[FeatureView] = (),
     ) -> None:
         self._log, self._letters = log, letters
+        self._views = system.views
         self.sources, self.lake = system.sources, LakeSink(lake, system.sources)
         self._intakes = {
             source.name: Intake(
@@ -139,11 +144,23 @@ class FoldWorker:
             )
             for source in system.sources
         }
-        self._folds = {
-            source.name: tuple(ViewFold(v) for v in system.views if v.source.name == source.name)
-            for source in system.sources
-        }
+        self._folds: dict[str, tuple[ViewFold, ...]] = {}
+        self.follow(kept)
         self._limits = dict.fromkeys((s.name for s in system.sources), CHUNK)
+
+    def follow(self, kept: Sequence[FeatureView]) -> None:
+        """Fold into these definitions beside the declared views, from the next batch on.
+
+        The caller sees to it that their state holds all that was folded so far.
+        """
+        had = {fold.view: fold for folds in self._folds.values() for fold in folds}
+        views = (*self._views, *kept)
+        self._folds = {
+            source.name: tuple(
+                had.get(v) or ViewFold(v) for v in views if v.source.name == source.name
+            )
+            for source in self.sources
+        }
 
     def carry_over(self, writer: Writer) -> None:
         """Remember ids anew that an earlier release kept one by one: from the log, as they came."""

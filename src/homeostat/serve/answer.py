@@ -106,20 +106,18 @@ class Recent:
         return self._kept.get(prediction_id)
 
 
-def record_of(
-    found: tuple[Predictions, int], names: tuple[str, ...], masked: Mapping[str, bool]
-) -> Record:
+def record_of(found: tuple[Predictions, int], masked: Mapping[str, bool]) -> Record:
     """Return a kept prediction as users may see it.
 
     Args:
         found: the batch and the row.
-        names: of the features, in the order of the matrix.
         masked: by request field, whether it is personal.
     """
     batch, row = found
-    values = batch.features.matrix[row].tolist()
-    features: dict[str, float | str | None] = dict(zip(names, values, strict=False))
-    for name, categories in batch.features.categories.items():
+    given = batch.given(row)
+    values = given.features.matrix[row].tolist()
+    features: dict[str, float | str | None] = dict(zip(given.names, values, strict=False))
+    for name, categories in given.features.categories.items():
         features[name] = categories[row]
     hidden = {name for name, personal in masked.items() if personal}
     spent = batch.latency

@@ -12,6 +12,7 @@ from homeostat.core.durations import Micros
 from homeostat.declare.models import Model
 from homeostat.declare.system import System, model_inputs
 from homeostat.features.assemble import FeaturePlan, Features
+from homeostat.features.definitions import Definitions
 from homeostat.features.folded import folded_offset
 from homeostat.features.read import ViewReader
 from homeostat.serve.draft import Draft
@@ -42,13 +43,18 @@ class FeatureParts:
 
 
 class Lookup:
-    """Finds the features of requests to one model, and marks what failed on the way."""
+    """Finds the features of requests to one model, and marks what failed on the way.
+
+    `names` are the features in the model's order, `definitions` the digest of what they mean.
+    """
 
     def __init__(
         self, system: System, model: Model, parts: FeatureParts | None, faults: Faults
     ) -> None:
         self._parts = FeatureParts.of(system, model) if parts is None else parts
         self._faults = faults
+        self.names = model.feature_names()
+        self.definitions = Definitions.of(system, model).digest
         self._views = system.views_of(model)
         self._widths = {view.name: len(view.features()) for view in self._views}
         self.sources = tuple(sorted({view.source.name for view in self._views}))

@@ -16,7 +16,7 @@ from homeostat.core.durations import Micros
 if TYPE_CHECKING:
     from homeostat.features.assemble import Features
 
-__all__ = ["ARMS", "Latency", "Predictions", "frame_of", "prediction_schema"]
+__all__ = ["ARMS", "Given", "Latency", "Predictions", "frame_of", "prediction_schema"]
 
 ARMS = ("champion", "challenger", "previous", "score")
 """Who may have answered; "score" is the declared default score."""
@@ -36,6 +36,15 @@ class Latency:
     total_us: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class Given:
+    """Features of a batch that some arm has of its own, as its package defines them."""
+
+    names: tuple[str, ...]
+    definitions: str
+    features: Features
+
+
 @dataclass(slots=True)
 class Predictions:
     """The answers to requests of one model that were asked together, at one instant `at`.
@@ -43,7 +52,9 @@ class Predictions:
     Every list has one entry per request. `offsets` is the place in each source's log that the
     snapshot contained (-1: nothing of it; None: there was no snapshot), `features` what the models
     were given (no columns where no feature was computed), `definitions` the digest of what they
-    were computed under. An empty `degraded` means that nothing failed.
+    were computed under and `names` their names. `apart` has the rows that were answered by an arm
+    with features of its own, `shadowed` what a shadowed challenger has of its own. An empty
+    `degraded` means that nothing failed.
     """
 
     model: str
@@ -62,6 +73,9 @@ class Predictions:
     definitions: str | None = None
     shadow_version: int | None = None
     shadow_scores: list[float | None] | None = None
+    names: tuple[str, ...] = ()
+    apart: Mapping[int, Given] = field(default_factory=dict)
+    shadowed: Given | None = None
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -70,6 +84,11 @@ class Predictions:
     def decisions(self) -> list[bool]:
         """Whether each score reaches its threshold."""
         return [s >= t for s, t in zip(self.scores, self.thresholds, strict=True)]
+
+    def given(self, row: int) -> Given:
+        """Return the features that a row was answered from, those of the whole batch."""
+        own = self.apart.get(row)
+        return Given(self.names, self.definitions or "", self.features) if own is None else own
 
     def frame(self) -> pl.DataFrame:
         """Return the predictions as rows of the prediction log."""
@@ -141,8 +160,12 @@ def frame_of(batches: Iterable[Predictions], sources: Sequence[str]) -> pl.DataF
         "decision": rows("decisions"),
         "degraded": [",".join(causes) for causes in rows("degraded")],
         **{f"offset_{s}": each(b.offsets.get(s) for b in kept) for s in sources},
-        "features": _lists([b.features.matrix for b in kept]),
-        "definitions": each(b.definitions for b in kept),
+        "features": _features(kept),
+        "definitions": [
+            b.apart[row].definitions if row in b.apart else b.definitions
+            for b in kept
+            for row in range(len(b))
+        ],
         "shadow_version": each(b.shadow_version for b in kept),
         "shadow_score": [score for scores in shadows for score in scores],
         "request": [_encode(request).decode() for request in rows("requests")],
@@ -158,6 +181,14 @@ def frame_of(batches: Iterable[Predictions], sources: Sequence[str]) -> pl.DataF
             for name, values in columns.items()
         ]
     )
+
+
+def _features(kept: Sequence[Predictions]) -> pl.Series:
+    """Return the features of each row, as the arm that answered it was given them."""
+    if not any(b.apart for b in kept):
+        return _lists([b.features.matrix for b in kept])
+    whole = [(b.given(row).features.matrix, row) for b in kept for row in range(len(b))]
+    return pl.Series([matrix[row].tolist() for matrix, row in whole], dtype=LIST)
 
 
 def _lists(matrices: Sequence[Floats]) -> pl.Series:

@@ -13,12 +13,11 @@ from homeostat.core.durations import Micros
 from homeostat.declare.deployments import Deployment
 from homeostat.declare.system import System
 from homeostat.features.assemble import Features
-from homeostat.features.definitions import Definitions
 from homeostat.serve.draft import Draft
 from homeostat.serve.lookup import FeatureParts, Lookup, Offsets
 from homeostat.serve.ports import Broken, Faults, Stopwatch
-from homeostat.serve.predictions import Latency, Predictions
-from homeostat.serve.routing import Arm, Route
+from homeostat.serve.predictions import Given, Latency, Predictions
+from homeostat.serve.routing import ROLES, Arm, Route
 
 if TYPE_CHECKING:
     from homeostat.core.store import Reader
@@ -55,8 +54,37 @@ class Shed:
     late: bool = False
 
 
+class _Found:
+    """The features of one batch, looked up once for all arms that have the same ones.
+
+    The first look-up, that of the arm who is to answer, marks what failed in the draft.
+    """
+
+    def __init__(
+        self, reader: Reader | None, rows: Sequence[Request], at: Micros, draft: Draft
+    ) -> None:
+        self._reader, self._rows, self._at = reader, rows, at
+        self._draft: Draft | None = draft
+        self._known: dict[Lookup, Features | None] = {}
+        self.offsets: Offsets = {}
+
+    def of(self, lookup: Lookup) -> Features | None:
+        """Return the features by one look-up, None where they cannot be put together."""
+        if lookup not in self._known:
+            draft, self._draft = self._draft, None
+            marked = Draft(len(self._rows), 0.0) if draft is None else draft
+            features, offsets = lookup.find(self._reader, self._rows, self._at, marked)
+            if draft is None and any(marked.degraded):
+                features = None  # another arm's, from a store that failed meanwhile
+            self._known[lookup] = features
+            self.offsets = {**offsets, **self.offsets}
+        return self._known[lookup]
+
+
 class Predictor:
     """Looks up features, routes, scores and degrades for one deployed model.
+
+    Every arm is given the features of its own package; arms with the same ones share a look-up.
 
     It holds nothing that changes, so threads may share it. Whatever fails, every request gets the
     answer that the deployment declares, marked with the cause in `degraded`: store_down,
@@ -84,7 +112,6 @@ class Predictor:
         self.model, self.deployment = model, deployment
         self._lookup = Lookup(system, model, parts, faults)
         self.sources = self._lookup.sources
-        self._definitions = Definitions.of(system, model).digest
         self._stopwatch, self._faults = stopwatch, faults
         request = model.label.predicts
         self._id_field, self._fields = request.event_id, request.schema.names()
@@ -126,6 +153,8 @@ class Predictor:
         """
         whole = self.answer(reader, batch, route, shed)
         harmed = {"features_broken"} if reader is None else {"features_broken", "store_down"}
+        if any(arm is not None and arm.lookup is not None for arm in route.arms):
+            harmed |= {"model_broken", "challenger_broken"}  # one of them may lack its features
         if len(whole) < 2 or not any(harmed.intersection(causes) for causes in whole.degraded):
             return [whole]
         alone = [
@@ -144,27 +173,31 @@ class Predictor:
         given = [row[self._id_field] for row in rows]
         names = [batch.ids[i] if name is None else str(name) for i, name in enumerate(given)]
         draft = Draft(len(rows), self._default_threshold(route))
-        offsets: Offsets = dict.fromkeys(self.sources)
-        features, chain = None, ("score",) if shed is None else shed.chain
-        if "previous" in chain or shed is None:
-            features, offsets = self._lookup.find(reader, rows, batch.at, draft)
+        chain: tuple[str, ...] = ("score",) if shed is None else shed.chain
+        found, lookup = _Found(reader, rows, batch.at, draft), self._first(route)
+        features = found.of(lookup) if "previous" in chain or shed is None else None
         looked_up = self._stopwatch()
         if shed is not None:
             draft.mark(range(len(rows)), shed.cause)
             draft.mark(self._drawn(route, names) if shed.late else [], "challenger_broken")
-        elif features is not None and not self._stops_at_store(offsets):
-            chain = self._route(draft, features, route, names, first if batch.timed else None)
-        self._fall_back(draft, features, route, chain)
+        elif features is not None and not self._stops_at_store(found.offsets):
+            chain = self._route(draft, found, route, names, first if batch.timed else None)
+        self._fall_back(draft, found if features is not None else None, route, chain)
         done = self._stopwatch()
+        apart = self._apart(draft, found, route, lookup)
+        shadowed = None if features is None else self._shadowed(found, route, lookup)
         return Predictions(
             model=self.model.name,
             at=batch.at,
             ids=batch.ids,
             request_ids=names,
             requests=rows,
-            offsets=offsets,
+            offsets={**dict.fromkeys(self.sources), **found.offsets},
             features=_nothing(len(rows)) if features is None else features,
-            definitions=self._definitions,
+            definitions=lookup.definitions,
+            names=lookup.names,
+            apart=apart,
+            shadowed=shadowed,
             arms=draft.arms,
             versions=draft.versions,
             scores=draft.scores,
@@ -180,9 +213,13 @@ class Predictor:
         arm = route.challenger
         if not route.shadow or arm is None or not predictions.features.matrix.shape[1]:
             return predictions
+        features: Features | None = predictions.features
+        if self._of(arm) is not self._first(route):
+            own = predictions.shadowed
+            features = None if own is None else own.features
         scores: list[float | None] = [None] * len(predictions)
         trial = Draft(len(predictions), arm.threshold)
-        broken = self._attempt(trial, "shadow", arm, trial.open(), predictions.features)
+        broken = self._attempt(trial, "shadow", arm, trial.open(), features)
         failed = set(broken)
         for row, score in enumerate(trial.scores):
             scores[row] = None if row in failed else score
@@ -200,15 +237,51 @@ class Predictor:
         Returns:
             By role, whether the arm gave a score.
         """
-        features = self._lookup.absent(self._fields)
-        arms = {"champion": route.champion, "challenger": route.challenger,
-                "previous": route.previous}  # fmt: skip
         return {
-            role: features is not None
-            and not self._attempt(Draft(1, arm.threshold), role, arm, [0], features)
-            for role, arm in arms.items()
+            role: not self._attempt(
+                Draft(1, arm.threshold), role, arm, [0], self._of(arm).absent(self._fields)
+            )
+            for role, arm in zip(ROLES, route.arms, strict=True)
             if arm is not None
         }
+
+    def reads(self, route: Route) -> tuple[str, ...]:
+        """Return the sources whose events the arms of a route are given."""
+        own = [arm.lookup.sources for arm in route.arms if arm is not None and arm.lookup]
+        return (*self.sources, *(source for sources in own for source in sources))
+
+    def _of(self, arm: Arm) -> Lookup:
+        """Return what finds the features of an arm."""
+        return self._lookup if arm.lookup is None else arm.lookup
+
+    def _first(self, route: Route) -> Lookup:
+        """Return what finds the features of the arm that answers unless something fails."""
+        for arm in (route.champion, route.previous):
+            if arm is not None and not isinstance(arm.servable, Broken):
+                return self._of(arm)
+        return self._lookup
+
+    def _apart(self, draft: Draft, found: _Found, route: Route, first: Lookup) -> dict[int, Given]:
+        """Return the features of the rows that an arm answered from its own."""
+        apart: dict[int, Given] = {}
+        for role, arm in zip(ROLES, route.arms, strict=True):
+            if arm is None or self._of(arm) is first or role not in draft.arms:
+                continue
+            lookup = self._of(arm)
+            features = found.of(lookup)
+            if features is not None:
+                given = Given(lookup.names, lookup.definitions, features)
+                apart |= {row: given for row, by in enumerate(draft.arms) if by == role}
+        return apart
+
+    def _shadowed(self, found: _Found, route: Route, first: Lookup) -> Given | None:
+        """Return the features that a shadowed challenger has of its own, from the same snapshot."""
+        arm = route.challenger
+        if not route.shadow or arm is None or self._of(arm) is first:
+            return None
+        lookup = self._of(arm)
+        features = found.of(lookup)
+        return None if features is None else Given(lookup.names, lookup.definitions, features)
 
     def _default_threshold(self, route: Route) -> float:
         """Return the threshold for the default score: the model's, or the one the costs choose."""
@@ -221,7 +294,7 @@ class Predictor:
         return self.deployment.degradation.store_down == "score" and None in offsets.values()
 
     def _route(
-        self, draft: Draft, features: Features, route: Route, names: list[str], first: int | None
+        self, draft: Draft, found: _Found, route: Route, names: list[str], first: int | None
     ) -> tuple[str, ...]:
         """Try the challenger and the champion; return the fallbacks for the rows still open."""
         declared = self.deployment.degradation
@@ -230,12 +303,14 @@ class Predictor:
             draft.reopen("overloaded")
             return declared.overloaded
         if route.challenger is not None and drawn:
+            features = found.of(self._of(route.challenger))
             failed = self._attempt(draft, "challenger", route.challenger, drawn, features)
             draft.mark(drawn if self._is_late(first) else failed, "challenger_broken")
         rows = draft.open()
         if route.champion is None:
             draft.mark(rows, "no_model")
         else:
+            features = found.of(self._of(route.champion))
             failed = self._attempt(draft, "champion", route.champion, rows, features)
             draft.mark(failed, "model_broken")
         if self._is_late(first):
@@ -253,7 +328,7 @@ class Predictor:
         return first is not None and self._stopwatch() - first > self._deadline_ns
 
     def _fall_back(
-        self, draft: Draft, features: Features | None, route: Route, chain: tuple[str, ...]
+        self, draft: Draft, found: _Found | None, route: Route, chain: tuple[str, ...]
     ) -> None:
         for step in chain:
             rows = draft.open()
@@ -261,15 +336,18 @@ class Predictor:
                 return
             if step == "score":
                 draft.default(rows, self.deployment.degradation.score)
-            elif route.previous is not None and features is not None:
+            elif route.previous is not None and found is not None:
+                features = found.of(self._of(route.previous))
                 self._attempt(draft, "previous", route.previous, rows, features)
 
     def _attempt(
-        self, draft: Draft, role: str, arm: Arm, rows: list[int], features: Features
+        self, draft: Draft, role: str, arm: Arm, rows: list[int], features: Features | None
     ) -> list[int]:
         """Let one arm score rows, one by one where it fails together; return those it failed."""
         if not rows:
             return []
+        if features is None:
+            return rows
         whole = len(rows) == len(features.matrix)
         try:
             scores = arm.servable.score(features if whole else _take(features, rows))

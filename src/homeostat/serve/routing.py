@@ -4,21 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from homeostat.core.errors import HomeostatError
 from homeostat.core.hashing import unit_interval
 from homeostat.serve.ports import Broken, Faults, Scores
 
-__all__ = ["Arm", "Route", "load_arm"]
+if TYPE_CHECKING:
+    from homeostat.serve.lookup import Lookup
+
+__all__ = ["ROLES", "Arm", "Route", "load_arm"]
+
+ROLES = ("champion", "challenger", "previous")
 
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """One loaded version of a model; a score of at least `threshold` is a positive decision."""
+    """One loaded version of a model; a score of at least `threshold` is a positive decision.
+
+    `lookup` finds the features that the version was trained with, where they are not those that
+    are declared today; versions of the same features share it.
+    """
 
     version: int
     servable: Scores
     threshold: float
+    lookup: Lookup | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +52,11 @@ class Route:
         if not 0 <= self.share <= 1:
             raise HomeostatError(f"route: share={self.share}; allowed: 0 to 1; pass a share.")
 
+    @property
+    def arms(self) -> tuple[Arm | None, ...]:
+        """The versions, in the order of `ROLES`."""
+        return (self.champion, self.challenger, self.previous)
+
     def takes_challenger(self, model: str, request_id: str) -> bool:
         """Return whether the challenger answers this request; the same for the same id.
 
@@ -52,7 +68,13 @@ class Route:
         return unit_interval(model, request_id, self.salt) < self.share
 
 
-def load_arm(version: int, threshold: float, load: Callable[[], Scores], faults: Faults) -> Arm:
+def load_arm(
+    version: int,
+    threshold: float,
+    load: Callable[[], Scores],
+    faults: Faults,
+    lookup: Lookup | None = None,
+) -> Arm:
     """Load a version; one that cannot be loaded becomes an arm that its fallbacks stand in for.
 
     Args:
@@ -60,10 +82,11 @@ def load_arm(version: int, threshold: float, load: Callable[[], Scores], faults:
         threshold: the score from which a decision is positive.
         load: loads the servable model, by whatever means.
         faults: told of the failure.
+        lookup: finds its features, where they are not those of today.
     """
     try:
         servable = load()
     except Exception as broken:  # noqa: BLE001 - any failure to load has one declared answer
         faults("load", broken)
         servable = Broken(f"version {version} cannot be loaded: {broken}")
-    return Arm(version, servable, threshold)
+    return Arm(version, servable, threshold, lookup)

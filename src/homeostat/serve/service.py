@@ -144,7 +144,7 @@ class LocalService:
             return None
         model = self._parts.system.model(found[0].model)
         masked = {f.name: f.is_personal for f in model.label.predicts.schema.fields}
-        return record_of(found, model.feature_names(), masked)
+        return record_of(found, masked)
 
     def models(self) -> list[ModelStatus]:
         """Return which versions are in service, in order of their models' names."""
@@ -203,7 +203,7 @@ class LocalService:
         if store is not None and (shed is None or "previous" in shed.chain):
             try:
                 with store.reader() as reader:
-                    at = clock.after(read_after(reader, predictor.sources))
+                    at = clock.after(read_after(reader, predictor.reads(call.route)))
                     batch = self._batch(predictor, call, at)
                     return predictor.answers(reader, batch, call.route, shed)
             except Exception as broken:  # noqa: BLE001 - a store may fail in any way; one answer
@@ -219,14 +219,14 @@ class LocalService:
         self, predictor: Predictor, predictions: Predictions, route: Route
     ) -> list[list[Reason]]:
         said: list[list[Reason]] = [[] for _ in predictions.arms]
-        names = predictor.model.feature_names()
         for role in sorted(set(predictions.arms) - {"score"}):
             rows = [row for row, arm in enumerate(predictions.arms) if arm == role]
             arm: Arm = getattr(route, role)
+            given = predictions.given(rows[0])
             try:
-                parts = arm.servable.contributions(predictions.features)
+                parts = arm.servable.contributions(given.features)
                 for row in rows:
-                    said[row] = reasons(names, predictions.features, row, parts)
+                    said[row] = reasons(given.names, given.features, row, parts)
             except Exception as broken:  # noqa: BLE001 - an answer stands without its reasons
                 self._parts.metrics.fault("reasons", broken)
                 for row in rows:

@@ -43,11 +43,15 @@ class PackageCorrupt(HomeostatError):
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What a package keeps about its making: feature definitions, drift reference, lineage."""
+    """What a package keeps about its making: feature definitions, drift reference, lineage.
+
+    `declared` is the manifest of its features: what computes them, as JSON.
+    """
 
     definitions: Mapping[str, str]
     reference: Mapping[str, JSON] = field(repr=False)
     lineage: Lineage
+    declared: Mapping[str, JSON] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,9 +59,11 @@ class Package:
     """A model ready to serve, with what is needed to judge, watch, explain and rebuild it.
 
     `encodings` has every text feature, `chains` the features whose numbers are transformed.
-    `definitions` are the hashes of the features' definitions, `reference` the sketches of the
-    training data for drift, `metrics` what evaluation found, `importance` each feature's share of
-    the gain. Two packages with the same `hash` score, decide and are watched alike.
+    `definitions` are the hashes of the features' definitions. `declared` are the definitions
+    themselves (`features/manifest.py`; empty in a package of an earlier release), by which its
+    features are computed whatever is declared today. `reference` are the sketches of the training
+    data for drift, `metrics` what evaluation found, `importance` each feature's share of the gain.
+    Two packages with the same `hash` score, decide and are watched alike.
     """
 
     name: str
@@ -72,9 +78,10 @@ class Package:
     metrics: Mapping[str, JSON]
     importance: Mapping[str, float]
     lineage: Lineage
+    declared: Mapping[str, JSON] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
-        for name in ("definitions", "reference", "metrics", "importance"):
+        for name in ("definitions", "reference", "metrics", "importance", "declared"):
             object.__setattr__(self, name, plain(getattr(self, name)))
 
     @classmethod
@@ -100,6 +107,7 @@ class Package:
             metrics=metrics,
             importance=fitted.importance,
             lineage=origin.lineage,
+            declared=origin.declared,
         )
 
     @cached_property
@@ -125,13 +133,14 @@ class Package:
                 "reference": self.reference,
                 "metrics": self.metrics,
                 "importance": self.importance,
-                **self._chained(),
+                **self._later(),
             }
         )
 
-    def _chained(self) -> dict[str, JSON]:
-        """Return the chains under their name if there are any: without, a package is as it was."""
-        return {"chains": chains_as_json(self.chains)} if self.chains else {}
+    def _later(self) -> dict[str, JSON]:
+        """Return what earlier releases did not have, if it is there: else all is as it was."""
+        chains = {"chains": chains_as_json(self.chains)} if self.chains else {}
+        return {**chains, **({"declared": self.declared} if self.declared else {})}
 
     def save(self, folder: Path) -> None:
         """Write the package into `folder`, the manifest last: without it the folder is refused."""
@@ -154,7 +163,7 @@ class Package:
             "metrics": self.metrics,
             "importance": self.importance,
             "lineage": self.lineage.as_json(),
-            **self._chained(),
+            **self._later(),
         }
         body["manifest_hash"] = content_hash(body)
         written = folder / f".{MANIFEST}"
@@ -183,6 +192,7 @@ class Package:
             metrics=body["metrics"],
             importance=body["importance"],
             lineage=Lineage(**body["lineage"]),
+            declared=body.get("declared", {}),
         )
         if package.hash != body["hash"]:
             raise PackageCorrupt(

@@ -1,0 +1,120 @@
+"""The versions that are in service, and the definitions by which each is given its features.
+
+In service are, of every deployed model, the champion, the challenger and the way back. A package
+is served by its own manifest; one of an earlier release, which has none, only while its features
+are declared as they were when it was trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from homeostat.core.errors import HomeostatError, UnknownName
+from homeostat.declare.system import System
+from homeostat.declare.views import FeatureView
+from homeostat.deploy.state import RolloutState
+from homeostat.features.keys import view_stem
+from homeostat.features.manifest import Bound, Lost, NotKept, bind
+from homeostat.train.lineage import definition_hashes
+from homeostat.train.package import Package
+from homeostat.train.registry import Registry
+
+__all__ = ["Serving", "bound_package", "in_roles", "in_service", "kept_views", "views_needed"]
+
+ROLES = ("champion", "challenger", "previous")
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """One version in service: what computes its features, or why nothing does."""
+
+    model: str
+    version: int
+    role: str
+    bound: Bound | None
+    problem: HomeostatError | None = None
+
+    @property
+    def name(self) -> str:
+        """The version as people write it."""
+        return f"{self.model}@{self.version}"
+
+    @property
+    def lost(self) -> tuple[Lost, ...]:
+        """The features that cannot be computed any more."""
+        return self.problem.lost if isinstance(self.problem, NotKept) else ()
+
+
+def bound_package(system: System, package: Package) -> Bound:
+    """Return the declarations that compute a package's features.
+
+    Raises:
+        NotKept: the present declarations lack code, fields or sources that it needs.
+        UnknownName: the model is not declared any more.
+    """
+    model = system.model(package.name)
+    if package.declared:
+        return bind(package.declared, system, model)
+    today = definition_hashes(system, model)
+    names = model.feature_names()
+    lost = [
+        Lost(
+            name,
+            "it is defined otherwise now, and a package of this age does not say how it was",
+            f"declare model {model.name!r} as it was, train it once with this release (the new "
+            "package keeps its definitions), and change it then",
+        )
+        for name in package.features
+        if today.get(name) != package.definitions.get(name)
+    ]
+    if not lost and package.features != names:
+        name = next((a for a, b in zip(package.features, names, strict=False) if a != b), names[-1])
+        lost = [Lost(name, "the model has its features in another order now, or others", "give "
+                     "the model the features that it had, in their order")]  # fmt: skip
+    if lost:
+        raise NotKept(model.name, tuple(lost))
+    return Bound(system, model)
+
+
+def in_service(
+    system: System, registry: Registry, states: Mapping[str, RolloutState]
+) -> tuple[Serving, ...]:
+    """Return the versions in service of every deployed model, by model and role."""
+    names = [deployment.model.name for deployment in system.deployments]
+    return tuple(
+        _serving(system, registry, name, version, role)
+        for name in names
+        for version, role in in_roles(states.get(name, RolloutState())).items()
+    )
+
+
+def in_roles(state: RolloutState) -> dict[int, str]:
+    """Return the versions in service with their roles.
+
+    >>> in_roles(RolloutState(champion=3, previous=2))
+    {3: 'champion', 2: 'previous'}
+    """
+    found = {getattr(state, role): role for role in ROLES}
+    return {version: role for version, role in found.items() if version is not None}
+
+
+def _serving(system: System, registry: Registry, model: str, version: int, role: str) -> Serving:
+    try:
+        bound = bound_package(system, registry.load(model, version))
+    except (HomeostatError, UnknownName, OSError) as problem:
+        told = problem if isinstance(problem, HomeostatError) else HomeostatError(str(problem))
+        return Serving(model, version, role, None, told)
+    return Serving(model, version, role, bound)
+
+
+def views_needed(system: System, serving: Iterable[Serving]) -> tuple[FeatureView, ...]:
+    """Return the views whose live state is kept up: today's, then those of versions in service."""
+    return (*system.views, *kept_views(system, (one.bound for one in serving)))
+
+
+def kept_views(system: System, bounds: Iterable[Bound | None]) -> tuple[FeatureView, ...]:
+    """Return the views that only packages in service still read, each definition once."""
+    today = {view_stem(view) for view in system.views}
+    older = {view_stem(view): view for bound in bounds if bound is not None for view in bound.views}
+    return tuple(view for stem, view in older.items() if stem not in today)
