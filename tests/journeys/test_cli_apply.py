@@ -134,7 +134,9 @@ def load(path: Path) -> hs.System:
     return load_system(path)
 
 
-def test_state_of_old_definitions_is_dropped(own: Commands) -> None:
+def test_older_state_is_kept_for_packages_in_service_and_no_other(
+    own: Commands,
+) -> None:
     from homeostat.adapters.lmdb import LmdbStore
 
     def prefixes() -> set[bytes]:
@@ -152,16 +154,20 @@ def test_state_of_old_definitions_is_dropped(own: Commands) -> None:
     store.close()
     pages = {name + b"+busy" + bytes(8) for name in before}
     (own.folder / "changed.py").write_text(CHANGED)
-    Commands(own.folder, system="changed.py")("apply")
+    changed = Commands(own.folder, system="changed.py")
+    planned = changed("plan", "--json").json["kept"]
+    assert [(one["view"], one["for"]) for one in planned] == [("merchants", ["fraud@2", "fraud@1"])]
+    assert planned[0]["entities"] >= 4
+    assert planned[0]["bytes"] > 0
+    changed("apply")
     after = prefixes()
-    kept = {name for name in pages if name.startswith(b"cards@")}  # the one that did not change
     records = after - pages
-    assert after & pages == kept
-    assert {name.split(b"@")[0] for name in records} == {b"cards", b"merchants", b"busy"}
-    assert len(records) == 3
-    assert len(before & records) == 1
+    assert after & pages == pages  # the one that did not change, and the one that fraud@1 reads
+    names = sorted(name.split(b"@")[0] for name in records)
+    assert names == [b"busy", b"cards", b"merchants", b"merchants"]
+    assert len(before & records) == 2
     assert own("apply").status == 0
-    assert prefixes() == before | kept
+    assert prefixes() == before | pages
 
 
 SHOP = """\

@@ -35,10 +35,8 @@ _TYPES: dict[str, type] = {
     )
 }  # fmt: skip
 
-CLOCKS = (
-    "event_id", "event_time", "known_time", "delay_us", "lateness_us", "clock_skew_us", "revisions",
-)  # fmt: skip
-"""What of a source decides which events there are, when they were, and which are too late."""
+CLOCKS = ("event_id", "event_time", "revisions")
+"""What of a source says which event is which and when it was: fields that cannot be two at once."""
 
 
 class ManifestInvalid(HomeostatError):
@@ -232,7 +230,7 @@ def _lost_view(view: FeatureView, system: System, features: list[str]) -> Iterat
             yield Lost(name, f"{where} is gone", f"declare {where} again")
         return
     changed = [
-        f"{clock.removesuffix('_us')} was {getattr(view.source, clock)!r}"
+        f"{clock} was {getattr(view.source, clock)!r}"
         for clock in CLOCKS
         if getattr(view.source, clock) != getattr(today, clock)
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from homeostat.core.errors import HomeostatError
 from homeostat.core.store import Snapshot
@@ -20,20 +21,23 @@ from homeostat.runtime.filled import (
     mark_filled,
     retire,
     retire_unmarked,
+    state_size,
     stems_of,
     sweep,
 )
 from homeostat.runtime.home import Home
-from homeostat.runtime.in_service import Serving, in_service, views_needed
+from homeostat.runtime.in_service import Serving, in_service, kept_views, views_needed
 from homeostat.runtime.plan import Change, applied, has_state_format, plan, record_applied
 from homeostat.runtime.worker import FoldWorker
 
 __all__ = [
     "Applied",
+    "Kept",
     "NotApplied",
     "ServiceLost",
     "apply_changes",
     "ensure_applied",
+    "kept_beside",
     "lost_lines",
     "require_service",
     "schema_steps",
@@ -65,11 +69,54 @@ class ServiceLost(HomeostatError):
         self.lost = lost
         told = "; ".join(lost_lines(lost)[:NAMED])
         names = " ".join(f"--give-up {one.name}" for one in lost)
+        self.advice = (
+            f"{lost[0].lost[0].advice}; or accept that it stops answering, and that its fallback "
+            f"answers in its place: `homeostat apply {names}`"
+        )
         super().__init__(
             f"apply: {told}; allowed: declarations that every version in service can be given its "
-            f"features by; {lost[0].lost[0].advice}; or accept that it stops answering, and that "
-            f"its fallback answers in its place: `homeostat apply {names}`"
+            f"features by; {self.advice}"
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A definition that only versions in service read, what it takes, and until when."""
+
+    view: str
+    versions: tuple[str, ...]
+    until: str
+    entities: int
+    bytes: int
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        return {
+            "view": self.view, "for": list(self.versions), "until": self.until,
+            "entities": self.entities, "bytes": self.bytes,
+        }  # fmt: skip
+
+
+def kept_beside(home: Home, system: System) -> tuple[Kept, ...]:
+    """Return the definitions that are kept beside the declared ones, for versions in service."""
+    served, found = serving(home, system), []
+    for view in kept_views(system, (one.bound for one in served)):
+        stem = view_stem(view)
+        users = [s for s in served if s.bound and stem in map(view_stem, s.bound.views)]
+        with home.store.reader() as reader:
+            entities, size = state_size(reader, stem)
+        names = tuple(one.name for one in users)
+        until = f"until {' and '.join(names)} {'is' if len(names) == 1 else 'are'} no longer "
+        until += " or ".join(sorted({ROLE_WORDS[one.role] for one in users}))
+        found.append(Kept(view.name, names, until, entities, size))
+    return tuple(found)
+
+
+ROLE_WORDS = {
+    "champion": "the champion",
+    "challenger": "the challenger",
+    "previous": "the way back",
+}
 
 
 def lost_lines(served: Iterable[Serving]) -> list[str]:
@@ -113,12 +160,12 @@ def views_to_fill(home: Home, system: System) -> tuple[FeatureView, ...]:
 
 def _there(reader: Snapshot, home: Home) -> set[bytes] | None:
     """Return the stems of the definitions whose state is whole, None if nothing says so."""
+    old = applied(home.folder)
+    if old is not None and not has_state_format(old):
+        return set()
     if is_marked(reader):
         return filled_stems(reader)
-    old = applied(home.folder)  # written by a release that made no marks
-    if old is None:
-        return None
-    return stems_of(old.get("views", ())) if has_state_format(old) else set()
+    return None if old is None else stems_of(old.get("views", ()))  # a release without marks
 
 
 def ensure_applied(home: Home, system: System) -> None:
@@ -166,14 +213,16 @@ def apply_changes(
     for step in schema_steps(home, system):
         step.require()
     require_service(serving(home, system), giving_up)
-    needed, wanted = views_needed(system, serving(home, system)), views_to_fill(home, system)
+    served, wanted = serving(home, system), views_to_fill(home, system)
+    needed = views_needed(system, served)
     worker = FoldWorker(system, home.log, home.lake, home.letters, home.schemas)
     with home.store.writer() as writer:
         worker.resume(writer)
         worker.lake.flush()
         for source in system.sources:
             home.lake.evolve(source.name)
-        filled = backfill(writer, home.lake, wanted, progress)
+        kept = kept_views(system, (one.bound for one in served))
+        filled = backfill(writer, home.lake, wanted, progress, kept=kept)
         if not is_marked(writer):
             retire_unmarked(writer, needed)
         for view in needed:

@@ -1,15 +1,24 @@
-"""The skew audit of a home's predictions, with everything the home can say about the causes."""
+"""The skew audit of a home's predictions, with everything the home can say about the causes.
+
+Each prediction is computed again by the definitions it was made under, as long as the home has
+their manifest and the present declarations have the code and fields they need; else by those of
+today, and what differs for that reason is said to.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import cache
 
 import polars as pl
 
+from homeostat.core.errors import HomeostatError
 from homeostat.declare.models import Model
 from homeostat.declare.system import System
 from homeostat.features.audit import SkewAudit, audit
+from homeostat.features.lateness import marked_late
 from homeostat.features.logged import EventsOf
+from homeostat.features.manifest import Bound, bind
 from homeostat.runtime.evidence import HomeEvidence
 from homeostat.runtime.home import Home
 
@@ -24,6 +33,7 @@ class Auditor:
 
     def __init__(self, system: System, home: Home) -> None:
         self._system, self._home = system, home
+        self._bounds: dict[tuple[str, str], Bound] = {}
 
     def audit(
         self,
@@ -43,7 +53,37 @@ class Auditor:
         evidence = HomeEvidence(self._system, self._home)
         found, done = SkewAudit(), 0
         for part in predictions.iter_slices(PART):
-            found += audit(self._system, model, part, events_of, evidence)
+            for bound, rows in self.by_definition(model, part):
+                events = events_of if bound.system is self._system else _as_of(bound, events_of)
+                found += audit(bound.system, bound.model, rows, events, evidence)
             done += part.height
             told(done)
         return found
+
+    def by_definition(
+        self, model: Model, predictions: pl.DataFrame
+    ) -> Iterator[tuple[Bound, pl.DataFrame]]:
+        """Yield predictions with the declarations to compute them by, in their order."""
+        if "definitions" not in predictions.columns:
+            yield Bound(self._system, model), predictions
+            return
+        for part in predictions.partition_by("definitions", maintain_order=True):
+            yield self._bound(model, part["definitions"][0]), part
+
+    def _bound(self, model: Model, digest: str | None) -> Bound:
+        today = Bound(self._system, model)
+        manifest = None if digest is None else self._home.definitions.manifest(digest)
+        if digest is None or manifest is None:
+            return today
+        key = (model.name, digest)
+        if key not in self._bounds:
+            try:
+                self._bounds[key] = bind(manifest, self._system, model)
+            except HomeostatError:  # what it lacks is the cause that the audit names
+                self._bounds[key] = today
+        return self._bounds[key]
+
+
+def _as_of(bound: Bound, events_of: EventsOf) -> EventsOf:
+    """Return events as they were taken under older declarations: too late by the lateness then."""
+    return cache(lambda source: marked_late(events_of(source), bound.system.source(source)))

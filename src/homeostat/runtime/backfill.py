@@ -12,6 +12,7 @@ from homeostat.declare.views import FeatureView
 from homeostat.features.fold import ViewFold
 from homeostat.features.folded import folded_offset
 from homeostat.features.keys import view_prefix, view_stem
+from homeostat.features.lateness import marked_late
 from homeostat.ingest.columns import events_schema
 from homeostat.lake.tables import Lake
 from homeostat.runtime.filled import clear, mark_filled
@@ -35,6 +36,8 @@ def backfill(
     lake: Lake,
     views: Sequence[FeatureView],
     progress: Callable[[str, int], None] = lambda view, events: None,
+    *,
+    kept: Sequence[FeatureView] = (),
 ) -> dict[str, int]:
     """Fold the lake's events into views from the beginning, and mark their state as whole.
 
@@ -46,17 +49,20 @@ def backfill(
         lake: holds every event up to the folded offsets.
         views: those to fill.
         progress: told a view and how many events of its source were read, after each chunk.
+        kept: those of them that only versions in service read: their own lateness decides.
 
     Returns:
         How many events of its source each view was offered.
     """
     found: dict[str, int] = {}
+    older = set(map(view_stem, kept))
     for view in views:
         clear(writer, view)
         fold, offered = ViewFold(view), 0
         folded = folded_offset(writer, view.source.name)
         for events in _chunks(lake, view, folded):
-            fold.apply(writer, fold.prepare(events), 0, events.height)
+            marked = marked_late(events, view.source) if view_stem(view) in older else events
+            fold.apply(writer, fold.prepare(marked), 0, events.height)
             offered += events.height
             progress(view.name, events.height)
         mark_filled(writer, view_stem(view))

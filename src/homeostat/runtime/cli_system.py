@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from homeostat.declare.lints import Lint
     from homeostat.declare.system import System
     from homeostat.ingest.schema_evolution import Evolution
+    from homeostat.runtime.applying import Kept
     from homeostat.runtime.plan import Change
 
 __all__ = ["apply", "check", "init", "plan"]
@@ -137,7 +138,10 @@ def _many(system: System, part: str) -> str:
 def plan(context: click.Context, exit_code: bool) -> None:
     """Show what would change if the declarations were applied to the home.
 
-    Exit status: 0; 3 if `apply` would refuse a schema, or with --exit-code if there are changes.
+    Says, too, which older definitions are kept beside the new ones for versions in service, until
+    when, and what that costs; and which of their features would be lost, which `apply` refuses.
+
+    Exit status: 0; 3 if `apply` would refuse it, or with --exit-code if there are changes.
     """
     from homeostat.runtime.plan import applied
     from homeostat.runtime.plan import plan as planned
@@ -147,25 +151,54 @@ def plan(context: click.Context, exit_code: bool) -> None:
     changes = planned(applied(here.folder), system)
     unfilled: list[str] = []
     steps: tuple[Evolution, ...] = ()
+    kept: tuple[Kept, ...] = ()
+    lost: list[str] = []
+    advice = ""
     if (here.folder / "meta.db").exists():
-        from homeostat.runtime.applying import schema_steps, views_to_fill
+        from homeostat.runtime.applying import (
+            ServiceLost,
+            kept_beside,
+            lost_lines,
+            require_service,
+            schema_steps,
+            serving,
+            views_to_fill,
+        )
 
         with here.home() as (_, home):
             steps = tuple(step for step in schema_steps(home, system) if step.is_change)
             unfilled = [view.name for view in views_to_fill(home, system)]
+            kept, served = kept_beside(home, system), serving(home, system)
+            lost = lost_lines(served)
+            try:
+                require_service(served)
+            except ServiceLost as loss:
+                advice = loss.advice
     body = {
         "home": str(here.folder),
         "changes": [change.as_json() for change in changes],
         "views_to_fill": unfilled,
         "schemas": [step.as_json() for step in steps],
+        "kept": [one.as_json() for one in kept],
+        "lost": lost,
+        "advice": advice,
     }
-    here.answer(body, lambda to: _show_plan(to, here.folder, changes, steps))
-    refused = any(step.conflicts for step in steps)
+
+    def show(to: Console) -> None:
+        _show_plan(to, here.folder, changes, steps, bool(lost))
+        _show_service(to, kept, lost, advice)
+
+    here.answer(body, show)
+    refused = any(step.conflicts for step in steps) or bool(lost)
     context.exit(FOUND if refused or (exit_code and changes) else 0)
 
 
 def _show_plan(
-    to: Console, folder: Path, changes: tuple[Change, ...], steps: tuple[Evolution, ...]
+    to: Console,
+    folder: Path,
+    changes: tuple[Change, ...],
+    steps: tuple[Evolution, ...],
+    is_lost: bool,
 ) -> None:
     from rich.text import Text
 
@@ -190,15 +223,43 @@ def _show_plan(
             to.print(Text(f"    {line}", style="dim"))
     kinds = Counter(change.kind for change in changes)
     told_counts = ", ".join(f"{kinds[kind]} {kind}" for kind in signs if kinds[kind])
-    if any(step.conflicts for step in steps):
+    if is_lost or any(step.conflicts for step in steps):
         to.print(f"\n{told_counts}; `homeostat apply` refuses it", style="bold red")
     else:
         to.print(f"\n{told_counts}; `homeostat apply` makes it hold in {folder}")
 
 
+def _show_service(to: Console, kept: tuple[Kept, ...], lost: list[str], advice: str) -> None:
+    from rich.text import Text
+
+    for one in kept:
+        size = f"{one.entities:,} entities, {one.bytes / 1e6:,.1f} MB"
+        names = ", ".join(one.versions)
+        to.print(
+            f"view {one.view!r} is kept as {names} reads it, {one.until}: {size}",
+            style="dim",
+            soft_wrap=True,
+        )
+    for line in lost:
+        to.print(Text(line, style="bold red"), soft_wrap=True)
+    if advice:
+        to.print(Text(f"    {advice}", style="dim"), soft_wrap=True)
+
+
 @click.command(cls=Command, short_help="Make the declarations hold in the home.")
-def apply() -> None:
-    """Make the declarations hold in the home, and fill new and changed views from the lake."""
+@click.option(
+    "--give-up",
+    "giving_up",
+    multiple=True,
+    metavar="MODEL@VERSION",
+    help="A version in service that may stop answering, because its features cannot be kept.",
+)
+def apply(giving_up: tuple[str, ...]) -> None:
+    """Make the declarations hold in the home, and fill new and changed views from the lake.
+
+    Versions in service keep their features as they were trained with; where that cannot be,
+    nothing is changed unless they are given up.
+    """
     from homeostat.runtime.applying import apply_changes
     from homeostat.runtime.lock import HomeLock
 
@@ -208,7 +269,7 @@ def apply() -> None:
     try:
         home = here.opened(system)
         try:
-            done = apply_changes(home, system)
+            done = apply_changes(home, system, giving_up=giving_up)
         finally:
             home.close()
     finally:

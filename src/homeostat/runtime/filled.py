@@ -24,6 +24,7 @@ __all__ = [
     "mark_filled",
     "retire",
     "retire_unmarked",
+    "state_size",
     "stems_of",
     "sweep",
 ]
@@ -51,6 +52,13 @@ def is_marked(reader: Snapshot) -> bool:
 def filled_stems(reader: Snapshot) -> set[bytes]:
     """Return the stems of the definitions whose whole state is there."""
     return {key[len(FILLED) :] for key, _ in reader.scan(FILLED)}
+
+
+def state_size(reader: Snapshot, stem: bytes) -> tuple[int, int]:
+    """Return how many entities a definition has state of, and how many bytes that takes."""
+    entities = sum(1 for _ in reader.scan(stem + PARTS[0]))
+    size = sum(len(key) + len(value) for part in PARTS for key, value in reader.scan(stem + part))
+    return entities, size
 
 
 def mark_filled(writer: Writer, stem: bytes) -> None:

@@ -15,6 +15,7 @@ from homeostat.declare.system import System
 from homeostat.deploy.evidence import Observed, arm_evidence
 from homeostat.deploy.guards import RolloutEvidence
 from homeostat.deploy.state import RolloutState
+from homeostat.features.audit import SkewAudit
 from homeostat.features.draw import drawn
 from homeostat.features.table import EventsFrom
 from homeostat.monitor.drift import drift_report, judge_drift
@@ -128,11 +129,15 @@ class Observer:
         sample = drawn(asked, monitor.at_most, monitor.share)
         if not sample.height:
             return []
-        first = int(sample["at"].dt.epoch("us")[0])
-        read = EventsFrom(
-            self._system, model, first, lambda s, begin: self._lake.read(s, known_from=begin)
-        )
-        return [judge_skew(monitor, self._auditor.audit(model, sample, read), asked.height)]
+        first, found = int(sample["at"].dt.epoch("us")[0]), SkewAudit()
+
+        def events(source: str, begin: Micros | None) -> pl.DataFrame:
+            return self._lake.read(source, known_from=begin)
+
+        for bound, rows in self._auditor.by_definition(model, sample):
+            read = EventsFrom(bound.system, bound.model, first, events)
+            found += self._auditor.audit(model, rows, read)
+        return [judge_skew(monitor, found, asked.height)]
 
     def evidence(self, deployment: Deployment, state: RolloutState, now: Now) -> RolloutEvidence:
         """Return what champion and challenger did since the present step of a rollout began."""

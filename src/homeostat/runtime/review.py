@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 
 import polars as pl
@@ -51,7 +51,6 @@ class Review:
         self._system, self._home, self._model, self._end = system, home, model, end
         self._texts = FeaturePlan(system, model).categorical
         self._outcomes = _outcomes(home, model.label)
-        self._reach = _reach(system, model)
         self.rivals = Rivals(system, model, home.registry, decisions)
         self.drift = DailyDrift(system, model, home.registry, decisions)
         self.skew = SkewAudit()
@@ -86,9 +85,13 @@ class Review:
         return pl.concat(self._answers) if self._answers else None
 
     def _audit(self, rows: pl.DataFrame) -> None:
-        self.skew += self._auditor.audit(self._model, rows, self._events(rows["at"]))
+        for bound, part in self._auditor.by_definition(self._model, rows):
+            reach = _reach(bound.system, bound.model)
+            self.skew += self._auditor.audit(self._model, part, self._events(part["at"], reach))
 
-    def _events(self, at: pl.Series) -> Callable[[str], pl.DataFrame]:
+    def _events(
+        self, at: pl.Series, reaches: Mapping[str, Micros | None]
+    ) -> Callable[[str], pl.DataFrame]:
         """Return what reads the events that features at these instants may be made of."""
         instants = at.dt.epoch("us").to_numpy()
         first, last = int(instants.min()), int(instants.max())
@@ -96,7 +99,7 @@ class Review:
 
         def events(source: str) -> pl.DataFrame:
             if source not in read:
-                reach = self._reach[source]
+                reach = reaches[source]
                 read[source] = self._home.lake.read(
                     source,
                     known_from=None if reach is None else first - reach - SLACK,

@@ -21,6 +21,7 @@ from homeostat.declare.system import System
 from homeostat.features.bounds import exact_bounds
 from homeostat.features.fold import Prepared, ViewFold
 from homeostat.features.folded import folded_known, folded_offset, note_folded, note_known
+from homeostat.features.lateness import marked_for
 from homeostat.ingest.intake import Intake
 from homeostat.runtime.lake_sink import LakeSink
 from homeostat.runtime.tallies import add_tallies
@@ -210,7 +211,10 @@ class FoldWorker:
             known=taken.events["_known_time"].dt.epoch("us").to_numpy(),
             log_offsets=batch.offsets,
             log_known=batch.known,
-            prepared=tuple((f, f.prepare(taken.events)) for f in self._folds[source.name]),
+            prepared=tuple(
+                (f, f.prepare(marked_for(f.view, taken.events, source)))
+                for f in self._folds[source.name]
+            ),
             counts=Counts(taken.accepted, taken.duplicates, taken.too_late, len(taken.rejected)),
             rejected_known=[letter.known for letter in taken.rejected],
         )

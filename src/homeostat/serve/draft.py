@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from math import isfinite
 
 from homeostat.serve.ports import Floats, ModelBroken
-from homeostat.serve.routing import Arm
 
 __all__ = ["Draft"]
 
@@ -46,8 +45,11 @@ class Draft:
         self.arms = [""] * len(self.arms)
         self.mark(rows, cause)
 
-    def fill(self, role: str, arm: Arm, rows: Sequence[int], scores: Floats) -> None:
-        """Take the scores of one arm; raise `ModelBroken` if some rows got no usable one."""
+    def fill(self, role: str, by: tuple[int, float], rows: Sequence[int], scores: Floats) -> None:
+        """Take the scores of one arm; raise `ModelBroken` if some rows got no usable one.
+
+        `by` are the version of the arm and its threshold.
+        """
         if scores.shape != (len(rows),):
             raise ModelBroken(f"{role}: scores of shape {scores.shape} for {len(rows)} rows")
         unusable = 0
@@ -55,8 +57,8 @@ class Draft:
             if not isfinite(score):
                 unusable += 1
                 continue
-            self.arms[row], self.versions[row] = role, arm.version
-            self.scores[row], self.thresholds[row] = score, arm.threshold
+            self.arms[row], self.versions[row] = role, by[0]
+            self.scores[row], self.thresholds[row] = score, by[1]
         if unusable:
             raise ModelBroken(f"{role}: {unusable} of {len(rows)} scores are not finite")
 

@@ -351,7 +351,7 @@ class Predictor:
         whole = len(rows) == len(features.matrix)
         try:
             scores = arm.servable.score(features if whole else _take(features, rows))
-            draft.fill(role, arm, rows, scores)
+            draft.fill(role, (arm.version, arm.threshold), rows, scores)
         except Exception as broken:  # noqa: BLE001 - a model may fail in any way; one answer
             self._faults(role, broken)
             left = [row for row in rows if draft.arms[row] != role]
