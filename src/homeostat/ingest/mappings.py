@@ -77,12 +77,13 @@ def mapping_payload(source: EventSource, place: int, element: object) -> bytes:
                 value = _scalar(value)
                 if value is None and not field.nullable:
                     continue
-                json_bytes({name: _held(field, value)}, _ENCODER, "surrogatepass")
+                value = _held(field, value)
+                _encoded({name: value})
             except Exception as odd:  # noqa: BLE001 - a value of any class may raise
                 found = f"field {name!r}: a {type(odd).__name__} when it is written as JSON"
                 return refused(where, found, element)
-            said[name] = _held(field, value)
-    return within_limit(json_bytes(said, _ENCODER, "surrogatepass"))
+            said[name] = value
+    return within_limit(_encoded(said))
 
 
 def known_times(
@@ -158,10 +159,23 @@ def _scalar(value: object) -> object:
 
 
 def _held(field: Field, value: object) -> object:
-    if isinstance(value, datetime) and value.utcoffset() is not None:
+    """Return a value as its field holds it, an instant in UTC."""
+    if field.kind == "timestamp" and isinstance(value, datetime):
         with suppress(OverflowError):  # outside years 1 to 9999 in UTC: the intake refuses it
-            value = value.astimezone(UTC)
+            return value if value.utcoffset() is None else value.astimezone(UTC)
     return field_value(field, value)
+
+
+def _encoded(said: dict[str, object]) -> bytes:
+    """Return the same bytes as elements that are encoded together have, if it can be such a one."""
+    if all(type(value) in _QUICK for value in said.values()) and all(
+        isfinite(value) for value in said.values() if type(value) is float
+    ):
+        try:
+            return msgspec.json.encode(said)
+        except UnicodeEncodeError:  # half a surrogate pair
+            pass
+    return json_bytes(said, _ENCODER, "surrogatepass")
 
 
 def _as_text(value: object) -> str:
@@ -172,4 +186,5 @@ def _as_text(value: object) -> str:
     raise TypeError(type(value).__name__)
 
 
+_QUICK = frozenset((type(None), str, int, float, bool, datetime))
 _ENCODER = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, default=_as_text)
