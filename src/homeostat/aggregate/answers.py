@@ -7,9 +7,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from homeostat.aggregate.arrays import Floats, Ints
+from homeostat.aggregate.arrays import Bools, Floats, Ints
 from homeostat.aggregate.block import Block
-from homeostat.aggregate.exact import WEIGHT_LIMIT, SumRefused
+from homeostat.aggregate.exact import WEIGHT_LIMIT
 from homeostat.aggregate.families import Aggregation, Extreme, Nearest, Sums
 from homeostat.aggregate.gathered import Gathered
 from homeostat.aggregate.layout import Gather, Layout, Read
@@ -27,11 +27,13 @@ class Answers:
     """Reduces the windows of a block's queries at the instants `at`, and finalizes features.
 
     `windows` are the pieces of the queries per window of the layout. Windows that are read alike
-    are stacked: one long array of pieces instead of several short ones.
+    are stacked: one long array of pieces instead of several short ones. `not_exact` is, after
+    `table`, how many values of each feature are missing because they cannot be computed exactly.
     """
 
     def __init__(self, layout: Layout, block: Block, at: Ints, windows: Sequence[Pieces]) -> None:
         self._layout, self._block, self._at, self._windows = layout, block, at, windows
+        self.not_exact = np.zeros(len(layout.reads), np.int64)
 
     def table(self) -> Floats:
         """Return the features, float64 of shape (queries, features)."""
@@ -45,6 +47,8 @@ class Answers:
             self._select(reads, found)
         for gather in self._layout.gathers:
             found[:, gather.columns] = self._gathered(gather)[:, gather.parts]
+        if self._block.weights:
+            self._leave_out(found)
         return found
 
     def _sum(self, found: Floats) -> None:
@@ -66,12 +70,10 @@ class Answers:
         from homeostat.aggregate.read_plan import ReadPlan
 
         plan = ReadPlan.of(self._layout)
-        if self._block.weights:
-            self._watch(self._stacked(plan.watched))
         begin = np.stack([window.begin for window in self._windows])
         end = np.stack([window.end for window in self._windows])
         finalized_sums(plan.steps, self._block.running, begin, end, found)
-        return [*plan.sums, *plan.trends]
+        return list(plan.trends)
 
     def _sum_pieces(self, reads: Sequence[tuple[int, Read]], found: Floats) -> None:
         """Write what is read from the sums of windows that may be in pieces."""
@@ -79,7 +81,6 @@ class Answers:
             return
         spans = sorted({w for _, r in reads for w in (r.window, r.longer) if w >= 0})
         pieces = self._stacked(spans)
-        self._watch(pieces)
         adding = Sums(OPERATIONS["count"], ())
         totals = Totals(_states(adding, self._block.running, pieces))
         place = {window: self._place(spans, window) for window in spans}
@@ -97,13 +98,20 @@ class Answers:
                 made[key] = read.operation.values(totals, read.lanes)
             found[:, column] = made[key][place[read.window]]
 
-    def _watch(self, pieces: Pieces) -> None:
-        """Refuse sums whose magnitudes leave the range in which they are exact."""
+    def _leave_out(self, found: Floats) -> None:
+        """Make what is read from sums missing where their magnitudes leave the exact range."""
         adding = Sums(OPERATIONS["count"], ())
-        for weight in self._block.weights:
-            upper, lower = _states(adding, weight, pieces).T
-            if (upper + (lower >> 31) >= WEIGHT_LIMIT >> 31).any():
-                raise SumRefused(f"view {self._layout.view.name!r}")
+        for column, read, place in self._layout.weighed:
+            if place not in self._block.weights:
+                continue
+            index = self._block.weights[place]
+            weight = _states(adding, index, self._windows[read.window])
+            beyond = _is_beyond(weight)
+            if read.trend:
+                longer = _states(adding, index, self._windows[read.longer])
+                beyond |= _is_beyond(longer - weight)
+            found[beyond, column] = np.nan
+            self.not_exact[column] += int(beyond.sum())
 
     def _select(self, reads: Sequence[tuple[int, Read]], found: Floats) -> None:
         """Write what is read from selected events of one signal."""
@@ -148,3 +156,9 @@ def _states(family: Aggregation[V, X, S], index: X, pieces: Pieces) -> S:
     """Return the state of each query from those of its pieces."""
     found = family.reduce(index, pieces.begin, pieces.end)
     return found if pieces.single else family.merge(found, pieces.first)
+
+
+def _is_beyond(weight: Ints) -> Bools:
+    """Return where magnitudes, as upper and lower 31 bits, leave the exact range."""
+    found: Bools = weight[:, 0] + (weight[:, 1] >> 31) >= WEIGHT_LIMIT >> 31
+    return found

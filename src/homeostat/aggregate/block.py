@@ -48,7 +48,8 @@ class Block:
     """Events sorted by (group, event time, tie), with their states.
 
     `first` is where each group begins. `latest` and `soonest` search the running maximum of the
-    clock within a group, and its minimum from the end.
+    clock within a group, and its minimum from the end. `weights` are, by the place of a sum in
+    `layout.heavy`, the running magnitudes of those that could leave their range.
     """
 
     group: Ints
@@ -61,7 +62,7 @@ class Block:
     latest: Searchable
     soonest: Searchable
     running: Ints
-    weights: list[Ints]
+    weights: dict[int, Ints]
     values: list[Floats]
 
     @classmethod
@@ -126,14 +127,14 @@ def _known(
     )
 
 
-def _weights(layout: Layout, sums: Ints) -> list[Ints]:
+def _weights(layout: Layout, sums: Ints) -> dict[int, Ints]:
     """Return running magnitudes of the sums that could leave their range; usually there are none.
 
     Each is split in two, upper and lower 31 bits, so that it cannot wrap either.
     """
-    found = []
-    for lane in layout.heavy:
+    found = {}
+    for place, lane in enumerate(layout.heavy):
         size = np.abs(np.diff(sums[:, lane]))
         if size.astype(np.float64).sum() >= WEIGHT_LIMIT / 2:
-            found.append(prefix(np.stack([size >> 31, size & 0x7FFF_FFFF], axis=1)))
+            found[place] = prefix(np.stack([size >> 31, size & 0x7FFF_FFFF], axis=1))
     return found

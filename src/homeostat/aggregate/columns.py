@@ -16,7 +16,15 @@ import polars as pl
 
 from homeostat.aggregate.arrays import Bools, Floats, Ints
 from homeostat.aggregate.codes import codes_of
-from homeostat.aggregate.exact import ValueRefused, running_sums, split, whole
+from homeostat.aggregate.exact import (
+    WHOLE_SQUARES,
+    ValueRefused,
+    running_squares,
+    running_sums,
+    split,
+    squares,
+    whole,
+)
 from homeostat.aggregate.expressions import to_polars
 from homeostat.aggregate.layout import Input, Layout, Source, State
 
@@ -36,7 +44,7 @@ class Columns:
 
 
 def prepare(layout: Layout, events: pl.DataFrame) -> Columns:
-    """Return the state of each event; raise `ValueRefused` for one that has no exact state."""
+    """Return the state of each event; raise `ValueRefused` for one that is no number."""
     return states(layout, inputs(layout, events), events.height)
 
 
@@ -102,12 +110,10 @@ def _read(column: pl.Series, present: Bools | None, needed: Input, place: str) -
 def numbers(column: pl.Series, present: Bools | None, place: str) -> Floats:
     """Return a column as float64, NaN where it is not `present` (None: every value is).
 
-    Refuse what has no exact state: numbers that are none, and whole numbers of 2^52 and beyond.
+    Refuses what is not a number.
     """
     if not column.dtype.is_float():
-        integers = column.cast(pl.Int64).fill_null(0).to_numpy()
-        whole(integers if present is None else np.where(present, integers, 0), place)
-        values = integers.astype(np.float64)
+        values = column.cast(pl.Int64).fill_null(0).to_numpy().astype(np.float64)
     else:
         values = column.cast(pl.Float64).fill_null(0.0).to_numpy()
         unknown = np.isnan(values)
@@ -138,9 +144,12 @@ def running(layout: Layout, given: Arrays, n: int) -> Ints:
             found[at[0]] = np.arange(n + 1)
         elif len(at) == 1:
             np.cumsum(_lane(layout, state, given[place])[:, 0], out=found[at[0], 1:])
+        elif state.kind == "square":
+            here = found[at[0] : at[-1] + 1]
+            running_squares(given[place], here, is_whole=len(at) == WHOLE_SQUARES)
         else:
-            values = _summed(state, given[place])
-            running_sums(values, found[at[0] : at[-1] + 1], _place(layout, state.input))
+            place_of = _place(layout, state.input)
+            running_sums(given[place], found[at[0] : at[-1] + 1], place_of)
     return found.T
 
 
@@ -156,18 +165,11 @@ def _lane(layout: Layout, state: State, found: Any) -> Ints:
     if state.kind in ("count", "known"):
         present: Bools = found if found.dtype == np.bool_ else ~np.isnan(found)
         return present.astype(np.int64).reshape(-1, 1)
-    values = np.where(np.isnan(found), 0.0, _summed(state, found))
-    if len(layout.lanes[state]) == 1:
-        return values.astype(np.int64).reshape(-1, 1)
-    return split(values, _place(layout, state.input))
-
-
-def _summed(state: State, values: Floats) -> Floats:
-    """Return what a state adds up of values, NaN for nothing."""
-    if state.kind != "square":
-        return values
-    with np.errstate(over="ignore"):  # an infinite square is refused by name
-        return values * values
+    at = layout.lanes[state]
+    if state.kind == "square":
+        return squares(found, is_whole=len(at) == WHOLE_SQUARES)
+    values = np.where(np.isnan(found), 0.0, found)
+    return whole(values) if len(at) == 1 else split(values, _place(layout, state.input))
 
 
 def _signal(needed: Input, found: Any, n: int) -> Floats:

@@ -11,7 +11,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from homeostat.aggregate.arrays import Bools, Floats, Ints
-from homeostat.aggregate.exact import SCALE, WEIGHT_LIMIT, SumRefused, rounded, split, units
+from homeostat.aggregate.exact import SCALE, WEIGHT_LIMIT, rounded, split, units
 from homeostat.aggregate.slices import prefix, search
 from homeostat.aggregate.summaries import Rows, Slices
 
@@ -44,7 +44,7 @@ class _Steps:
 
 @dataclass(frozen=True, slots=True)
 class _Summed:
-    """The exact sums of steps, with the queries that own them, in order; `heavy` are refused."""
+    """The exact sums of steps, with the queries that own them, in order; `heavy` have none."""
 
     owner: Ints
     step: Ints
@@ -60,7 +60,8 @@ class DecayedSum:
     step, its number, the three limbs of its exact sum, and the magnitude that went into the top
     one; steps more than 32 half-lives before the newest are dropped, for no read can see them.
     The value is the sum of the rounded sums of the steps, each times 2^(-age / 32), in which the
-    products are added exactly and rounded once.
+    products are added exactly and rounded once. It is missing as long as a step is seen whose sum
+    is not exact.
     """
 
     half_life: int
@@ -94,7 +95,8 @@ class DecayedSum:
         return _added(np.concatenate([left, right]).reshape(-1, _WORDS))
 
     def value(self, state: Ints, at: int) -> list[float]:
-        """Return the decayed sum at an instant, NaN if no event is recent enough."""
+        """Return the decayed sum at an instant, NaN if no event is recent enough
+        or a step has no exact sum."""
         table = state.reshape(-1, _WORDS)
         if len(table) <= _FEW:
             return [self._faded_one(table, at)]
@@ -141,7 +143,7 @@ class DecayedSum:
             if age > _AGES:
                 continue
             if weight >= WEIGHT_LIMIT:
-                raise SumRefused("a decayed sum")
+                return nan
             product = units((high, middle, low)) / SCALE * _weights_list()[age] * _ROOM
             total, seen = total + round(product * SCALE), True
         return total / SCALE / _ROOM if seen else nan
@@ -151,14 +153,13 @@ class DecayedSum:
         # An event that is newer than the instant is no older than nothing.
         age = np.maximum(self._step(at)[steps.owner] - steps.step, 0)
         seen = age <= _AGES
-        if steps.heavy[seen].any():
-            raise SumRefused("a decayed sum")
         owner = steps.owner[seen]
         products = split(rounded(steps.limbs[seen]) * _weights()[age[seen]] * _ROOM)
         found = np.full(len(at), nan)
         first = np.flatnonzero(np.diff(owner, prepend=-1))
         if len(first):
             found[owner[first]] = rounded(np.add.reduceat(products, first)) / _ROOM
+            found[owner[steps.heavy[seen]]] = nan
         return found
 
 

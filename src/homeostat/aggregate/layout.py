@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from homeostat.aggregate.catalogue import summary_of
-from homeostat.aggregate.exact import LIMBS
+from homeostat.aggregate.exact import LIMBS, SQUARES, WHOLE_SQUARES
 from homeostat.aggregate.operations import OPERATIONS, SUMMARIZED, Lane, LaneKind, Operation
 from homeostat.aggregate.summaries import Summary
 from homeostat.core.durations import Micros
@@ -83,7 +83,8 @@ class Layout:
     `lanes` maps a state to its positions among the `width` int64 lanes; `signals` are the inputs
     whose values are kept as they are; `windows` are the different (window, hop) pairs; `reads` has
     one entry per feature, in the order of the view; `gathers` are the summaries, each once per
-    window. `heavy` are the lanes whose magnitudes are watched: the top limb of every sum.
+    window. `heavy` are the lanes whose magnitudes are watched: the top limb of every sum;
+    `weighed` are the columns read from sums, with their reads and which of `heavy` these are.
     `sources` are what all of these are made of: `lane_sources[i]` is the place of what the i-th
     state looks at, None where every event counts alike; `signal_sources` are those of the signals.
 
@@ -150,7 +151,17 @@ class Layout:
     @property
     def heavy(self) -> tuple[int, ...]:
         """The positions of the top limbs of all sums."""
-        return tuple(at[0] for state, at in self.lanes.items() if state.kind in ("sum", "square"))
+        return tuple(at[0] for state, at in self.lanes.items() if state.kind == "sum")
+
+    @property
+    def weighed(self) -> tuple[tuple[int, Read, int], ...]:
+        """The columns that are read from sums, how, and the place of the sum among `heavy`."""
+        place = {lane: number for number, lane in enumerate(self.heavy)}
+        return tuple(
+            (column, read, place[read.lanes[1][0]])
+            for column, read in enumerate(self.reads)
+            if "sum" in read.operation.lanes
+        )
 
     def _read(self, spec: FeatureSpec) -> Read:
         window = self._window(spec, 1)
@@ -204,7 +215,8 @@ class Layout:
             column = None
         state = State(kind, Input(column, spec.where))
         if state not in self.lanes:
-            width = LIMBS if kind == "square" or (kind == "sum" and self._is_float(column)) else 1
+            limbs, digits = (LIMBS, SQUARES) if self._is_float(column) else (1, WHOLE_SQUARES)
+            width = limbs if kind == "sum" else digits if kind == "square" else 1
             self.lanes[state] = tuple(range(self.width, self.width + width))
             self.width += width
         return self.lanes[state]

@@ -16,8 +16,16 @@ from typing import Literal
 
 import numpy as np
 
-from homeostat.aggregate.arrays import Floats, Ints
-from homeostat.aggregate.exact import SCALE, rounded, units
+from homeostat.aggregate.arrays import Bools, Floats, Ints
+from homeostat.aggregate.exact import (
+    MOST_SQUARED,
+    MOST_SUMMED,
+    SCALE,
+    rounded,
+    square_units,
+    units,
+    variances,
+)
 
 __all__ = [
     "OPERATIONS",
@@ -33,7 +41,7 @@ __all__ = [
 ]
 
 LaneKind = Literal["count", "known", "sum", "square"]
-"""What a lane adds up: events that count, events whose condition is known, x, rounded x * x."""
+"""What a lane adds up: events that count, events whose condition is known, x, x * x."""
 
 Selection = Literal["least", "greatest", "earliest", "latest"]
 
@@ -41,7 +49,8 @@ SELECTIONS: tuple[Selection, ...] = ("least", "greatest", "earliest", "latest")
 """Selections by the number that compiled loops know them by."""
 
 Lane = tuple[int, ...]
-"""The positions of one state among all lanes of a view: one, or three for a float64 sum."""
+"""The positions of one state among all lanes of a view: one, three for a float64 sum,
+seven or three for squares."""
 
 
 class Totals:
@@ -104,14 +113,20 @@ def _count_one(sums: Sequence[int], lanes: Sequence[Lane]) -> float:
     return float(sums[lanes[0][0]])
 
 
+def _some(totals: Totals, lane: Lane) -> Bools:
+    """Return where there are values, and not so many that limbs may have wrapped."""
+    counts = totals.count(lane)
+    return (counts > 0) & (counts < MOST_SUMMED)
+
+
 def _sum_columns(totals: Totals, lanes: Sequence[Lane]) -> Floats:
     count, total = lanes
-    return np.where(totals.count(count) > 0, totals.rounded(total), nan)
+    return np.where(_some(totals, count), totals.rounded(total), nan)
 
 
 def _sum_one(sums: Sequence[int], lanes: Sequence[Lane]) -> float:
     count, total = lanes
-    return _pick(sums, total) / _scale(total) if sums[count[0]] else nan
+    return _pick(sums, total) / _scale(total) if 0 < sums[count[0]] < MOST_SUMMED else nan
 
 
 def _ratio_columns(above: Floats, below: Floats) -> Floats:
@@ -122,13 +137,13 @@ def _ratio_columns(above: Floats, below: Floats) -> Floats:
 
 def _mean_columns(totals: Totals, lanes: Sequence[Lane]) -> Floats:
     count, total = lanes
-    return _ratio_columns(totals.rounded(total), totals.count(count).astype(np.float64))
+    found = _ratio_columns(totals.rounded(total), totals.count(count).astype(np.float64))
+    return np.where(_some(totals, count), found, nan)
 
 
 def _mean_one(sums: Sequence[int], lanes: Sequence[Lane]) -> float:
-    count, total = lanes
-    n = sums[count[0]]
-    return _pick(sums, total) / _scale(total) / n if n else nan
+    count, _ = lanes
+    return _sum_one(sums, lanes) / sums[count[0]] if sums[count[0]] else nan
 
 
 def _share_columns(totals: Totals, lanes: Sequence[Lane]) -> Floats:
@@ -145,11 +160,11 @@ def _variance_one(sums: Sequence[int], lanes: Sequence[Lane]) -> float:
     """Return (n * sum of x^2 - (sum of x)^2) / n^2, in whole numbers until one division."""
     count, total, square = lanes
     n = sums[count[0]]
-    if not n:
+    if not 0 < n < MOST_SQUARED:
         return nan
-    scale = _scale(total)
-    above = n * _pick(sums, square) * (scale * scale) - _pick(sums, total) ** 2 * SCALE
-    return max(above, 0) / (n * n * SCALE * scale * scale)
+    above = n * square_units([sums[place] for place in square]) - _pick(sums, total) ** 2
+    # Sums that wrapped make no sense, nor do their squares: whoever asks leaves them out.
+    return max(above, 0) / (n * n * _scale(total) ** 2)
 
 
 def _deviation_one(sums: Sequence[int], lanes: Sequence[Lane]) -> float:
@@ -157,7 +172,9 @@ def _deviation_one(sums: Sequence[int], lanes: Sequence[Lane]) -> float:
 
 
 def _variance_columns(totals: Totals, lanes: Sequence[Lane]) -> Floats:
-    return np.array([_variance_one(row, lanes) for row in totals.sums.tolist()], np.float64)
+    count, total, square = lanes
+    summed = (totals.sums[:, lane[0] : lane[-1] + 1] for lane in (total, square))
+    return variances(totals.count(count), *summed)
 
 
 def _deviation_columns(totals: Totals, lanes: Sequence[Lane]) -> Floats:

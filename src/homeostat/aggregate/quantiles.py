@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
-from math import nan
-from struct import Struct
+from math import ldexp, nan
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -21,10 +20,8 @@ _MANTISSA = 52
 _SMALLEST = 1023 - 74
 """The exponent bits of 2^-74, as small as what the exact sums see; less than that is 0."""
 
-_OCTAVES = 126
-"""From 2^-74 to 2^52, beyond which values are quarantined."""
-
-_BITS, _ENDS = Struct("<2q"), Struct("<2d")
+_OCTAVES = 1024 + 74
+"""From 2^-74 to the largest float64."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,14 +130,14 @@ class Quantiles:
         """Return the number whose relative distance to both ends of its bin is the same."""
         if found == 0:
             return 0.0
-        first = abs(found) - 1 + (_SMALLEST << self._bits)
-        low, high = _ENDS.unpack(_BITS.pack(*((first + n) << self._shift for n in (0, 1))))
-        middle = 2.0 * low * high / (low + high)
-        return float(middle if found > 0 else -middle)
+        octave, place = divmod(abs(found) - 1, 1 << self._bits)
+        low, high = (1.0 + (place + n) / (1 << self._bits) for n in (0, 1))
+        middle = ldexp(2.0 * low * high / (low + high), octave + _SMALLEST - 1023)
+        return middle if found > 0 else -middle
 
     def _middles(self, bins: Ints) -> Floats:
         """Return `_middle` of each bin."""
-        low = np.abs(bins) - 1 + (_SMALLEST << self._bits)
-        ends = [((low + step) << self._shift).view(np.float64) for step in (0, 1)]
-        middle = 2.0 * ends[0] * ends[1] / (ends[0] + ends[1])
+        octave, place = np.divmod(np.abs(bins) - 1, 1 << self._bits)
+        low, high = (1.0 + (place + n) / (1 << self._bits) for n in (0, 1))
+        middle = np.ldexp(2.0 * low * high / (low + high), octave + (_SMALLEST - 1023))
         return np.where(bins == 0, 0.0, np.copysign(middle, bins))

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from homeostat.aggregate.arrays import Bools, Ints
-from homeostat.aggregate.exact import WEIGHT_LIMIT, SumRefused
 from homeostat.aggregate.layout import Gather
 from homeostat.aggregate.summaries import Rows
 from homeostat.core.durations import Micros
@@ -36,26 +35,22 @@ class Cut:
         _, end = shape.directory(words)
         return cls(shape, words, words[end:].reshape(-1, shape.width), at, own)
 
-    def is_heavy(self) -> bool:
-        """Whether a sum over everything the record ever held left its range."""
-        heavy = len(self.shape.heavy)
-        return bool((self.words[HEAVY : HEAVY + heavy] >= WEIGHT_LIMIT).any())
-
     def begin(self, start: Micros) -> int:
         """Return the first row at an instant or later."""
         return 1 + int(np.searchsorted(self.rows[1:, 0], start))
 
-    def watch(self, start: Micros) -> None:
-        """Refuse a window whose sums leave the range in which they are exact."""
-        for place, lane in enumerate(self.shape.heavy.tolist(), HEAVY):
-            weight = int(self.words[place])
-            if start != BEFORE:
-                begin = self.begin(start)
-                steps = np.diff(self.rows[begin - 1 :, 2 + lane])
-                steps[self._is_own(begin)] = 0
-                weight = sum(abs(step) for step in steps.tolist())
-            if weight >= WEIGHT_LIMIT:
-                raise SumRefused(f"view {self.shape.layout.view.name!r}")
+    def weights(self, start: Micros) -> list[int]:
+        """Return the magnitudes of the sums of the window that begins at `start`."""
+        is_whole, begin = start == BEFORE, 1 if start == BEFORE else self.begin(start)
+        own, found = self._is_own(begin), []
+        for place, lane in enumerate(self.shape.heavy.tolist()):
+            steps = np.abs(np.diff(self.rows[begin - 1 :, 2 + lane]))
+            if is_whole:
+                upper, lower = self.words[HEAVY + 2 * place : HEAVY + 2 * place + 2].tolist()
+                found.append((upper << 31) + lower - sum(steps[own].tolist()))
+            else:
+                found.append(sum(steps[~own].tolist()))
+        return found
 
     def gathered(self, gather: Gather, start: Micros) -> Sequence[float]:
         """Return the features of a summary over the window that begins at `start`."""

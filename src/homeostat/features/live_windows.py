@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from sys import byteorder
 
 import numpy as np
@@ -52,12 +52,16 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Looked:
-    """What was found in the windows of some records (`state_rows.looked_up`)."""
+    """What was found in the windows of some records (`state_rows.looked_up`).
+
+    `weights` has, of each record whose sums may leave their range, the magnitudes by window.
+    """
 
     sums: Ints
     picks: Floats
     times: Ints
     states: Ints
+    weights: dict[int, list[list[int]]] = field(default_factory=dict)
 
     @classmethod
     def room(cls, records: int, windows: int, record: Record) -> Looked:
@@ -76,12 +80,12 @@ class Looked:
 
 
 class LiveWindows:
-    """Looks into the windows of one view's records; `watched` are those whose sums are read."""
+    """Looks into the windows of one view's records."""
 
-    def __init__(self, view: FeatureView, layout: Layout, watched: Sequence[int]) -> None:
+    def __init__(self, view: FeatureView, layout: Layout) -> None:
         from homeostat.features.state_rows import GONE, HEAVY, LOADED, looked_up, pages_wanted
 
-        self._view, self._layout, self._watched = view, layout, watched
+        self._view, self._layout = view, layout
         self._record = Record(layout)
         self._pages = Pages(self._record, (view_prefix(view), page_prefix(view)))
         self.record = Older(self._record, (view_prefix(view), older_prefix(view))).read
@@ -117,8 +121,7 @@ class LiveWindows:
                 raise StateGone(self._view.name, at)
             if state == self._heavy:
                 cut = self.cut(reader, one, at)
-                for window in self._watched:
-                    cut.watch(int(starts[window]))
+                looked.weights[place] = [cut.weights(start) for start in starts.tolist()]
         return looked
 
     def cut(self, reader: Reader, one: Stored, at: Micros) -> Cut:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from homeostat.aggregate.arrays import Floats, Ints
+from homeostat.aggregate.exact import WEIGHT_LIMIT
 from homeostat.aggregate.layout import Layout, Read
 from homeostat.aggregate.operations import compared_one
 from homeostat.core.durations import Micros
@@ -24,7 +25,11 @@ __all__ = ["StateGone", "ViewReader"]
 
 
 class ViewReader:
-    """Reads the features of a view from its records."""
+    """Reads the features of a view from its records.
+
+    `not_exact` counts, by feature, the values so far that are missing because they could not be
+    computed exactly.
+    """
 
     def __init__(self, view: FeatureView) -> None:
         from homeostat.aggregate.kernel import finalized
@@ -33,10 +38,11 @@ class ViewReader:
         self.view = view
         self._layout = Layout(view)
         self._plan = ReadPlan.of(self._layout)
-        self._windows = LiveWindows(view, self._layout, self._plan.watched)
+        self._windows = LiveWindows(view, self._layout)
         self._codec = KeyCodec(view)
         self._finalize = finalized
         self._nothing = self._empty()
+        self.not_exact = [0] * len(self._layout.reads)
 
     def _empty(self) -> list[float]:
         """Return the features of an entity without events."""
@@ -78,9 +84,11 @@ class ViewReader:
             stored.append(Stored(key or b"", record, 0 if mine is None else id_digest(mine)))
         looked = self._windows.look(reader, stored, at)
         self._finalize(self._plan.steps, looked.sums, looked.picks, looked.times, at, found)
-        if self._plan.sums or self._plan.trends:
+        if self._plan.trends:
             for place, windows in enumerate(looked.sums.tolist()):
-                self._compute(windows, found[place])
+                self._compare(windows, found[place])
+        for place, weights in looked.weights.items():
+            self._leave_out(weights, found[place])
         if self._layout.gathers:
             starts = self._windows.starts(at)
             for place, one in enumerate(stored):
@@ -90,13 +98,19 @@ class ViewReader:
                     found[place] = self._nothing
         return found
 
-    def _compute(self, windows: Sequence[Sequence[int]], found: Floats) -> None:
-        """Write what is computed from sums in whole numbers of any size, of one entity."""
-        for column, read in self._plan.sums:
-            if read.operation.one is not None:
-                found[column] = read.operation.one(windows[read.window], read.lanes)
+    def _compare(self, windows: Sequence[Sequence[int]], found: Floats) -> None:
+        """Write what compares two windows, of one entity."""
         for column, read in self._plan.trends:
             found[column] = _trend(read, windows[read.window], windows[read.longer])
+
+    def _leave_out(self, weights: Sequence[Sequence[int]], found: Floats) -> None:
+        """Make what is read from sums missing where their magnitudes leave the exact range."""
+        for column, read, place in self._layout.weighed:
+            weight = weights[read.window][place]
+            before = weights[read.longer][place] - weight if read.trend else 0
+            if max(weight, before) >= WEIGHT_LIMIT:
+                found[column] = nan
+                self.not_exact[column] += 1
 
     def _gather(self, cut: Cut, starts: Ints, found: Floats) -> None:
         """Write what is read from summaries, of one entity."""

@@ -50,7 +50,8 @@ FEWEST_RECENT = 8
 """Rows that are written together with every event at least."""
 
 EVICTED, KNOWN, PAGES, NEXT, OLDER, HEAVY = range(6)
-"""Places in the header; from the last one on are the magnitudes of the sums."""
+"""Places in the header; from the last one on are the magnitudes of the sums, each as its upper
+and its lower 31 bits, two words that add up without wrapping."""
 
 _NAN_BITS = int(np.array(np.nan).view(np.int64))
 
@@ -80,7 +81,7 @@ class Record:
         self.lanes, self.signals = layout.width, len(layout.signals)
         self.width = 2 + self.lanes + self.signals
         self.entry = 5 + self.lanes + 6 * self.signals
-        at = HEAVY + len(layout.heavy)
+        at = HEAVY + 2 * len(layout.heavy)
         self.kept: dict[tuple[Selection, int], Kept] = {}
         for read in layout.reads:
             select = read.operation.select
@@ -110,7 +111,7 @@ class Record:
         self.empty = self._empty()
 
     def _empty(self) -> bytes:
-        header = [BEFORE, BEFORE, 0, 0, 0, *(0 for _ in self.heavy)]
+        header = [BEFORE, BEFORE, 0, 0, 0, *(0 for _ in range(2 * len(self.heavy)))]
         header += [word for _ in self.kept for word in (BEFORE, 0, _NAN_BITS)]
         sizes, states = self.whole.empty()
         sentinel = [BEFORE, BEFORE, *(0 for _ in range(self.width - 2))]

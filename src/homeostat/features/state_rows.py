@@ -40,8 +40,10 @@ LOADED, GONE, HEAVY = 1, 2, 3
 evicted events, or some sum over all time left its range, so that each has to be looked at."""
 
 _BEFORE = -(2**63)
-_MOST = 2**63 - 1
-_WEIGHT_LIMIT = 2**62
+_LOWER = 2**31 - 1
+_WEIGHT_LIMIT = 2**31
+"""Of the upper bits of a magnitude: 2^62 in all."""
+
 _LEAST_OF, _GREATEST_OF, _EARLIEST_OF, _LATEST_OF = 0, 1, 2, 3
 _TABLE = given("int64", 2)
 
@@ -211,8 +213,9 @@ def folded(
         newest = begin if is_split else begin - entry + 3
         for number in mine:
             for place in range(len(heavy)):
-                weight, much = abs(table[number, 2 + heavy[place]]), here[5 + place]
-                here[5 + place] = _MOST if much > _MOST - weight else much + weight
+                weight = abs(table[number, 2 + heavy[place]])
+                here[5 + 2 * place] += weight >> 31
+                here[6 + 2 * place] += weight & _LOWER
             _select(here, numbers, selected, table, number, lanes)
             if (is_split or here[2]) and _is_before(
                 table[number, 0], table[number, 1], here[newest], here[newest + 1]
@@ -471,6 +474,6 @@ def looked_up(
                 times[number, window, signal] = time[signal]
                 for select in range(4):
                     picks[number, window, signal, select] = pick[signal, select]
-        for place in range(5, 5 + heavy):
-            if states[number] == 0 and words[place] >= _WEIGHT_LIMIT:
+        for place in range(5, 5 + 2 * heavy, 2):
+            if states[number] == 0 and words[place] + (words[place + 1] >> 31) >= _WEIGHT_LIMIT:
                 states[number] = HEAVY

@@ -83,11 +83,11 @@ def swept(
 def fetched(values: Floats, rows: Ints, places: Ints, found: Floats, column: int) -> int:
     """Write the values of some rows to their places in one column; negative zero becomes zero.
 
-    Returns the first of the rows whose value is not a number below 2^52, or -1.
+    Returns the first of the rows whose value is not a finite number, or -1.
     """
     for number in range(len(rows)):
         value = values[rows[number]]
-        if not abs(value) < 2.0**52:
+        if not np.isfinite(value):
             return int(rows[number])
         found[places[number], column] = value + 0.0
     return -1

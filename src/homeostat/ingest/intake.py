@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -66,7 +66,6 @@ class Intake:
 
     Args:
         source: the declared source.
-        bounds: by field, the magnitude that a number must stay below to be aggregated exactly.
         earlier: the schemas that the source had before, under which an event may have been
             remembered: it is the same event if one of them finds it so.
         threads: what runs the loops over payloads; what comes out does not depend on it.
@@ -75,7 +74,6 @@ class Intake:
     def __init__(
         self,
         source: EventSource,
-        bounds: Mapping[str, float] | None = None,
         earlier: Sequence[EventSchema] = (),
         threads: RowThreads | None = None,
     ) -> None:
@@ -86,7 +84,7 @@ class Intake:
                 "revisions=False: a second content under one id is quarantined as a conflict",
                 "send the correction as an event with an id of its own",
             )
-        self._source, self._bounds = source, dict(bounds or {})
+        self._source = source
         self._decoder = ColumnDecoder(source.schema, threads)
         self._earlier = tuple(EarlierReading(schema, self._decoder) for schema in earlier)
         self._schema = events_schema(source)
@@ -112,10 +110,6 @@ class Intake:
         ids = identities(columns, self._source, self._decoder.threads)
         empty = np.flatnonzero(usable & ids.empty)
         refuse(empty, f"invalid_field:{self._source.event_id}", ["the id is empty"] * len(empty))
-        for field, bound in self._bounds.items():
-            beyond = np.flatnonzero(usable & _exceeds(columns, field, bound))
-            detail = f"{field} must be below {bound:.0f} in magnitude"
-            refuse(beyond, f"out_of_range:{field}", [detail] * len(beyond))
         verdicts = self._verdicts(columns, payloads, np.flatnonzero(usable), ids, batch, seen)
         conflicts = np.flatnonzero(usable & (verdicts == CONFLICT))
         detail = "the id came before with other content"
@@ -170,10 +164,3 @@ class Intake:
                 if any(e.is_same(payload, before, int(contents[place])) for e in self._earlier):
                     verdicts[place] = DUPLICATE
         return verdicts
-
-
-def _exceeds(columns: EventColumns, field: str, bound: float) -> npt.NDArray[np.bool_]:
-    """Return where a number is that no view could aggregate exactly."""
-    values = columns.numbers(field)
-    beyond = (values >= bound) | (values <= -bound)
-    return np.asarray(beyond & (columns.has[columns.place(field)] != 0))

@@ -14,7 +14,6 @@ from homeostat.core.errors import HomeostatError
 from homeostat.declare.system import System
 from homeostat.declare.views import FeatureView
 from homeostat.features.assemble import Features
-from homeostat.features.bounds import exact_bounds
 from homeostat.features.definitions import Definitions
 from homeostat.features.evidence import LogEvents
 from homeostat.features.folded import folded_offset
@@ -58,7 +57,7 @@ class HomeEvidence:
         home, declared = self._home, self._system.source(source)
         received = Received(source, home.log, RawRecords(home.lake, source))
         earlier = [version.schema for version in home.schemas.list(source)]
-        intake = Intake(declared, exact_bounds(self._system.views, source), earlier)
+        intake = Intake(declared, earlier)
         frames, refused = [], set[int]()
         with home.store.reader() as reader:
             seen = Scratch(reader)

@@ -18,7 +18,6 @@ import polars as pl
 from homeostat.core.store import Reader, Writer
 from homeostat.declare.sources import EventSource
 from homeostat.declare.system import System
-from homeostat.features.bounds import exact_bounds
 from homeostat.features.fold import Prepared, ViewFold
 from homeostat.features.folded import folded_known, folded_offset, note_folded, note_known
 from homeostat.features.lateness import marked_for
@@ -140,7 +139,6 @@ class FoldWorker:
         self._intakes = {
             source.name: Intake(
                 source,
-                exact_bounds(system.views, source.name),
                 [version.schema for version in schemas.list(source.name)],
             )
             for source in system.sources

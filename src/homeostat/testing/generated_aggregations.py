@@ -54,8 +54,8 @@ _ON_COLUMN: tuple[tuple[Callable[..., Aggregation], tuple[str, ...]], ...] = (
     (maximum, ("amount", "level")),
     (first, ("amount", "units")),
     (last, ("amount", "level", "flag")),
-    (variance, ("small", "units")),
-    (standard_deviation, ("small", "flag")),
+    (variance, ("amount", "small", "units", "level")),
+    (standard_deviation, ("amount", "small", "flag")),
 )
 
 _ORDER = ("0s", "7us", "10s", "17s", "20s", "1m", "5m", "1h")

@@ -31,6 +31,11 @@ SITES = (0, 0, 0, 0, 1, -5, None)
 GAPS = (0, 0, 1, TICK, TICK, 3 * TICK, 20 * TICK)
 LAGS = (0, 0, 0, 1, TICK, 6 * TICK, 30 * TICK, LATENESS, LATENESS + 1, -2 * TICK)
 AMOUNTS = (None, 0.0, -0.0, 0.1, -0.1, 1e-6, 1e9, -1e9, 123.456, 2.0**-30, 5e-324, 2.0, 2.0)
+LARGE = (*AMOUNTS, 3e7 + 0.1, 2.0**51, 2.0**51, -(2.0**51), 2.0**52 - 0.5, 5e15, -1e300)
+"""Amounts some of which, or the sums of which, leave the range of exact sums."""
+
+UNITS = (None, *range(-3, 4))
+LARGE_UNITS = (*UNITS, 2**51, -(2**52) + 1, 2**52, -(2**63))
 
 _ROW = 24
 """Bytes per event."""
@@ -51,9 +56,9 @@ class _Bytes:
         """One of several."""
         return among[self.number(1) % len(among)]
 
-    def amount(self) -> float | None:
+    def amount(self, often: Sequence[float | None]) -> float | None:
         """A number that occurs often, or one of any magnitude from 1e-6 to 1e9."""
-        common, mantissa, exponent = self.pick(AMOUNTS), self.number(2), self.number(1)
+        common, mantissa, exponent = self.pick(often), self.number(2), self.number(1)
         return common if exponent % 2 else mantissa / 2**15 * 10.0 ** (exponent % 16 - 6)
 
 
@@ -63,6 +68,7 @@ def event_rows(draw: st.DrawFn) -> list[dict[str, Any]]:
     size = draw(st.integers(0, 30) | st.integers(12, 30))
     known, offset = START, 0
     rows = []
+    amounts, units = draw(st.sampled_from((*((AMOUNTS, UNITS),) * 3, (LARGE, LARGE_UNITS))))
     raw = draw(st.binary(min_size=_ROW * size, max_size=_ROW * size))
     for number in range(size):
         drawn = _Bytes(raw[number * _ROW : (number + 1) * _ROW])
@@ -77,9 +83,9 @@ def event_rows(draw: st.DrawFn) -> list[dict[str, Any]]:
                 "at": known - lag,
                 "place": drawn.pick(PLACES),
                 "site": drawn.pick(SITES),
-                "amount": drawn.amount(),
+                "amount": drawn.amount(amounts),
                 "small": drawn.pick((None, small, small, 1.0)),
-                "units": drawn.pick((None, *range(-3, 4))),
+                "units": drawn.pick(units),
                 "level": drawn.number(6) if number % 3 else 1,
                 "flag": drawn.pick((None, True, False)),
                 "_offset": offset,

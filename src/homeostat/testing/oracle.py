@@ -17,7 +17,7 @@ from homeostat.core.durations import Micros
 from homeostat.declare.aggregations import FeatureSpec
 from homeostat.declare.expressions import Expression
 from homeostat.declare.views import FeatureView
-from homeostat.testing.oracle_summaries import SUMMARIES, Event, exact, summary_value
+from homeostat.testing.oracle_summaries import SUMMARIES, Event, exact, is_beyond, summary_value
 
 __all__ = ["evaluate", "feature_value", "feature_values"]
 
@@ -92,7 +92,7 @@ def feature_value(
 ) -> float:
     """Return one feature; `offset` replaces "known before `at`" by "at or before this place".
 
-    Negative zero is zero.
+    Negative zero is zero. What is made of a sum that leaves the exact range is missing.
     """
     visible = [
         event
@@ -164,12 +164,13 @@ def _of_values(operation: str, values: list[Any]) -> float:
         return float(min(values))
     if operation == "max":
         return float(max(values))
-    total = exact(values)
+    if is_beyond(values):
+        return nan
+    total, count = exact(values), len(values)
     if operation == "sum":
         return float(total)
     if operation == "mean":
-        return float(total) / len(values)
-    squares = exact([float(value) * float(value) for value in values])
-    count = len(values)
-    variance = float(max((count * squares - total * total) / (count * count), Fraction(0)))
+        return float(total) / count
+    squares = sum((exact([value]) ** 2 for value in values), Fraction(0))
+    variance = float(squares / count - (total / count) ** 2)
     return variance if operation == "variance" else sqrt(variance)

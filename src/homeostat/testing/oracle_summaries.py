@@ -22,7 +22,7 @@ from homeostat.core.clock import to_micros
 from homeostat.core.durations import Micros
 from homeostat.declare.aggregations import FeatureSpec
 
-__all__ = ["SUMMARIES", "Event", "exact", "summary_value"]
+__all__ = ["SUMMARIES", "Event", "exact", "is_beyond", "summary_value"]
 
 Event = Mapping[str, Any]
 """One row of an events frame, instants as aware datetimes."""
@@ -43,6 +43,20 @@ def exact(values: Sequence[float]) -> Fraction:
     Fraction(3, 2)
     """
     return sum((_rounded_below(value) for value in values), Fraction(0))
+
+
+def is_beyond(values: Sequence[float]) -> bool:
+    """Whether a sum leaves the range in which it is exact: a value is 2^52 or more in magnitude,
+    or all magnitudes together are, each cut to a multiple of 2^-10; 2^62 for whole numbers.
+
+    >>> is_beyond([2.0**52]), is_beyond([2.0**51] * 2), is_beyond([2.0**51, 2.0**50])
+    (True, True, False)
+    """
+    if any(abs(value) >= 2**52 for value in values):
+        return True
+    units = [1024 if isinstance(value, float) else 1 for value in values]
+    sizes = (floor(abs(Fraction(v)) * unit) for v, unit in zip(values, units, strict=True))
+    return sum(sizes) >= 2**62
 
 
 def _rounded_below(value: float) -> Fraction:
@@ -104,8 +118,8 @@ def _binned(value: float, bits: int) -> float:
         return 0.0
     mantissa, exponent = frexp(abs(value))
     place = floor((mantissa * 2 - 1) * 2**bits)
-    low, high = (ldexp(1 + end / 2**bits, exponent - 1) for end in (place, place + 1))
-    middle = 2.0 * low * high / (low + high)
+    low, high = (1 + end / 2**bits for end in (place, place + 1))
+    middle = ldexp(2.0 * low * high / (low + high), exponent - 1)
     return middle if value > 0 else -middle
 
 
@@ -135,7 +149,10 @@ def _decayed_sum(spec: FeatureSpec, events: Sequence[Event], at: Micros) -> floa
     for event, value in zip(events, _numbers(spec, events), strict=True):
         age = max(at // step - to_micros(event["_event_time"]) // step, 0)
         ages.setdefault(age, []).append(value)
-    faded = [float(exact(v)) * _weight(age) / 2**11 for age, v in ages.items() if age <= 1024]
+    ages = {age: values for age, values in ages.items() if age <= 1024}
+    if any(is_beyond(values) for values in ages.values()):
+        return nan
+    faded = [float(exact(v)) * _weight(age) / 2**11 for age, v in ages.items()]
     return float(exact(faded)) * 2**11 + 0.0 if faded else nan
 
 

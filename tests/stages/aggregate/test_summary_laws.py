@@ -13,7 +13,6 @@ from homeostat.aggregate.catalogue import SUMMARIES, summary_of
 from homeostat.aggregate.codes import mixed
 from homeostat.aggregate.columns import prepare
 from homeostat.aggregate.decayed import _weights
-from homeostat.aggregate.exact import SumRefused
 from homeostat.aggregate.gathered import Gathered
 from homeostat.aggregate.layout import Layout
 from homeostat.aggregate.summaries import Rows, Summary
@@ -121,18 +120,19 @@ def test_weights_are_correctly_rounded() -> None:
     assert _weights().tolist() == [_weight(age) for age in range(1025)]
 
 
-def test_a_step_that_leaves_its_range_is_refused() -> None:
+def test_a_step_that_leaves_its_range_is_missing_as_long_as_it_is_seen() -> None:
     fading = summary_of(decayed_sum("amount", "1d").features()[0])
     assert fading is not None
-    made = np.full(4, 2.0**51)
-    state = fading.state(Rows(np.zeros(4, np.int64), np.arange(4), made))
-    with pytest.raises(SumRefused):
-        fading.value(state, 10)
-    for _ in range(70):
-        state = fading.merge(state, state)
-    assert state[4] == 2**63 - 1
-    with pytest.raises(SumRefused):
-        fading.value(state, 10)
+    day = 86_400_000_000
+    for made in ([2.0**51] * 4, [1.0, 2.0**52, 1.0, 1.0], [-(2.0**51)] * 2 + [2.0**51] * 2):
+        state = fading.state(Rows(np.zeros(4, np.int64), np.arange(4), np.array(made)))
+        assert np.isnan(fading.value(state, 10))
+        for _ in range(70):
+            state = fading.merge(state, state)
+        assert state[4] == 2**63 - 1
+        new = fading.state(Rows(np.array([30 * day]), np.array([9]), np.array([1.0])))
+        assert np.isnan(fading.value(fading.merge(state, new), 31 * day))
+        assert fading.value(fading.merge(state, new), 40 * day) == [2.0**-10]
 
 
 @pytest.mark.parametrize("k", [16, 256, 1024])

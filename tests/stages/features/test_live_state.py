@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import nan
 from typing import Any
 
 import numpy as np
@@ -9,11 +10,11 @@ import polars as pl
 import pytest
 
 from homeostat.adapters.lmdb import LmdbStore, StoreFull
-from homeostat.aggregate.exact import SumRefused, ValueRefused
+from homeostat.aggregate.exact import ValueRefused
 from homeostat.core.errors import HomeostatError
 from homeostat.core.ids import id_digest
 from homeostat.core.store import Store
-from homeostat.declare.aggregations import Aggregation, count, last, mean, sum_, variance
+from homeostat.declare.aggregations import Aggregation, count, last, mean, sum_
 from homeostat.declare.sources import Entity
 from homeostat.declare.views import FeatureView
 from homeostat.features.fold import ViewFold
@@ -191,30 +192,27 @@ LARGE = 2.0**51
 
 
 @pytest.mark.parametrize("step", [1, 5000])
-def test_sums_that_could_wrap_are_exact_or_refused(step: int) -> None:
-    view = view_of(sum_("amount").over("10s", "1h"), mean("amount").over("10s"))
+def test_sums_that_could_wrap_are_exact_or_missing(step: int) -> None:
+    view = view_of(sum_("amount").over("10s", "1h"), mean("amount").over("10s"), count())
     rows = [reading(n, amount=LARGE - n) for n in range(3000)]
     store = folded(view, rows, step)
     at = START + 2999 * TICK + 1
-    short = FeatureView("v", PLACE, readings, (sum_("amount").over("10s"),))
     expected = float(LARGE - 2999)
-    assert read(short, folded(short, rows, step), at) == [expected]
-    assert point_in_time(short, events_frame(rows), spine(at)).tolist() == [[expected]]
-    with pytest.raises(SumRefused, match="add up to 2\\^52 or more"):
-        read(view, store, at)
-    with pytest.raises(SumRefused, match="add up to 2\\^52 or more"):
-        point_in_time(view, events_frame(rows), spine(at))
+    wanted = [repr(value) for value in (expected, nan, expected, 3000.0)]
+    assert [repr(value) for value in read(view, store, at)] == wanted
+    found = point_in_time(view, events_frame(rows), spine(at))
+    assert [repr(value) for value in found[0].tolist()] == wanted
 
 
 @pytest.mark.parametrize("step", [1, 300])
-def test_large_sums_are_refused_in_pages_too(step: int) -> None:
+def test_large_sums_are_missing_in_pages_too(step: int) -> None:
     view = view_of(sum_("amount").over("10s", "1h"), mean("amount").over("10s"))
     rows = [reading(n, amount=LARGE - n) for n in range(300)]
     with small_records(4):
         store = folded(view, rows, step)
         assert len(pages_of(view, store)) > 50
-        with pytest.raises(SumRefused, match="add up to 2\\^52 or more"):
-            read(view, store, START + 299 * TICK + 1)
+        found = read(view, store, START + 299 * TICK + 1)
+        assert [repr(value) for value in found] == [repr(LARGE - 299), "nan", repr(LARGE - 299)]
 
 
 def pages_of(view: FeatureView, store: MemoryStore) -> list[bytes]:
@@ -321,18 +319,11 @@ def spine(at: int) -> Any:
     return events_frame([reading(0)]).select("place", at=instant)
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 2.0**52, -1e300])
-def test_values_without_an_exact_sum_are_refused_by_name(value: float) -> None:
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_values_that_are_no_numbers_are_refused_by_name(value: float) -> None:
     fold = ViewFold(view_of(sum_("amount").over("1h")))
     with pytest.raises(ValueRefused, match=r"column 'amount'.*quarantine the event"):
         fold.prepare(events_frame([reading(0, amount=value)]))
-
-
-def test_squares_beyond_the_range_are_refused_and_others_are_not() -> None:
-    fold = ViewFold(view_of(variance("amount").over("1h")))
-    fold.prepare(events_frame([reading(0, amount=2.0**26 - 1)]))
-    with pytest.raises(ValueRefused):
-        fold.prepare(events_frame([reading(0, amount=2.0**26)]))
 
 
 def test_keys_of_every_type_are_their_own() -> None:

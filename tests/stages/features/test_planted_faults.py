@@ -534,7 +534,7 @@ FAULTS: dict[str, tuple[Execution, Any, str, Any]] = {
     "live: sums that leave int64 stop there": loop(
         state_rows, "folded",
         "rows[place, 2 + lane] = rows[there, 2 + lane] + total[lane]",
-        "rows[place, 2 + lane] = min(int(rows[there, 2 + lane]) + int(total[lane]), _MOST)",
+        "rows[place, 2 + lane] = min(int(rows[there, 2 + lane]) + int(total[lane]), 2**63 - 1)",
     ),
     "offline: running sums are floats": (T, block, "running", running_floats),
     "offline: the last limb is lost": (T, operations, "rounded", rounded_short),

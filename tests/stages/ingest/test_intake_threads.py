@@ -73,8 +73,7 @@ def taken_by(
     threads: RowThreads, source: hs.EventSource, payloads: list[bytes], cut: int
 ) -> list[Taken]:
     """Take the payloads in two batches."""
-    bounds = {"items": 40.0} if source is TAPS else {}
-    store, intake = MemoryStore(), Intake(source, bounds, threads=threads)
+    store, intake = MemoryStore(), Intake(source, threads=threads)
     known = START + np.arange(len(payloads))
     found = []
     for begin, end in ((0, cut), (cut, len(payloads))):
