@@ -68,8 +68,9 @@ def event_rows(draw: st.DrawFn) -> list[dict[str, Any]]:
     size = draw(st.integers(0, 30) | st.integers(12, 30))
     known, offset = START, 0
     rows = []
-    amounts, units = draw(st.sampled_from((*((AMOUNTS, UNITS),) * 3, (LARGE, LARGE_UNITS))))
     raw = draw(st.binary(min_size=_ROW * size, max_size=_ROW * size))
+    large = bool(raw) and raw[-1] % 4 == 3
+    amounts, units = (LARGE, LARGE_UNITS) if large else (AMOUNTS, UNITS)
     for number in range(size):
         drawn = _Bytes(raw[number * _ROW : (number + 1) * _ROW])
         known += drawn.pick(GAPS)
