@@ -22,6 +22,7 @@ __all__ = ["METRICS", "Estimator", "Gate", "Label", "Model", "Requirements", "Sp
 METRICS: Mapping[str, bool] = {
     "auc": True, "average_precision": True, "accuracy": True, "precision": True, "recall": True,
     "f1": True, "log_loss": False, "brier": False, "cost": False, "calibration_error": False,
+    "relative_calibration_error": False,
 }  # fmt: skip
 """Metrics by name; True where more is better."""
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ReliabilityBin", "calibration_error", "reliability"]
+__all__ = ["ReliabilityBin", "calibration_error", "relative_calibration_error", "reliability"]
 
 BINS = 10
 
@@ -62,6 +62,8 @@ def calibration_error(
 ) -> float:
     """Return the expected calibration error over the bins of `reliability`; NaN without rows.
 
+    That is the mean of |share of True - mean score| over the bins, weighted by their rows.
+
     >>> calibration_error(np.array([0.5, 0.5]), np.array([True, False]))
     0.0
     """
@@ -69,3 +71,21 @@ def calibration_error(
     if not table:
         return float("nan")
     return sum(b.rows * abs(b.rate - b.mean_score) for b in table) / len(scores)
+
+
+def relative_calibration_error(
+    scores: NDArray[np.float64], labels: NDArray[np.bool_], bins: int = BINS
+) -> float:
+    """Return the calibration error over the share of True labels; NaN where none is True.
+
+    An error of 0.009 is nothing where one row in five is True, and more than all there is where
+    one in two hundred is. Chance alone gives about 0.8 * sqrt(bins / true rows).
+
+    >>> scores, labels = np.array([0.5, 0.5, 0.5, 0.5]), np.array([True, False, False, False])
+    >>> calibration_error(scores, labels), relative_calibration_error(scores, labels)
+    (0.25, 1.0)
+    """
+    positives = int(np.count_nonzero(labels))
+    if not positives:
+        return float("nan")
+    return calibration_error(scores, labels, bins) * len(labels) / positives

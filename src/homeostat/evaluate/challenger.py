@@ -82,13 +82,17 @@ def train_challenger(
     """
     fitted = fit(model, trial.train, trial.validation, threads=threads)
     costs = Costs.of(model.requirements)
-    threshold = choose_threshold(fitted.validation_scores, trial.validation.labels, costs).value
+    chosen = choose_threshold(fitted.validation_scores, trial.validation.labels, costs)
+    threshold = chosen.value
     scores = fitted.scores(trial.test.features)
     rival = None
     if champion is not None:
         rival = Scored(champion.score(trial.test.features), champion.package.threshold)
     judgement = judge(model, Scored(scores, threshold), trial.test.labels, trial.slices, rival)
-    metrics = _metrics(fitted, trial, judgement, costs)
+    metrics = {
+        **_metrics(fitted, trial, judgement, costs),
+        "threshold": chosen.as_json(),
+    }
     package = Package.of(fitted, model.name, threshold, origin, metrics)
     return Challenger(package, Servable(package), judgement)
 

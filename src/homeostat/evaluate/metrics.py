@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from homeostat.core.errors import HomeostatError
 from homeostat.declare.models import METRICS, Requirements, check_metric
-from homeostat.evaluate.calibration import calibration_error
+from homeostat.evaluate.calibration import calibration_error, relative_calibration_error
 
 __all__ = [
     "Costs",
@@ -182,6 +182,7 @@ _SCORED: Mapping[str, Callable[[Floats, Booleans], float]] = {
     "log_loss": log_loss,
     "brier": brier,
     "calibration_error": calibration_error,
+    "relative_calibration_error": relative_calibration_error,
 }
 
 

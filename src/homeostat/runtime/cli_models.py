@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 __all__ = ["evaluate", "models", "rebuild", "train"]
 
-METRICS = ("auc", "cost", "calibration_error", "precision", "recall", "log_loss")
+METRICS = (
+    "auc", "cost", "calibration_error", "relative_calibration_error", "precision", "recall",
+    "log_loss",
+)  # fmt: skip
 
 
 @click.command(cls=Command, short_help="Train a model now and begin its rollout.")
@@ -94,15 +97,20 @@ def _versions(system: System, home: Home, model: str | None) -> list[dict[str, A
             "auc": None,
             "cost": None,
             "rows": None,
+            "threshold": None,
+            "between": None,
             "hash": found.hash,
         }
         try:
-            test = home.registry.load(found.model, found.version).metrics["test"]
+            package = home.registry.load(found.model, found.version)
+            test, chosen = package.metrics["test"], package.metrics.get("threshold")
         except HomeostatError:
             row["stands"] = f"{stands}, damaged"
         else:
             row |= {name: test["metrics"][name] for name in ("auc", "cost")}
-            row["rows"] = test["rows"]
+            row["rows"], row["threshold"] = test["rows"], package.threshold
+            if chosen is not None:  # a package of an earlier release has no interval
+                row["between"] = f"{chosen['low']:.4g} .. {chosen['high']:.4g}"
         rows.append(row)
     return rows
 

@@ -232,6 +232,8 @@ def _candidate(trained: Trained) -> Candidate:
     evidence = {
         "hash": trained.package.hash,
         "threshold": judged["threshold"],
+        "threshold_on_validation": trained.package.metrics["threshold"],
+        "parts": trained.package.lineage.parts,
         "rows": judged["rows"],
         "metrics": judged["metrics"],
         "results": judged["gates"],

@@ -157,5 +157,5 @@ class Observer:
 
 
 def _at_the_gates(package: Package, metric: str) -> float | None:
-    found = package.metrics["test"]["metrics"][metric]
+    found = package.metrics["test"]["metrics"].get(metric)  # an older package may lack it
     return None if found is None else float(found)

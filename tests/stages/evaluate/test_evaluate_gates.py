@@ -234,6 +234,7 @@ def test_the_threshold_comes_from_the_validation_rows() -> None:
     scores = Servable(one.package).score(parts.validation.features)
     expected = choose_threshold(scores, parts.validation.labels, Costs(1.0, 4.0))
     assert one.package.threshold == expected.value
+    assert one.package.metrics["threshold"] == expected.as_json()
 
 
 @given(st.floats(0, 1), st.floats(0, 1))

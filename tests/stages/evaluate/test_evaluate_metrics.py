@@ -29,7 +29,7 @@ from homeostat.evaluate.metrics import (
     metric,
     slice_rows,
 )
-from homeostat.evaluate.threshold import choose_threshold, cost_threshold
+from homeostat.evaluate.threshold import choose_threshold
 
 Rows = list[tuple[float, bool]]
 
@@ -178,28 +178,59 @@ prices = st.sampled_from([0.1, 1.0, 2.0, 5.0, 1e6])
 @given(rows_of.filter(bool), st.builds(Costs, prices, prices))
 def test_the_threshold_is_the_cheapest_of_all(rows: Rows, costs: Costs) -> None:
     scores, labels = columns(rows)
-    found = cost_threshold(scores, labels, costs)
+    found = choose_threshold(scores, labels, costs)
     value, total = plain_threshold(rows, costs)
-    assert found.value == value
-    assert found.cost == total / len(rows)
+    assert found.cheapest == value
+    assert found.least == total / len(rows)
     assert found.cost == metric("cost", scores, labels, found.value, costs)
+    assert found.least <= found.cost
+    assert found.low <= found.value <= found.high
+    assert found.low <= found.cheapest <= found.high
 
 
-def test_of_equal_costs_the_fewest_alarms_are_chosen() -> None:
+def standard_error(rows: Rows, costs: Costs, one: float, other: float) -> tuple[float, float]:
+    """Return how much more `one` costs than `other`, and the standard error, row by row."""
+
+    def cost(score: float, label: bool, threshold: float) -> float:
+        if (score >= threshold) == label:
+            return 0.0
+        return costs.false_negative if label else costs.false_positive
+
+    more = [cost(s, label, one) - cost(s, label, other) for s, label in rows]
+    return sum(more), float(np.std(more)) * len(more) ** 0.5
+
+
+@given(rows_of.filter(bool), st.builds(Costs, prices.filter(lambda p: p < 10), prices))
+def test_the_threshold_is_the_nearest_to_the_ideal_that_the_rows_cannot_tell_from_the_cheapest(
+    rows: Rows, costs: Costs
+) -> None:
+    scores, labels = columns(rows)
+    found = choose_threshold(scores, labels, costs)
+    slack = 1e-6 * (costs.false_negative + costs.false_positive)
+    for threshold in [*{score for score, _ in rows}, float(np.nextafter(max(scores), np.inf))]:
+        more, error = standard_error(rows, costs, threshold, found.cheapest)
+        if more < 1.96 * error * (1 - 1e-9) - slack:
+            assert found.low <= threshold <= found.high
+        if threshold in (found.low, found.high):
+            assert more <= 1.96 * error * (1 + 1e-9) + slack
+    assert found.value == min(max(found.ideal, found.low), found.high)
+
+
+def test_of_equal_costs_the_fewest_alarms_are_the_cheapest() -> None:
     scores, labels = columns([(0.2, True), (0.2, False), (0.9, True), (0.9, False)])
-    assert cost_threshold(scores, labels, Costs(1.0, 1.0)).value > 0.9
-    assert cost_threshold(scores, labels, Costs(1.0, 1.5)).value == 0.2
+    assert choose_threshold(scores, labels, Costs(1.0, 1.0)).cheapest > 0.9
+    assert choose_threshold(scores, labels, Costs(1.0, 1.5)).cheapest == 0.2
 
 
 def test_with_one_class_the_threshold_decides_always_or_never() -> None:
     scores = np.array([0.3, 1.0])
-    assert cost_threshold(scores, np.array([True, True]), COSTS).value == 0.3
-    assert cost_threshold(scores, np.array([False, False]), COSTS).value > 1.0
+    assert choose_threshold(scores, np.array([True, True]), COSTS).cheapest == 0.3
+    assert choose_threshold(scores, np.array([False, False]), COSTS).cheapest > 1.0
 
 
 def test_no_rows_give_no_threshold() -> None:
     with pytest.raises(ScoresRefused, match="got 0 rows; allowed: 1 or more"):
-        cost_threshold(*columns([]), COSTS)
+        choose_threshold(*columns([]), COSTS)
 
 
 @pytest.mark.parametrize(
@@ -219,7 +250,7 @@ def test_scores_without_meaning_are_refused(
         lambda: check_scored(scores, labels),
         lambda: metric("auc", scores, labels, 0.5, COSTS),
         lambda: evaluate(scores, labels, 0.5, COSTS),
-        lambda: cost_threshold(scores, labels, COSTS),
+        lambda: choose_threshold(scores, labels, COSTS),
     ]
     for measure in measures:
         with pytest.raises(ScoresRefused, match=text):
@@ -258,11 +289,23 @@ def test_calibrated_scores_are_decided_by_the_costs_alone() -> None:
     assert choose_threshold(scores, labels, Costs(1.0, 1.0)).value == 0.5
 
 
-def test_scores_that_are_no_probabilities_get_the_cheapest_threshold() -> None:
+def test_scores_that_are_no_probabilities_get_a_threshold_by_what_they_cost() -> None:
     draw = np.random.default_rng(3)
     scores = draw.uniform(0.01, 0.6, 20_000)
     labels = draw.uniform(size=scores.size) < scores
     shrunk = scores / 10
     chosen = choose_threshold(shrunk, labels, Costs(1.0, 3.0))
-    assert chosen == cost_threshold(shrunk, labels, Costs(1.0, 3.0))
-    assert chosen.value < 0.05
+    assert chosen.low <= chosen.cheapest <= chosen.value == chosen.high < 0.05
+    assert chosen.cost < chosen.least * 1.02
+
+
+def test_rare_cases_get_a_threshold_by_what_they_cost_however_small_the_calibration_error() -> None:
+    draw = np.random.default_rng(4)
+    truth = draw.uniform(0.0, 0.01, 200_000)
+    labels = draw.uniform(size=truth.size) < truth
+    scores = truth * 4  # four times too much, and an error of 0.015 all the same
+    assert calibration_error(scores, labels) < 0.02
+    costs = Costs(1.0, 200.0)
+    chosen = choose_threshold(scores, labels, costs)
+    assert chosen.low > chosen.ideal
+    assert chosen.cost < 0.9 * metric("cost", scores, labels, chosen.ideal, costs)
