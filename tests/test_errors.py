@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import builtins
 import importlib
+import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -202,3 +204,21 @@ def test_a_mistake_without_grammar_is_found(text: str, bites: bool) -> None:
 )
 def test_a_missing_part_is_found(text: str, bites: bool) -> None:
     assert bool(empty_parts(text)) is bites
+
+
+def test_every_extra_that_a_hint_names_exists() -> None:
+    """An error's advice has to work: `pip install 'homeostat[x]'` needs an extra x."""
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = set(declared["optional-dependencies"])
+    named: set[str] = set()
+    for path in (ROOT / "src").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "MissingExtra":
+                assert isinstance(node.args[1], ast.Constant), f"{path}: an extra that is computed"
+                named.add(str(node.args[1].value))
+    texts = [*(ROOT / "docs").rglob("*.md"), ROOT / "README.md", *(ROOT / "src").rglob("*.py")]
+    for path in texts:
+        found = re.findall(r"homeostat\[([a-z,]+)\]", path.read_text())
+        named.update(name for each in found for name in each.split(","))
+    assert "kafka" in named
+    assert named <= extras, f"no such extra: {sorted(named - extras)}"

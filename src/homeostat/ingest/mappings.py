@@ -23,7 +23,13 @@ import numpy.typing as npt
 from homeostat.core.clock import to_micros
 from homeostat.declare.schema import Field
 from homeostat.declare.sources import EventSource
-from homeostat.ingest.python_values import field_value, json_bytes, refused, within_limit
+from homeostat.ingest.python_values import (
+    ValueUnwritable,
+    field_value,
+    json_bytes,
+    refused,
+    within_limit,
+)
 
 __all__ = ["known_times", "mapping_payload", "mapping_payloads"]
 
@@ -80,10 +86,16 @@ def mapping_payload(source: EventSource, place: int, element: object) -> bytes:
                 value = _held(field, value)
                 _encoded({name: value})
             except Exception as odd:  # noqa: BLE001 - a value of any class may raise
-                found = f"field {name!r}: a {type(odd).__name__} when it is written as JSON"
+                found = f"field {name!r}: {_why(odd)}"
                 return refused(where, found, element)
             said[name] = value
     return within_limit(_encoded(said))
+
+
+def _why(odd: Exception) -> str:
+    if isinstance(odd, ValueUnwritable):
+        return str(odd)
+    return f"a {type(odd).__name__} when it is written as JSON"  # its text may quote the value
 
 
 def known_times(
@@ -143,7 +155,7 @@ def _column(
 
 
 def _scalar(value: object) -> object:
-    """Return a value as a type of Python's own, NaN as None; raise `TypeError` for other classes.
+    """Return a value as a type of Python's own, NaN as None; raise `ValueUnwritable` for other classes.
 
     Lists and mappings fit no field; they stay, so that the intake refuses them by name.
     """
@@ -154,7 +166,7 @@ def _scalar(value: object) -> object:
     if value is None or isinstance(value, list | dict):
         return value
     if not isinstance(value, _SCALARS):
-        raise TypeError(type(value).__name__)
+        raise ValueUnwritable(type(value).__name__)
     return None if value != value else value
 
 
@@ -183,7 +195,7 @@ def _as_text(value: object) -> str:
         return value.isoformat()
     if isinstance(value, UUID):
         return str(value)
-    raise TypeError(type(value).__name__)
+    raise ValueUnwritable(type(value).__name__)
 
 
 _QUICK = frozenset((type(None), str, int, float, bool, datetime))

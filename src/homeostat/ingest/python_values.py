@@ -11,15 +11,26 @@ from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from zoneinfo import ZoneInfo
 
+from homeostat.core.errors import HomeostatError
 from homeostat.declare.schema import Field
 from homeostat.ingest.lines import BEGINNING, LONGEST
 from homeostat.ingest.refusals import Refusal
 
-__all__ = ["field_value", "json_bytes", "refused", "within_limit"]
+__all__ = ["ValueUnwritable", "field_value", "json_bytes", "refused", "within_limit"]
 
 _SHOWN = reprlib.Repr()
 _SHOWN.maxdict, _SHOWN.maxlist, _SHOWN.maxtuple, _SHOWN.maxset = 200, 50, 50, 50
 _SHOWN.maxstring, _SHOWN.maxother = 2_000, 500
+
+
+class ValueUnwritable(HomeostatError, TypeError):
+    """A value of a class that no field holds; the element that has it becomes a dead letter."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(
+            f"a {kind} has no JSON; allowed: numbers, texts, instants, dates, UUIDs and Decimals; "
+            "convert it before"
+        )
 
 
 def field_value(field: Field, value: object, zone: ZoneInfo | None = None) -> object:

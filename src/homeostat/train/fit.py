@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from homeostat.core.errors import HomeostatError, MissingExtra
 from homeostat.declare.models import Estimator, Model
 from homeostat.features.assemble import Features
 from homeostat.train.dataset import Sample, TrainingRefused
@@ -18,6 +17,7 @@ from homeostat.train.export import export_onnx, native_scores
 from homeostat.train.inputs import Inputs
 from homeostat.train.learn import learn
 from homeostat.train.openmp import wait_without_spinning
+from homeostat.train.parameters import EstimatorRefused, check_parameters
 from homeostat.train.scoring import Scorer, check_parity
 from homeostat.train.target_rates import FOLDS
 
@@ -30,10 +30,6 @@ STOPPING_ROUNDS = 50
 
 TRAIN_SCORES = 20_000
 """At most so many training rows are scored again, to tell what was learned by heart."""
-
-
-class EstimatorRefused(HomeostatError, ValueError):
-    """A declared estimator that cannot be made."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -160,6 +156,10 @@ def _fit_estimator(
     return estimator, int(estimator.best_iteration_ or estimator.n_estimators_)
 
 
+_DISTRIBUTIONS = {"sklearn": "scikit-learn", "imblearn": "imbalanced-learn"}
+"""Packages that are installed under another name than they are imported by."""
+
+
 def _make(model: Model, parameters: Mapping[str, object]) -> Any:
     estimator: Estimator = model.estimator
     module, _, name = estimator.target.partition(":")
@@ -167,12 +167,23 @@ def _make(model: Model, parameters: Mapping[str, object]) -> Any:
     try:
         kind = getattr(import_module(module), name)
     except ModuleNotFoundError as missing:
-        raise MissingExtra(where, module.partition(".")[0]) from missing
+        package, asked = (missing.name or module).partition(".")[0], module.partition(".")[0]
+        if missing.name != package:
+            raise EstimatorRefused(
+                f"{where}: no module {missing.name!r} in the package {package!r}; allowed: a "
+                "module that can be imported; correct the declaration."
+            ) from missing
+        what = "" if package == asked else f", which {asked} imports"
+        raise EstimatorRefused(
+            f"{where}: the package {package!r}{what} is not installed; allowed: an estimator that "
+            f"can be imported here; pip install {_DISTRIBUTIONS.get(package, package)}."
+        ) from missing
     except AttributeError as unknown:
         raise EstimatorRefused(
             f"{where}: module {module!r} has no {name!r}; allowed: a scikit-learn compatible "
             "class; write 'lightgbm:LGBMClassifier'."
         ) from unknown
+    check_parameters(kind, parameters, where)
     try:
         return kind(**parameters)
     except TypeError as wrong:

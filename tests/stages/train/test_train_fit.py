@@ -6,16 +6,17 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import lightgbm
 import numpy as np
 import pytest
 
-from homeostat.core.errors import MissingExtra
 from homeostat.declare.models import Estimator
 from homeostat.features.assemble import Features
 from homeostat.testing.toy_training import SMALL, toy_model, toy_sample
 from homeostat.train.dataset import Sample, TrainingRefused
 from homeostat.train.encoding import CategoryEncoding
 from homeostat.train.fit import EstimatorRefused, Fitted, fit
+from homeostat.train.parameters import check_parameters
 
 TRAIN, VALIDATION = toy_sample(400, seed=1), toy_sample(200, seed=2)
 
@@ -168,7 +169,30 @@ def test_another_estimator_of_scikit_learn_is_exported_too() -> None:
     ("target", "parameters", "error", "text"),
     [
         ("lightgbm:LGBMClassifer", {}, EstimatorRefused, "has no 'LGBMClassifer'"),
-        ("nowhere.at_all:Model", {}, MissingExtra, "homeostat\\[nowhere\\]"),
+        (
+            "nowhere.at_all:Model",
+            {},
+            EstimatorRefused,
+            "'nowhere' is not installed; .*pip install nowhere",
+        ),
+        (
+            "sklearn.tress:Tree",
+            {},
+            EstimatorRefused,
+            "no module 'sklearn.tress' in the package 'sklearn'",
+        ),
+        (
+            "lightgbm:LGBMClassifier",
+            {"n_estimatorz": 5},
+            EstimatorRefused,
+            "Did you mean 'n_estimators'",
+        ),
+        (
+            "lightgbm:LGBMClassifier",
+            {"zzz": 5},
+            EstimatorRefused,
+            "'zzz'. allowed: LightGBM's parameters",
+        ),
         (
             "sklearn.ensemble:RandomForestClassifier",
             {"tres": 5},
@@ -182,6 +206,27 @@ def test_an_estimator_that_cannot_be_made_is_refused(
 ) -> None:
     with pytest.raises(error, match=text):
         toy_fit(estimator=Estimator(target, parameters))
+
+
+def test_lightgbm_names_and_aliases_are_taken_and_every_misspelling_is_refused() -> None:
+    names = [*lightgbm.LGBMClassifier().get_params(), "lambda_l1", "max_bin", "eta", "sub_row"]
+    check_parameters(lightgbm.LGBMClassifier, names, "here")
+    for name in names:
+        for wrong in (name + "z", name[1:] + "_q", name.upper()):
+            with pytest.raises(EstimatorRefused, match="here: no parameter"):
+                check_parameters(lightgbm.LGBMClassifier, [wrong], "here")
+
+
+def test_another_class_that_takes_any_keyword_is_asked_for_what_it_names() -> None:
+    class Base:
+        def __init__(self, *, max_depth: int = 3, **more: object) -> None: ...
+
+    class Booster(Base):
+        def __init__(self, *, rounds: int = 10, **more: object) -> None: ...
+
+    check_parameters(Booster, ["max_depth", "rounds", "tree_method"], "here")
+    with pytest.raises(EstimatorRefused, match=r"'max_deph'\. Did you mean 'max_depth'"):
+        check_parameters(Booster, ["max_deph"], "here")
 
 
 @pytest.mark.parametrize(
