@@ -21,6 +21,7 @@ from homeostat.ingest.event_columns import ColumnDecoder, EventColumns
 from homeostat.ingest.identities import Identities, identities
 from homeostat.ingest.log import LogBatch
 from homeostat.ingest.payloads import Payloads
+from homeostat.ingest.push import is_ahead
 from homeostat.ingest.refusals import refusal_of
 from homeostat.ingest.seen import CONFLICT, DUPLICATE, FRESH, SeenIds
 
@@ -104,7 +105,7 @@ class Intake:
             for place, detail in zip(places.tolist(), details, strict=True):
                 rejected.append(self._letter(batch, place, reason, detail))
 
-        ahead = np.flatnonzero(usable & (event_times > known + self._source.clock_skew_us))
+        ahead = np.flatnonzero(usable & is_ahead(self._source, event_times, known))
         by = (event_times[ahead] - known[ahead]).tolist()
         refuse(ahead, "future", [f"{format_duration(micros)} ahead" for micros in by])
         ids = identities(columns, self._source, self._decoder.threads)

@@ -5,14 +5,21 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 
+from homeostat.core.clock import to_micros
+from homeostat.core.durations import Micros, format_duration
 from homeostat.core.errors import HomeostatError
 from homeostat.declare.sources import EventSource
 from homeostat.ingest.decode import PayloadDecoder
 
-__all__ = ["BodyMalformed", "Door", "Judged", "Rejected", "cut"]
+__all__ = ["BodyMalformed", "Door", "Judged", "Rejected", "cut", "is_ahead"]
+
+Ints: TypeAlias = int | npt.NDArray[np.int64]
 
 _EVENT = msgspec.json.Decoder(msgspec.Raw)
 _EVENTS = msgspec.json.Decoder(list[msgspec.Raw])
@@ -113,6 +120,14 @@ class Judged:
     rejected: list[Rejected]
 
 
+def is_ahead(source: EventSource, event_times: Ints, known: Ints) -> Any:
+    """Return whether events are further ahead of their known times than the clocks may differ.
+
+    Microseconds, whole numbers or arrays of them; the intake asks the same.
+    """
+    return event_times > known + source.clock_skew_us
+
+
 class Door:
     """Tells whether an event can be read, before it is in the log.
 
@@ -124,7 +139,33 @@ class Door:
     """
 
     def __init__(self, source: EventSource) -> None:
-        self._decoder = PayloadDecoder(source.schema)
+        self._source, self._decoder = source, PayloadDecoder(source.schema)
+
+    def refusal(self, payload: bytes, known: Micros) -> tuple[str, str] | None:
+        """Return why the intake will make a dead letter of an event, whatever is in the log.
+
+        Args:
+            payload: the event.
+            known: when it became known.
+
+        Returns:
+            Reason and detail as of a dead letter, None for an event that it takes.
+        """
+        found = self._decoder.decode([payload])
+        if found.faults:
+            return found.faults[0].reason, found.faults[0].detail
+        event_time = to_micros(getattr(found.rows[0], self._source.event_time))
+        if is_ahead(self._source, event_time, known):
+            return "future", f"{format_duration(event_time - known)} ahead"
+        if str(getattr(found.rows[0], self._source.event_id)) == "":
+            return f"invalid_field:{self._source.event_id}", "the id is empty"
+        return None
+
+    def read(self, payload: bytes) -> dict[str, Any] | None:
+        """Return what an event says, by field; None where it cannot be read."""
+        rows = self._decoder.decode([payload]).rows
+        names = self._source.schema.names()
+        return {name: getattr(rows[0], name) for name in names} if rows else None
 
     def judge(self, payloads: Sequence[bytes]) -> Judged:
         """Return which payloads are accepted, and which are turned away and why."""

@@ -8,22 +8,24 @@ only a filter, which may hold too much, and by which most new ids need no look i
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from homeostat.core.durations import Micros
+from homeostat.core.ids import id_digest
 from homeostat.ingest.seen_filter import IdFilter, segment_bounds
 from homeostat.ingest.seen_merge import SIZES, Sizes, add, forget, merge
 from homeostat.ingest.seen_runs import Manifest, Room, RunFiles, order_of
 
 if TYPE_CHECKING:
-    from homeostat.core.store import Writer
+    from homeostat.core.store import Reader, Writer
 
-__all__ = ["CONFLICT", "DUPLICATE", "FRESH", "Judged", "SeenIds"]
+__all__ = ["CONFLICT", "DUPLICATE", "FRESH", "Judged", "Remembered", "SeenIds", "remembered"]
 
 Int64s = npt.NDArray[np.int64]
 
@@ -151,7 +153,7 @@ class SeenIds:
         from homeostat.ingest.seen_loops import judged as judge_rows
 
         asked = np.flatnonzero(hits)
-        best = self._find(files, state, np.take(rows, asked, axis=1))
+        best = _find(files, state, np.take(rows, asked, axis=1), self._horizon)
         slots = np.full(len(order), -1, np.int64)
         slots[asked] = np.arange(len(asked))
         verdicts, remembered = np.empty(len(order), np.int8), np.empty(len(order), np.int64)
@@ -160,32 +162,6 @@ class SeenIds:
         judge_rows(rows, slots, best, horizon, verdicts, remembered, new)
         judged.verdicts[order], judged.remembered[order] = verdicts, remembered
         return rows if new.all() else np.compress(new, rows, axis=1)
-
-    def _find(self, files: RunFiles, state: Manifest, rows: Int64s) -> Int64s:
-        """Return what the runs hold of each row, as `seen_loops.found` notes it."""
-        from homeostat.ingest.seen_loops import found, placed
-
-        ties, offsets = rows[0], rows[1]
-        best = np.zeros((rows.shape[1], 4), np.int64)
-        if not len(ties):
-            return best
-        since = int(rows[3].min()) - (self._horizon or 0)
-        for run in reversed(state.runs):
-            if self._horizon is not None and run.last_known < since:
-                continue
-            open_ = (best[:, 0] & 2 == 0) & ((best[:, 0] == 0) | (best[:, 1] < run.last_offset))
-            asked = np.flatnonzero(open_)
-            if not len(asked):
-                continue
-            chunks = np.zeros(len(asked), np.int64)
-            if run.chunks > 1:
-                first_ties, first_offsets = files.firsts(run)
-                placed(first_ties, first_offsets, ties[asked], offsets[asked], chunks)
-            cuts = [0, *(np.flatnonzero(np.diff(chunks)) + 1).tolist(), len(asked)]
-            for begin, end in pairwise(cuts):
-                there = files.chunk(run.number, int(chunks[begin]))
-                found(there, ties, offsets, asked[begin:end], best)
-        return best
 
     def _remember(self, files: RunFiles, state: Manifest, new: Int64s, first: int) -> None:
         """Keep the new entries, forget what is past, merge what is owed."""
@@ -213,6 +189,71 @@ class SeenIds:
             state.marks.append((offset, known))
         while len(state.marks) > 1 and state.marks[1][0] <= first - kept:
             del state.marks[0]
+
+
+class Remembered(NamedTuple):
+    """The record that made an id known: its offset in the log, and its known time."""
+
+    offset: int
+    known: Micros
+
+
+def remembered(
+    reader: Reader, source: str, ids: Sequence[str], at: Micros, horizon_us: Micros | None
+) -> dict[str, Remembered]:
+    """Return by which records a snapshot knows ids, for an event that comes at `at`.
+
+    An id that is not there, or too old to count, would be a fresh event's.
+    """
+    lender = cast("Writer", _Lender(reader))  # nothing is written
+    files = RunFiles(lender, source, SIZES.chunk, Room())
+    raw = files.read_manifest()
+    if raw is None or not ids:
+        return {}
+    by_tie = {id_digest(name): name for name in ids}
+    ties = np.array(sorted(by_tie), np.int64)
+    rows = np.zeros((4, len(ties)), np.int64)
+    rows[0], rows[1], rows[3] = ties, np.iinfo(np.int64).max, at
+    best = _find(files, Manifest.unpack(raw, source), rows, horizon_us)
+    return {
+        by_tie[tie]: Remembered(offset, known)
+        for tie, (state, offset, _, known) in zip(ties.tolist(), best.tolist(), strict=True)
+        if state and (horizon_us is None or at - known <= horizon_us)
+    }
+
+
+class _Lender:
+    """A snapshot as runs are read from: what it returns may be kept."""
+
+    def __init__(self, reader: Reader) -> None:
+        self.get = self.lend = reader.get
+
+
+def _find(files: RunFiles, state: Manifest, rows: Int64s, horizon: Micros | None) -> Int64s:
+    """Return what the runs hold of each row, as `seen_loops.found` notes it."""
+    from homeostat.ingest.seen_loops import found, placed
+
+    ties, offsets = rows[0], rows[1]
+    best = np.zeros((rows.shape[1], 4), np.int64)
+    if not len(ties):
+        return best
+    since = int(rows[3].min()) - (horizon or 0)
+    for run in reversed(state.runs):
+        if horizon is not None and run.last_known < since:
+            continue
+        open_ = (best[:, 0] & 2 == 0) & ((best[:, 0] == 0) | (best[:, 1] < run.last_offset))
+        asked = np.flatnonzero(open_)
+        if not len(asked):
+            continue
+        chunks = np.zeros(len(asked), np.int64)
+        if run.chunks > 1:
+            first_ties, first_offsets = files.firsts(run)
+            placed(first_ties, first_offsets, ties[asked], offsets[asked], chunks)
+        cuts = [0, *(np.flatnonzero(np.diff(chunks)) + 1).tolist(), len(asked)]
+        for begin, end in pairwise(cuts):
+            there = files.chunk(run.number, int(chunks[begin]))
+            found(there, ties, offsets, asked[begin:end], best)
+    return best
 
 
 def _heads(ties: Int64s) -> npt.NDArray[np.bool_] | None:

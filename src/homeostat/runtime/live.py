@@ -22,6 +22,7 @@ from homeostat.declare.system import System
 from homeostat.runtime.archiving import Archiver, archived
 from homeostat.runtime.backlog import Backlog
 from homeostat.runtime.engine import Engine
+from homeostat.runtime.events_by_id import EventsById
 from homeostat.runtime.home import Home
 from homeostat.runtime.lifecycle import Lifecycle
 from homeostat.runtime.loop import Loop
@@ -113,6 +114,7 @@ class Live:
         self._routes: dict[str, Route] = {}
         self._refused: dict[tuple[str, str], int] = {}
         self._is_behind = False
+        self._events = EventsById(system, home)
         self._resume()
         self.service = LocalService(
             ServiceParts(
@@ -128,6 +130,7 @@ class Live:
                 log=self,
                 metrics=self.metrics,
                 ingest=self.ingest,
+                events=self._events,
             )
         )
 
@@ -171,7 +174,9 @@ class Live:
         """Append events that are received now; raise `Behind` while too many wait."""
         self._backlog.admit(source)
         known = [self.clock.now()] * len(payloads)
-        return Ingested(source, self.home.log.append(source, known, payloads), len(payloads))
+        first = self.home.log.append(source, known, payloads)
+        self._events.pushed(source, first, payloads)
+        return Ingested(source, first, len(payloads))
 
     def tick(self) -> Ticked:
         """Write down what was answered, fold what became known, and step the loop if it is due."""
@@ -340,7 +345,7 @@ class Live:
         try:
             for name, kept in list(batches.items()):
                 frame = frame_of(kept, self.service.predictor(name).sources)
-                self._remember_requests(name, frame)
+                self._remember_requests(name, frame, kept)
                 part = self.home.predictions.next_part(name, step)
                 self.home.predictions.put(name, step, part, frame)
                 del batches[name]
@@ -350,14 +355,18 @@ class Live:
             self._asked.extendleft(reversed([one for kept in batches.values() for one in kept]))
         return rows
 
-    def _remember_requests(self, model: str, frame: pl.DataFrame) -> None:
-        """A request is an event of the label's source; one that was sent before is a duplicate."""
+    def _remember_requests(
+        self, model: str, frame: pl.DataFrame, kept: Sequence[Predictions]
+    ) -> None:
+        """A request is an event of the label's source, unless its answer says that it is none."""
         source = self.system.model(model).label.predicts
         known: list[int] = []
         payloads: list[bytes] = []
-        for at, text in zip(frame["at"].dt.epoch("us").to_list(), frame["request"], strict=True):
+        recorded = [is_one for p in kept for is_one in p.recorded or [True] * len(p)]
+        rows = zip(frame["at"].dt.epoch("us").to_list(), frame["request"], recorded, strict=True)
+        for at, text, is_one in rows:
             request = msgspec.json.decode(text)
-            if request.get(source.event_id) is not None:
+            if is_one and request.get(source.event_id) is not None:
                 known.append(at)
                 payloads.append(text.encode())
         if payloads:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from threading import Lock
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -14,11 +14,17 @@ from homeostat.core.clock import from_micros
 from homeostat.serve.explain import Reason
 from homeostat.serve.predictions import Predictions
 
-__all__ = ["Answer", "ModelStatus", "Readiness", "Recent", "Record", "answer_of"]
+Place: TypeAlias = tuple[Predictions, int]
+"""A batch of predictions, and a row of it."""
+
+__all__ = ["Answer", "ModelStatus", "Place", "Readiness", "Recent", "Record", "answer_of"]
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer to one request; `degraded` names what failed on the way, and is usually empty."""
+    """The answer to one request; `degraded` names what failed on the way, and is usually empty.
+
+    `note` says why the request is no event of its source, or counts in no feature, where it is so.
+    """
 
     prediction_id: str
     model: str
@@ -30,6 +36,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     at: datetime
     degraded: list[str]
     reasons: list[Reason] | UnsetType = UNSET
+    note: str | UnsetType = UNSET
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,7 +70,10 @@ class Readiness(msgspec.Struct, frozen=True):
 
 
 def answer_of(
-    predictions: Predictions, row: int, reasons: list[Reason] | UnsetType = UNSET
+    predictions: Predictions,
+    row: int,
+    reasons: list[Reason] | UnsetType = UNSET,
+    note: str | UnsetType = UNSET,
 ) -> Answer:
     """Return one row of a batch as the user's answer."""
     score, threshold = predictions.scores[row], predictions.thresholds[row]
@@ -78,11 +88,14 @@ def answer_of(
         at=from_micros(predictions.at),
         degraded=predictions.degraded[row],
         reasons=reasons,
+        note=note,
     )
 
 
 class Recent:
-    """The last predictions, by id, so that an answer can be looked at again.
+    """The last predictions, by their id and by that of the request.
+
+    So an answer can be looked at again, and a request that comes again finds its answer.
 
     Args:
         capacity: how many are kept; the oldest make room.
@@ -90,23 +103,49 @@ class Recent:
 
     def __init__(self, capacity: int = 10_000) -> None:
         self._capacity = capacity
-        self._kept: dict[str, tuple[Predictions, int]] = {}
+        self._kept: dict[str, Place] = {}
+        self._asked: dict[tuple[str, str], Place] = {}
         self._lock = Lock()
 
-    def keep(self, predictions: Predictions) -> None:
-        """Keep every row of a batch."""
+    def keep(
+        self, predictions: Predictions, keys: Sequence[str | None] | None = None
+    ) -> dict[int, Place]:
+        """Keep every row of a batch, unless its request has an answer already.
+
+        Args:
+            predictions: the batch.
+            keys: the ids of the requests, None for one without.
+
+        Returns:
+            By row, the answer that the request got before: two that are equal may be under way.
+        """
+        before: dict[int, Place] = {}
         with self._lock:
             for row, prediction_id in enumerate(predictions.ids):
-                self._kept[prediction_id] = (predictions, row)
+                place = predictions, row
+                if keys is not None and (key := keys[row]) is not None:
+                    first = self._asked.setdefault((predictions.model, key), place)
+                    if first is not place:
+                        before[row] = first
+                        continue
+                self._kept[prediction_id] = place
             while len(self._kept) > self._capacity:
-                del self._kept[next(iter(self._kept))]
+                batch, row = self._kept.pop(next(iter(self._kept)))
+                asked = batch.model, batch.request_ids[row]
+                if self._asked.get(asked, (None, row))[0] is batch:
+                    del self._asked[asked]
+        return before
 
-    def find(self, prediction_id: str) -> tuple[Predictions, int] | None:
+    def find(self, prediction_id: str) -> Place | None:
         """Return the batch of a prediction and its row in it."""
         return self._kept.get(prediction_id)
 
+    def first(self, model: str, request_id: str) -> Place | None:
+        """Return the first answer of a model to the request of this id."""
+        return self._asked.get((model, request_id))
 
-def record_of(found: tuple[Predictions, int], masked: Mapping[str, bool]) -> Record:
+
+def record_of(found: Place, masked: Mapping[str, bool]) -> Record:
     """Return a kept prediction as users may see it.
 
     Args:

@@ -14,6 +14,7 @@ from homeostat.serve.lane import Lane, Shared
 from homeostat.serve.metrics import Metrics
 from homeostat.serve.openapi import describe, foreign
 from homeostat.serve.push import Push
+from homeostat.serve.repeats import RequestConflict
 from homeostat.serve.requests import RequestInvalid, RequestMalformed, RequestReader
 from homeostat.serve.routing import Route
 from homeostat.serve.seam import Service
@@ -231,11 +232,13 @@ class Application:
         began = perf_counter_ns()
         try:
             requests, is_list = lane.reader.read(body)
+            answers = await lane.answers(requests, reasons, began)
         except RequestMalformed as malformed:
             raise Refused(400, "malformed", str(malformed)) from None
         except RequestInvalid as invalid:
             raise Refused(422, "invalid_request", str(invalid), invalid.problems) from None
-        answers = await lane.answers(requests, reasons, began)
+        except RequestConflict as other:
+            raise Refused(409, "conflict", str(other), other.problems) from None
         return Reply.of({"predictions": answers} if is_list else answers[0])
 
     async def _events(self, source: str, scope: Scope, receive: Receive) -> Reply:

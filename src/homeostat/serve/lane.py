@@ -15,7 +15,8 @@ from homeostat.serve.crew import Crew
 from homeostat.serve.metrics import Metrics
 from homeostat.serve.ports import Stopwatch
 from homeostat.serve.predictor import Shed
-from homeostat.serve.requests import RequestReader
+from homeostat.serve.repeats import RequestConflict
+from homeostat.serve.requests import RequestInvalid, RequestReader
 from homeostat.serve.seam import Request, Service, Ticket
 
 __all__ = ["Lane", "Shared"]
@@ -75,6 +76,10 @@ class Lane:
             requests: valid requests of the model.
             reasons: whether to say which features moved the scores.
             began: the stopwatch when the requests were received.
+
+        Raises:
+            RequestConflict: an id came before with other content; nothing of the body is answered.
+            RequestInvalid: no event of the source may say so; nothing of the body is answered.
         """
         place = _Place()
         try:
@@ -89,6 +94,8 @@ class Lane:
     ) -> list[Answer]:
         deadline_ns = self.deployment.deadline_us * 1000
         if len(requests) > 1:
+            loop, name = asyncio.get_running_loop(), self.deployment.model.name
+            await loop.run_in_executor(None, self.shared.service.check, name, requests)
             began = self.shared.stopwatch()  # nobody waits for the reading of the others
         answered: list[Answer] = []
         size, single = 1, 0
@@ -154,7 +161,7 @@ class Lane:
         self._failed(error)
 
     def _failed(self, error: BaseException | None) -> None:
-        if error is not None:
+        if error is not None and not isinstance(error, RequestConflict | RequestInvalid):
             self.shared.metrics.fault("predict", HomeostatError(repr(error)))
 
 

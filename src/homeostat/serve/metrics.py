@@ -30,6 +30,7 @@ class Metrics:
         self._lock = Lock()
         self._requests: Counter[Labels] = Counter()
         self._predictions: Counter[Labels] = Counter()
+        self._repeated: Counter[Labels] = Counter()
         self._degraded: Counter[Labels] = Counter()
         self._faults: Counter[Labels] = Counter()
         self._latency: dict[Labels, Histogram] = {}
@@ -91,6 +92,12 @@ class Metrics:
                 histogram = self._latency.setdefault(labels, Histogram())
                 histogram.add(round(micros * 1000))
 
+    def repeated(self, model: str, requests: int) -> None:
+        """Count requests that came again and got the answer they had."""
+        if requests:
+            with self._lock:
+                self._repeated[(("model", model),)] += requests
+
     def in_flight(self, model: str, change: int) -> None:
         """Count a request that begins (+1) or ends (-1)."""
         with self._lock:
@@ -112,6 +119,7 @@ class Metrics:
             lines = [
                 *_counter("requests_total", "HTTP requests.", self._requests),
                 *_counter("predictions_total", "Answers by arm.", self._predictions),
+                *_counter("repeated_requests_total", "Requests that came again.", self._repeated),
                 *_counter("degraded_total", "Answers that a failure touched.", self._degraded),
                 *_counter("faults_total", "Failures that a fallback covered.", self._faults),
                 *_counter("pushed_events_total", "Events pushed, by what became of them.",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 __all__ = [
     "Broken",
     "Faults",
+    "FindsAnswers",
+    "FindsEvents",
     "Floats",
     "ModelBroken",
     "PlansFeatures",
@@ -75,6 +77,24 @@ class PredictionLog(Protocol):
     """Keeps every prediction; `append` may be called from several threads."""
 
     def append(self, predictions: Predictions) -> None: ...
+
+
+class FindsAnswers(Protocol):
+    """Finds logged answers by the id of the request; may be called from several threads."""
+
+    def answered(self, model: str, request_ids: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
+        """Return, by request id, the first logged row: the columns of `prediction_schema`."""
+        ...
+
+
+class FindsEvents(Protocol):
+    """Finds what came under the id of an event; may be called from several threads."""
+
+    def recorded(
+        self, reader: Reader, source: str, ids: Sequence[str], at: int
+    ) -> Mapping[str, Mapping[str, Any]]:
+        """Return, by id, the event that makes another one at `at` a duplicate or a conflict."""
+        ...
 
 
 class ModelBroken(HomeostatError):

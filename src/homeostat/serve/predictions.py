@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -24,6 +24,10 @@ ARMS = ("champion", "challenger", "previous", "score")
 Request = Mapping[str, Any]
 Floats = NDArray[np.float64]
 LIST = pl.List(pl.Float64())
+_COLUMNS = (
+    "ids", "request_ids", "requests", "arms", "versions", "scores", "thresholds", "degraded",
+    "shadow_scores", "recorded",
+)  # fmt: skip
 _encode = msgspec.json.Encoder().encode
 
 
@@ -44,6 +48,10 @@ class Given:
     definitions: str
     features: Features
 
+    def take(self, rows: Sequence[int]) -> Given:
+        """Return the features of some rows, in this order."""
+        return replace(self, features=_taken(self.features, rows))
+
 
 @dataclass(slots=True)
 class Predictions:
@@ -54,7 +62,8 @@ class Predictions:
     were given (no columns where no feature was computed), `definitions` the digest of what they
     were computed under and `names` their names. `apart` has the rows that were answered by an arm
     with features of its own, `shadowed` what a shadowed challenger has of its own. An empty
-    `degraded` means that nothing failed.
+    `degraded` means that nothing failed. `recorded` says which requests become an event of their
+    source; None where all with an id do.
     """
 
     model: str
@@ -76,9 +85,24 @@ class Predictions:
     names: tuple[str, ...] = ()
     apart: Mapping[int, Given] = field(default_factory=dict)
     shadowed: Given | None = None
+    recorded: list[bool] | None = None
 
     def __len__(self) -> int:
         return len(self.scores)
+
+    def take(self, rows: Sequence[int]) -> Predictions:
+        """Return some of the answers, in this order."""
+        columns: dict[str, Any] = {
+            name: None if (column := getattr(self, name)) is None else [column[row] for row in rows]
+            for name in _COLUMNS
+        }
+        columns["features"] = _taken(self.features, rows)
+        columns["apart"] = {
+            place: self.apart[row].take(rows) for place, row in enumerate(rows) if row in self.apart
+        }
+        if self.shadowed is not None:
+            columns["shadowed"] = self.shadowed.take(rows)
+        return replace(self, **columns)
 
     @property
     def decisions(self) -> list[bool]:
@@ -93,6 +117,11 @@ class Predictions:
     def frame(self) -> pl.DataFrame:
         """Return the predictions as rows of the prediction log."""
         return frame_of([self], tuple(self.offsets))
+
+
+def _taken(features: Features, rows: Sequence[int]) -> Features:
+    texts = {name: [column[row] for row in rows] for name, column in features.categories.items()}
+    return replace(features, matrix=features.matrix[list(rows)], categories=texts)
 
 
 def prediction_schema(sources: Sequence[str]) -> dict[str, pl.DataType]:

@@ -250,6 +250,10 @@ class Predictor:
         own = [arm.lookup.sources for arm in route.arms if arm is not None and arm.lookup]
         return (*self.sources, *(source for sources in own for source in sources))
 
+    def names_of(self, arm: Arm) -> tuple[str, ...]:
+        """Return the names of an arm's features, in the order of its model."""
+        return self._of(arm).names
+
     def _of(self, arm: Arm) -> Lookup:
         """Return what finds the features of an arm."""
         return self._lookup if arm.lookup is None else arm.lookup

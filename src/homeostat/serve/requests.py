@@ -93,6 +93,12 @@ class RequestReader:
         )
         rows = Annotated[list[row], msgspec.Meta(min_length=1, max_length=limit)]  # type: ignore[valid-type]
         many = msgspec.defstruct("Requests", [("requests", rows)], forbid_unknown_fields=True)
+        kept = msgspec.defstruct(
+            f"{self.schema.name}Logged",
+            [(f.name, _TYPES[f.kind] | None, None) for f in self.schema.fields],
+            kw_only=True,
+        )
+        self._logged: msgspec.json.Decoder[Any] = msgspec.json.Decoder(kept)
         self._one: msgspec.json.Decoder[Any] = msgspec.json.Decoder(row)
         self._many: msgspec.json.Decoder[Any] = msgspec.json.Decoder(many)
 
@@ -142,6 +148,13 @@ class RequestReader:
         if problems:
             raise RequestInvalid(self.where, problems[:20])
         return rows
+
+    def logged(self, text: str) -> Row | None:
+        """Return a request as it was logged, None if it has not the declared types any more."""
+        try:
+            return self._row(self._logged.decode(text))
+        except (msgspec.DecodeError, OverflowError):
+            return None
 
     def _unreadable(self, request: object, prefix: str) -> Iterator[Problem]:
         """Yield what is wrong with a request that JSON may not even be able to say."""

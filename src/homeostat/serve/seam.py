@@ -87,6 +87,10 @@ class Service(Protocol):
         """
         ...
 
+    def check(self, model: str, requests: list[Request]) -> None:
+        """Raise what `predict` would raise for requests that cannot be answered."""
+        ...
+
     def ingest(self, source: str, payloads: Sequence[bytes]) -> Ingested:
         """Append events to the log of a source, all or none; raise `Behind` where it is full."""
         ...

@@ -7,15 +7,17 @@ from dataclasses import dataclass, field, replace
 from threading import Condition
 from typing import TYPE_CHECKING
 
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, UnsetType, structs
 
-from homeostat.core.clock import OrderedClock, from_micros
+from homeostat.core.clock import OrderedClock
 from homeostat.core.errors import HomeostatError, UnknownName
 from homeostat.declare.system import System
 from homeostat.features.folded import read_after
+from homeostat.serve.admission import Admission, Admitted
 from homeostat.serve.answer import (
     Answer,
     ModelStatus,
+    Place,
     Readiness,
     Recent,
     Record,
@@ -25,10 +27,10 @@ from homeostat.serve.answer import (
 from homeostat.serve.crew import Crew
 from homeostat.serve.explain import Reason, reasons
 from homeostat.serve.metrics import Metrics
-from homeostat.serve.ports import Broken, PredictionLog
+from homeostat.serve.ports import Broken, FindsAnswers, FindsEvents, PredictionLog
 from homeostat.serve.predictions import Predictions
 from homeostat.serve.predictor import Batch, Predictor, Shed
-from homeostat.serve.routing import Arm, Route
+from homeostat.serve.routing import Route
 from homeostat.serve.seam import Ingested, Request, Ticket
 
 if TYPE_CHECKING:
@@ -51,7 +53,9 @@ class ServiceParts:
     """What a `LocalService` is wired from.
 
     `routes` says which versions answer a model now; `ids` gives a new prediction id; `log` keeps
-    every prediction and must not wait for slow disks; `ingest` appends events to the log.
+    every prediction and must not wait for slow disks; `ingest` appends events to the log;
+    `answers` finds what is not among the `recent` ones, `events` what came under the id of a
+    request.
     """
 
     system: System
@@ -64,6 +68,8 @@ class ServiceParts:
     metrics: Metrics
     ingest: Ingest = _no_ingest
     recent: Recent = field(default_factory=Recent)
+    answers: FindsAnswers | None = None
+    events: FindsEvents | None = None
     max_shadows: int = 64
 
 
@@ -72,6 +78,7 @@ class _Call:
     """Requests that are asked together, who answers them, and since when they wait."""
 
     requests: list[Request]
+    admission: Admission
     route: Route
     began: int | None
     shed: Shed | None
@@ -87,6 +94,12 @@ class LocalService:
 
     def __init__(self, parts: ServiceParts) -> None:
         self._parts = parts
+        self._admissions = {
+            name: Admission(
+                parts.system, one, parts.recent, parts.answers, parts.events, parts.metrics.fault
+            )
+            for name, one in parts.predictors.items()
+        }
         self._shadows = Crew(1, "homeostat-shadow")
         self._waiting: dict[int, Predictions] = {}
         self._finishing = 0
@@ -109,28 +122,91 @@ class LocalService:
         Returns:
             One answer per request, in their order; empty if the ticket was claimed before.
         """
-        parts = self._parts
         if ticket is not None and not ticket.is_open:
             return []
-        predictor = self.predictor(model)
-        shed = None if ticket is None else ticket.shed
-        route = parts.routes(model)
-        began = None if ticket is None else ticket.began
-        found = self._answered(predictor, _Call(requests, route, began, shed, ticket is not None))
-        if ticket is not None:
+        predictor, admission = self.predictor(model), self._admissions[model]
+        asked = self._admit(model, requests)
+        route = self._parts.routes(model)
+        found: list[Predictions] = []
+        if asked.rows:
+            shed, began = (None, None) if ticket is None else (ticket.shed, ticket.began)
+            call = _Call(asked.rows, admission, route, began, shed, ticket is not None)
+            found = self._answered(predictor, call)
             late = any("overloaded" in causes for one in found for causes in one.degraded)
-            if (ticket.divisible and late) or not ticket.claim():
+            if ticket is not None and ticket.divisible and late:
                 return []
-        answers: list[Answer] = []
+        if ticket is not None and not ticket.claim():
+            return []
+        places, own = dict(asked.before), 0
         for predictions in found:
-            said: list[list[Reason] | UnsetType] = [UNSET] * len(predictions)
-            if reasons:
-                said = [*self._reasons(predictor, predictions, route)]
-            parts.recent.keep(predictions)
-            parts.metrics.predicted(predictions)
-            answers += [answer_of(predictions, row, why) for row, why in enumerate(said)]
-            self._record(predictor, predictions, route)
-        return answers
+            ours = asked.places[own : own + len(predictions)]
+            recorded = asked.recorded[own : own + len(predictions)]
+            own += len(predictions)
+            places |= zip(ours, self._kept(predictor, predictions, recorded, route), strict=True)
+        places |= {place: places[first] for place, first in asked.twin.items()}
+        self._refuse_other(admission, requests, places)
+        self._parts.metrics.repeated(model, len(asked.before) + len(asked.twin))
+        return [
+            self._answer(places[i], route, reasons, asked.notes.get(i, UNSET))
+            for i in range(len(requests))
+        ]
+
+    def check(self, model: str, requests: list[Request]) -> None:
+        """Raise what `predict` would raise for requests that cannot be answered."""
+        self.predictor(model)
+        self._admit(model, requests)
+
+    def _admit(self, model: str, requests: list[Request]) -> Admitted:
+        return self._admissions[model].admit(requests, self._parts.clock.now(), self._parts.store)
+
+    def _kept(
+        self,
+        predictor: Predictor,
+        predictions: Predictions,
+        recorded: list[bool],
+        route: Route,
+    ) -> list[Place]:
+        """Keep and log the answers that are first ones; return the answer of each row."""
+        same = self._admissions[predictor.model.name].same
+        predictions.recorded = recorded
+        keys = [same.key(request) for request in predictions.requests]
+        before = self._parts.recent.keep(predictions, keys)
+        firsts = [row for row in range(len(predictions)) if row not in before]
+        if firsts:
+            ours = predictions if not before else predictions.take(firsts)
+            self._parts.metrics.predicted(ours)
+            self._record(predictor, ours, route)
+        return [before.get(row, (predictions, row)) for row in range(len(predictions))]
+
+    @staticmethod
+    def _refuse_other(
+        admission: Admission, requests: list[Request], places: Mapping[int, Place]
+    ) -> None:
+        """Refuse a request that was overtaken by another one under its id."""
+        same = admission.same
+        admission.same.refuse(
+            requests,
+            [
+                (place, batch.requests[row], "was asked")
+                for place, (batch, row) in places.items()
+                if same.key(requests[place]) is not None
+                and same.differing(batch.requests[row], requests[place])
+            ],
+        )
+
+    def _answer(
+        self,
+        place: Place,
+        route: Route,
+        reasons: bool,
+        note: str | UnsetType,
+    ) -> Answer:
+        predictions, row = place
+        if not reasons:
+            return answer_of(predictions, row, note=note)
+        said, degraded = self._reasons(predictions, row, route)
+        one = answer_of(predictions, row, said, note)
+        return structs.replace(one, degraded=[*one.degraded, *degraded]) if degraded else one
 
     def ingest(self, source: str, payloads: Sequence[bytes]) -> Ingested:
         """Append events to the log of a declared source."""
@@ -187,16 +263,6 @@ class LocalService:
             raise UnknownName("deployed model", model, known, f"system {self._parts.system.name!r}")
         return found
 
-    def _completed(self, predictor: Predictor, requests: list[Request], at: int) -> list[Request]:
-        source = predictor.model.label.predicts
-        now = from_micros(at)
-        clocks = [c for c in (source.event_time, source.known_time) if c is not None]
-        absent = dict.fromkeys(clocks, now)
-        return [
-            {**request, **{c: now for c in absent if request.get(c) is None}}
-            for request in requests
-        ]
-
     def _answered(self, predictor: Predictor, call: _Call) -> list[Predictions]:
         """Answer a call from one snapshot, at an instant after everything known in that."""
         store, clock, shed = self._parts.store, self._parts.clock, call.shed
@@ -212,26 +278,26 @@ class LocalService:
         return predictor.answers(None, batch, call.route, shed)
 
     def _batch(self, predictor: Predictor, call: _Call, at: int) -> Batch:
-        rows = self._completed(predictor, call.requests, at)
+        rows = [call.admission.completed(row, at) for row in call.requests]
         return Batch(rows, at, [self._parts.ids() for _ in rows], call.began, call.timed)
 
     def _reasons(
-        self, predictor: Predictor, predictions: Predictions, route: Route
-    ) -> list[list[Reason]]:
-        said: list[list[Reason]] = [[] for _ in predictions.arms]
-        for role in sorted(set(predictions.arms) - {"score"}):
-            rows = [row for row, arm in enumerate(predictions.arms) if arm == role]
-            arm: Arm = getattr(route, role)
-            given = predictions.given(rows[0])
-            try:
-                parts = arm.servable.contributions(given.features)
-                for row in rows:
-                    said[row] = reasons(given.names, given.features, row, parts)
-            except Exception as broken:  # noqa: BLE001 - an answer stands without its reasons
-                self._parts.metrics.fault("reasons", broken)
-                for row in rows:
-                    predictions.degraded[row].append("reasons_broken")
-        return said
+        self, predictions: Predictions, row: int, route: Route
+    ) -> tuple[list[Reason], list[str]]:
+        """Return what moved a score, and what failed; the version must still be loaded."""
+        version = predictions.versions[row]
+        if version is None:
+            return [], []
+        try:
+            arm = next(arm for arm in route.arms if arm is not None and arm.version == version)
+            one = predictions.given(row).take([row]).features
+            names = self.predictor(predictions.model).names_of(arm)
+            return reasons(names, one, 0, arm.servable.contributions(one)), []
+        except StopIteration:
+            return [], ["reasons_gone"]
+        except Exception as broken:  # noqa: BLE001 - an answer stands without its reasons
+            self._parts.metrics.fault("reasons", broken)
+            return [], ["reasons_broken"]
 
     def _record(self, predictor: Predictor, predictions: Predictions, route: Route) -> None:
         if not route.shadow or route.challenger is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from threading import Event
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -108,6 +108,15 @@ class KeptLog:
         if self._broken:
             raise Drill("log: it cannot be written")
         self.batches.append(predictions)
+
+    def answered(self, model: str, request_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """Return, by request id, the first row that was logged; a `FindsAnswers`."""
+        found: dict[str, dict[str, Any]] = {}
+        for batch in self.batches:
+            for row in batch.frame().rows(named=True):
+                if row["model"] == model and row["request_id"] in request_ids:
+                    found.setdefault(row["request_id"], row)
+        return found
 
 
 class StepStopwatch:

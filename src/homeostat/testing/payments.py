@@ -142,6 +142,7 @@ class Bench:
             "clock": ManualClock(NOON),
             "ids": self.new_id,
             "log": self.log,
+            "answers": self.log,
             "metrics": self.metrics,
         }
         return LocalService(ServiceParts(**{**given, **parts}))

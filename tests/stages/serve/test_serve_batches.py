@@ -149,7 +149,8 @@ def test_a_row_that_hangs_holds_up_no_other() -> None:
 def test_a_caller_without_a_deadline_waits() -> None:
     watch = Watch()
     made = Bench(payments(deadline="1s"), Route(champion=arm(Hostile(watch))), stopwatch=watch)
-    found = made.service().predict("fraud", [tap(tap_id=f"t{i}") for i in range(3)])
+    requests = [tap(tap_id=f"t{i}", tapped_at=...) for i in range(3)]
+    found = made.service().predict("fraud", requests)
     assert [a.degraded for a in found] == [[]] * 3
 
 

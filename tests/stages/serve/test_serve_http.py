@@ -265,15 +265,17 @@ def test_beyond_max_in_flight_the_fallback_answers_at_once(bench: MakesBench) ->
     async def crowd() -> list[dict[str, Any]]:
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-            first = [asyncio.create_task(client.post(PREDICT, json=tap())) for _ in range(2)]
+            first = [
+                asyncio.create_task(client.post(PREDICT, json=tap(tap_id=name))) for name in "ab"
+            ]
             await asyncio.to_thread(hanging.entered.wait)
             while len([t for t in first if not t.done()]) and made.metrics.flying("fraud") < 2:
                 await asyncio.sleep(0)
-            third = await client.post(PREDICT, json=tap())
+            third = await client.post(PREDICT, json=tap(tap_id="c"))
             assert not any(task.done() for task in first)
             hanging.release.set()
             answers = [*(await asyncio.gather(*first)), third]
-            answers.append(await client.post(PREDICT, json=tap()))
+            answers.append(await client.post(PREDICT, json=tap(tap_id="d")))
             return [answer.json() for answer in answers]
 
     found = asyncio.run(crowd())
@@ -287,7 +289,8 @@ def test_hanging_requests_do_not_pile_up(bench: MakesBench) -> None:
     app = made.application(Limits(threads=1))
 
     def work() -> tuple[list[Any], int]:
-        return [ask(app, body=tap()).json() for _ in range(6)], made.metrics.flying("fraud")
+        found = [ask(app, body=tap(tap_id=f"t{i}")).json() for i in range(6)]
+        return found, made.metrics.flying("fraud")
 
     asked, flying = released(hanging, work)
     assert [a["degraded"] for a in asked] == [["overloaded"]] * 6
@@ -357,17 +360,19 @@ def test_ready_tells_what_fallbacks_stand_in_for(bench: MakesBench) -> None:
 def test_metrics_count_requests_answers_and_degradations(bench: MakesBench) -> None:
     made = bench(Route(champion=arm(0.75, 3)), store=None)
     app = made.application()
-    for body in (tap(), tap(amount="x"), {"requests": [tap(), tap()]}):
+    two = [tap(tap_id="t2"), tap(tap_id="t3")]
+    for body in (tap(), tap(amount="x"), {"requests": two}, tap()):
         ask(app, body=body)
     ask(app, "/nowhere", method="GET")
     response = ask(app, "/metrics", method="GET")
     assert response.headers["content-type"].startswith("text/plain; version=0.0.4")
     lines = set(response.text.splitlines())
     assert {
-        'homeostat_requests_total{path="/predict/{model}",status="200"} 2',
+        'homeostat_requests_total{path="/predict/{model}",status="200"} 3',
         'homeostat_requests_total{path="/predict/{model}",status="422"} 1',
         'homeostat_requests_total{path="other",status="404"} 1',
         'homeostat_predictions_total{model="fraud",arm="champion",version="3"} 3',
+        'homeostat_repeated_requests_total{model="fraud"} 1',
         'homeostat_degraded_total{model="fraud",cause="store_down"} 3',
         'homeostat_model_info{model="fraud",role="champion",version="3"} 1',
         'homeostat_latency_seconds_count{model="fraud",component="model"} 3',

@@ -107,8 +107,10 @@ def test_answers_survive_the_wire_to_the_bit(bench: MakesBench) -> None:
     made = bench(Route(champion=arm(lambda f: np.full(len(f.matrix), next(places)))))
     with serving(made.application()) as address:
         found = [
-            json.loads(httpx.post(f"{address}/predict/fraud", json=tap()).text)["score"]
-            for _ in scores
+            json.loads(httpx.post(f"{address}/predict/fraud", json=tap(tap_id=str(score))).text)[
+                "score"
+            ]
+            for score in scores
         ]
     assert found == [float(score) for score in scores]
 

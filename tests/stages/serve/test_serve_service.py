@@ -28,7 +28,7 @@ def test_a_call_whose_ticket_is_gone_is_not_even_tried(bench: MakesBench) -> Non
     made = bench(Route(champion=arm(model)))
     ticket = Ticket(0)
     assert ticket.claim()
-    assert made.service().predict("fraud", [tap()], False, ticket) == []
+    assert made.service().predict("fraud", [tap(tapped_at=...)], False, ticket) == []
     assert (model.calls, made.log.batches) == (0, [])
 
 
@@ -40,7 +40,7 @@ def test_an_answer_that_comes_too_late_is_not_logged(bench: MakesBench) -> None:
         return np.full(len(features.matrix), 0.75)
 
     made = bench(Route(champion=arm(late)))
-    assert made.service().predict("fraud", [tap()], False, ticket) == []
+    assert made.service().predict("fraud", [tap(tapped_at=...)], False, ticket) == []
     assert made.log.batches == []
     assert made.service().prediction("p1") is None
 
@@ -49,7 +49,7 @@ def test_the_end_does_not_wait_for_a_shadow_that_hangs(bench: MakesBench) -> Non
     hanging = HangingScores(0.75)
     made = bench(Route(champion=arm(0.25), challenger=arm(hanging, 2), shadow=True))
     service = made.service()
-    service.predict("fraud", [tap()])
+    service.predict("fraud", [tap(tapped_at=...)])
     hanging.entered.wait()
     assert made.log.batches == []
     service.close(seconds=0)
@@ -96,7 +96,7 @@ def _wait(release: Event) -> None:
 
 def test_a_model_that_is_not_deployed_is_named(bench: MakesBench) -> None:
     with pytest.raises(UnknownName, match="Did you mean 'fraud'"):
-        bench().service().predict("fruad", [tap()])
+        bench().service().predict("fruad", [tap(tapped_at=...)])
 
 
 def test_warming_scores_by_every_arm(bench: MakesBench) -> None:
@@ -126,8 +126,8 @@ def test_labels_are_escaped_in_the_metrics_text() -> None:
 def test_a_histogram_in_the_metrics_text_is_cumulative(bench: MakesBench) -> None:
     made = bench(Route(champion=arm(0.5)))
     service = made.service()
-    for _ in range(5):
-        service.predict("fraud", [tap()])
+    for i in range(5):
+        service.predict("fraud", [tap(tap_id=f"t{i}", tapped_at=...)])
     lines = made.metrics.text({}).splitlines()
     counts = [
         int(line.rpartition(" ")[2])
