@@ -163,7 +163,7 @@ def decide_return(model: str, state: RolloutState, reason: str, now: Micros) -> 
     """
     if state.challenger is not None:
         withdrawn, back = state.challenger, state.champion
-    elif state.champion is not None and state.previous is not None and state.stage == "idle":
+    elif state.champion is not None and state.previous is not None:
         withdrawn, back = state.champion, state.previous
     else:
         return None

@@ -36,6 +36,10 @@ class RolloutState:
     keeps it while the share grows. `previous` is the champion before this one, `trained` the
     instant of the last training, `withdrawn` the versions that were rolled back, `held` the cause
     for which the present step was journaled as held ("" if it was not).
+
+    `attempt` counts the trainings under way that were cut off with their process, this one
+    included; `failures` the trainings in a row that failed, and `failure` says why the last one
+    did; `declared` is the hash of the model's declaration that failed.
     """
 
     champion: int | None = None
@@ -50,6 +54,10 @@ class RolloutState:
     trained: Micros | None = None
     withdrawn: tuple[int, ...] = ()
     held: str = ""
+    attempt: int = 0
+    failures: int = 0
+    failure: str = ""
+    declared: str = ""
 
     @property
     def rolling(self) -> bool:
@@ -71,15 +79,19 @@ def advance(state: RolloutState, decision: Decision) -> RolloutState:
         case "alert" | "clear":
             return state
         case "train":
-            if state.stage != "idle":
+            # While training: earlier releases could journal one whose outcome never came.
+            if state.stage not in ("idle", "training"):
                 raise IllegalTransition(decision, state, "training while idle")
-            return replace(state, stage="training", trained=decision.at, since=decision.at)
+            attempt = int(decision.evidence.get("attempt", 1))
+            return replace(
+                state, stage="training", trained=decision.at, since=decision.at, attempt=attempt
+            )
         case "reject":
             if state.rolling:
                 raise IllegalTransition(
                     decision, state, "rollback while a challenger is rolled out"
                 )
-            return _settled(state, decision.at)
+            return _rejected(state, decision)
         case "shadow" | "canary" | "blue_green":
             return _step(state, decision)
         case "hold":
@@ -106,11 +118,23 @@ def replayed(decisions: Iterable[Decision]) -> dict[str, RolloutState]:
     return states
 
 
+def _rejected(state: RolloutState, decision: Decision) -> RolloutState:
+    """Return `state` without the candidate; a training that failed is counted."""
+    settled, failed = _settled(state, decision.at), decision.evidence.get("failed")
+    if failed is None:
+        if "cut_off" in decision.evidence:
+            return settled
+        return replace(settled, failures=0, failure="", declared="")
+    declared = str(failed.get("declared", ""))
+    failures = state.failures + 1 if declared == state.declared else 1
+    return replace(settled, failures=failures, failure=decision.reason, declared=declared)
+
+
 def _settled(state: RolloutState, at: Micros) -> RolloutState:
     """Return `state` with no challenger and nothing under way."""
     return replace(
         state, challenger=None, stage="idle", share=0.0, step=-1, since=at, started=0, salt="",
-        held="",
+        held="", attempt=0,
     )  # fmt: skip
 
 
@@ -137,6 +161,10 @@ def _step(state: RolloutState, decision: Decision) -> RolloutState:
         started=decision.at if begins else state.started,
         salt=f"{decision.model}@{version}/{decision.at}" if begins else state.salt,
         held="",
+        attempt=0,
+        failures=0,
+        failure="",
+        declared="",
     )
 
 
@@ -152,6 +180,9 @@ def _promoted(state: RolloutState, decision: Decision) -> RolloutState:
         champion=version,
         previous=state.champion,
         withdrawn=tuple(v for v in state.withdrawn if v != version),
+        failures=0,
+        failure="",
+        declared="",
     )
 
 
@@ -164,6 +195,12 @@ def _rolled_back(state: RolloutState, decision: Decision) -> RolloutState:
     withdrawn = tuple(sorted({*state.withdrawn, version}))
     if state.rolling:
         return replace(settled, withdrawn=withdrawn)
-    if state.previous is None or state.stage == "training":
-        raise IllegalTransition(decision, state, "a previous champion to go back to, while idle")
-    return replace(settled, champion=state.previous, previous=None, withdrawn=withdrawn)
+    if state.previous is None:
+        raise IllegalTransition(decision, state, "a previous champion to go back to")
+    back = replace(settled, champion=state.previous, previous=None, withdrawn=withdrawn)
+    # A training under way goes on: what comes of it is judged by the state it then finds.
+    return (
+        back
+        if state.stage != "training"
+        else replace(back, stage="training", attempt=state.attempt)
+    )

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from threading import local
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -50,6 +51,13 @@ class LakeMismatch(HomeostatError, ValueError):
         super().__init__(f"lake table {table!r}: {found}; allowed: {allowed}; {next_step}.")
 
 
+class _Handles(local):
+    """The open tables of one thread: a handle that one refreshes, another must not commit with."""
+
+    def __init__(self) -> None:
+        self.tables: dict[str, DeltaTable] = {}
+
+
 class Lake:
     """The tables under one folder, or address of an object store; any number of readers.
 
@@ -83,7 +91,7 @@ class Lake:
         self._declared = dict(declared or {})
         self._events = dict(events or {})
         self._keys = dict(keys or {})
-        self._open: dict[str, DeltaTable] = {}
+        self._handles = _Handles()
         self.location.prepare()
 
     @property
@@ -126,7 +134,7 @@ class Lake:
             except CommitFailedError:  # another writer was faster: look at what it left
                 continue
             except DeltaError:
-                if table in self._open or not self.location.has_table(table):
+                if table in self._handles.tables or not self.location.has_table(table):
                     raise  # it is not that another writer began the table
         return self._append(table, frame, application, version, day)
 
@@ -410,11 +418,11 @@ class Lake:
         from deltalake import DeltaTable
 
         path = self._path(table)
-        found = self._open.get(table)
+        found = self._handles.tables.get(table)
         if found is None:
             if not self.location.has_table(table):
                 return None
-            found = self._open[table] = DeltaTable(path)
+            found = self._handles.tables[table] = DeltaTable(path)
         else:
             found.update_incremental()
         if version is None:

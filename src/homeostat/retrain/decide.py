@@ -10,7 +10,11 @@ from homeostat.core.durations import Micros, format_duration
 from homeostat.declare.monitors import Retrain
 from homeostat.monitor.findings import Finding
 
-__all__ = ["Standing", "decide_retrain"]
+__all__ = ["FIRST_REST", "LONGEST_REST", "Standing", "decide_retrain", "rest_after"]
+
+FIRST_REST, LONGEST_REST = 600_000_000, 86_400_000_000
+"""After a training that failed nothing is trained for ten minutes, then twice as long, up to a day;
+a longer cooldown holds."""
 
 
 class Standing(Protocol):
@@ -22,6 +26,17 @@ class Standing(Protocol):
     def champion(self) -> int | None: ...
     @property
     def trained(self) -> Micros | None: ...
+    @property
+    def failures(self) -> int: ...
+
+
+def rest_after(failures: int) -> Micros:
+    """Return how long nothing is trained after so many trainings in a row that failed.
+
+    >>> [rest_after(n) // 60_000_000 for n in (0, 1, 2, 3, 50)]
+    [0, 10, 20, 40, 1440]
+    """
+    return min(FIRST_REST << min(failures - 1, 20), LONGEST_REST) if failures else 0
 
 
 def decide_retrain(
@@ -32,12 +47,13 @@ def decide_retrain(
     There must be a champion, nothing under way (training or rollout), and `cooldown` since the
     last training. Then the findings the declaration names, or a last training `every` ago, are
     occasions; all that hold are named in the reason. A finding that goes on is an occasion again
-    after the cooldown: the last challenger did not repair it.
+    after the cooldown: the last challenger did not repair it. After trainings that failed the
+    rest is at least `rest_after` them.
     """
     last = state.trained
     if state.stage != "idle" or state.champion is None:
         return None
-    if last is not None and now - last < retrain.cooldown_us:
+    if last is not None and now - last < max(retrain.cooldown_us, rest_after(state.failures)):
         return None
     name = retrain.model.name
     occasions = [

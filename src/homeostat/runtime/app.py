@@ -87,6 +87,7 @@ class App(AbstractContextManager["App"]):
         *,
         keep: LogKeep | None = None,
         storage: Storage = AT_HOME,
+        finish: bool = True,
     ) -> None:
         self.system = system
         with ExitStack() as opened:
@@ -98,6 +99,8 @@ class App(AbstractContextManager["App"]):
             self.clock, self.timeline = _resumed(self.home, clock)
             self.timeline.save(folder)
             self.live = Live(system, self.home, self.timeline, self.clock, keep)
+            if finish:  # trainings that were cut off with the last process
+                self.live.finish()
             self._opened = opened.pop_all()
         self._pullers: dict[str, Puller] = {}
         self._readers: dict[str, RequestReader] = {}

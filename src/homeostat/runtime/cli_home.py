@@ -20,7 +20,7 @@ from homeostat.deploy.state import RolloutState, replayed
 from homeostat.runtime.cli_output import moment, table
 from homeostat.runtime.cli_shared import Session
 from homeostat.runtime.home import Home
-from homeostat.runtime.lock import HomeBusy
+from homeostat.runtime.lock import HomeBusy, owner_of
 from homeostat.runtime.orders import Orders
 
 __all__ = [
@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 ACTIONS = {action.replace("_", " "): style for action, style in COLOURS.items()}
-PATIENCE_S, LOOK_S = 900.0, 0.1
+PATIENCE_S, LOOK_S = 60.0, 0.1
 
 
 class NoPredictions(HomeostatError):
@@ -58,7 +58,8 @@ class Unanswered(HomeostatError):
     def __init__(self, action: str, model: str, busy: HomeBusy) -> None:
         super().__init__(
             f"{action} of {model!r}: the process that runs this home did not answer ({busy}); "
-            "allowed: a process that is alive; look at it, and at `homeostat journal`"
+            "allowed: a process that is alive; look at it, and at `homeostat journal`; a training "
+            "that was cut off is begun again at the next `homeostat run`"
         )
 
 
@@ -74,8 +75,10 @@ def by_hand(
         try:
             number, began = orders.place(action, model, reason), monotonic()
             while (made := orders.outcome(number)) is None:
-                if monotonic() - began > PATIENCE_S:
-                    orders.withdraw(number)
+                # One that is taken is waited for as long as its process lives.
+                is_late = monotonic() - began > PATIENCE_S and orders.withdraw(number)
+                is_alive = owner_of(here.folder) is not None
+                if is_late or not (is_alive or orders.outcome(number)):
                     raise Unanswered(action, model, busy) from busy
                 sleep(LOOK_S)
             return made

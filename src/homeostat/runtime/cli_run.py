@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Callable
 from contextlib import suppress
 from threading import Event, Thread
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -30,6 +31,9 @@ PAUSE_S = 0.05
 PATIENCE_S = 1.0
 """A stop that takes longer than this says why."""
 
+AGAIN_S = 600.0
+"""A failure that goes on is told of again after so long."""
+
 PLAUSIBLE: dict[str, object] = {
     "string": "example", "integer": 1, "float": 1.0, "boolean": False,
     "timestamp": "2024-06-14T12:00:00Z",
@@ -48,6 +52,7 @@ def run(host: str, port: int) -> None:
     """
     from homeostat.adapters.feast_server import FeastServer
     from homeostat.runtime.profile import load_profile
+    from homeostat.runtime.training_process import TrainingProcess
     from homeostat.serve.http import Application
     from homeostat.serve.server import serve
 
@@ -62,8 +67,11 @@ def run(host: str, port: int) -> None:
         for mount in FeastServer(app.system, app.home.store, app.clock).mounts():
             application.mount(mount)
         stop = Event()
+        trainer = TrainingProcess(app.system, here.path, here.folder)
         loop = Thread(
-            target=app.live.run, args=(stop, PAUSE_S, _teller(here)), name="homeostat-loop"
+            target=app.live.run,
+            args=(stop, PAUSE_S, _teller(here), trainer),
+            name="homeostat-loop",
         )
 
         feeding = _feeding(app)
@@ -121,17 +129,16 @@ def _warm(app: App) -> None:
 
 
 def _teller(here: Session) -> Callable[[Ticked | Exception], None]:
-    """Return what tells of decisions, and of each kind of failure once."""
-    said: set[str] = set()
+    """Return what tells of decisions, and of each kind of failure now and then."""
+    said: dict[str, float] = {}
 
     def told(done: Ticked | Exception) -> None:
         if isinstance(done, Exception):
-            words = f"{type(done).__name__}: {done}"
-            if words not in said:
-                said.add(words)
+            words, now = f"{type(done).__name__}: {done}", monotonic()
+            if now - said.get(words, -AGAIN_S) >= AGAIN_S:
+                said[words] = now
                 click.echo(f"the loop failed, and will try again: {words}", err=True)
             return
-        said.clear()
         for decision in done.decisions:
             if here.json:
                 click.echo(json.dumps(decision.as_json(), ensure_ascii=False))

@@ -157,7 +157,8 @@ class Session:
                 log = self.log(system)
                 if log is not None:
                     undo.callback(log.close)
-                opened = App(system, self.folder, log=log, keep=keep, storage=storage)
+                # What was cut off is begun again beside `homeostat run`, not before it answers.
+                opened = App(system, self.folder, log=log, keep=keep, storage=storage, finish=False)
                 undo.pop_all()  # the home closes its log
         with opened as app:
             yield app

@@ -1,7 +1,7 @@
 """The lake as a sink of the fold: events wait in memory, and are committed many at a time.
 
-One commit may be under way, in a thread of its own, while more events come. Nobody else may touch
-the tables then: who reads or changes the lake in this process waits for the commit first.
+The fold adds events while a commit is under way, in a thread of its own or in that of whoever wants
+all that was folded in the lake. One commit is made at a time.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from threading import Lock
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -40,8 +41,11 @@ class LakeSink:
         self._lake = lake
         self._waiting: dict[str, list[pl.DataFrame]] = {source.name: [] for source in sources}
         self._taken_to: dict[str, int] = {}
-        self._under_way: tuple[Mapping[str, _Part], Future[None]] | None = None
+        self._parts_of_commit: Mapping[str, _Part] = {}
+        self._under_way: Future[None] | None = None
         self._has_failed = False
+        # Whoever holds `_committing` may take `_state`, never the other way round.
+        self._committing, self._state = Lock(), Lock()
 
     def taken_to(self, source: str) -> int:
         """Return the offset of the last record that is in the lake or waits here, -1 for none."""
@@ -52,15 +56,15 @@ class LakeSink:
     def add(self, source: str, events: pl.DataFrame, last_offset: int) -> None:
         """Take events of the log up to an offset; those that were taken before are left out."""
         there = self.taken_to(source)
-        self._waiting[source].append(events.filter(pl.col("_offset") > there))
-        self._taken_to[source] = max(there, last_offset)
+        fresh = events.filter(pl.col("_offset") > there)
+        with self._state:
+            self._waiting[source].append(fresh)
+            self._taken_to[source] = max(there, last_offset)
 
     def flush(self) -> None:
         """Commit all that waits, and return when it is in the lake."""
         self.settle()
-        parts = self._parts()
-        self._commit(parts)
-        self._end(parts)
+        self._commit_all()
 
     def flush_behind(self, rows: int, size: int) -> None:
         """Begin to commit what waits, if it is so many events, or so many bytes.
@@ -68,7 +72,7 @@ class LakeSink:
         The commit before must have ended, so at most twice as much is in memory; what it raised is
         raised here. After one that failed, the next one is waited for.
         """
-        if self._under_way is not None and self._under_way[1].done():
+        if self._under_way is not None and self._under_way.done():
             self.settle()
         events, octets = self.waiting()
         if events < rows and octets < size:
@@ -77,41 +81,59 @@ class LakeSink:
         if self._has_failed:
             self.flush()
             return
-        parts, thread = self._parts(), ThreadPoolExecutor(1, "homeostat-lake")
-        self._under_way = parts, thread.submit(self._commit, parts)
+        thread = ThreadPoolExecutor(1, "homeostat-lake")
+        self._under_way = thread.submit(self._commit_all)
         thread.shutdown(wait=False)  # it ends with the commit
 
     def settle(self) -> None:
         """Wait for the commit that is under way; if it failed, raise why: its events wait again."""
-        if self._under_way is None:
-            return
-        (parts, commit), self._under_way = self._under_way, None
-        self._has_failed = commit.exception() is not None
-        commit.result()
-        self._end(parts)
+        commit, self._under_way = self._under_way, None
+        if commit is not None:
+            commit.result()
 
     def waiting(self) -> tuple[int, int]:
         """Return how many events wait for the next commit, and about how many bytes they take."""
-        under_way = {} if self._under_way is None else self._under_way[0]
-        frames = [
-            frame
-            for source, kept in self._waiting.items()
-            for frame in (kept[len(under_way[source].frames) :] if source in under_way else kept)
-        ]
+        with self._state:
+            under_way = self._parts_of_commit
+            frames = [
+                frame
+                for source, kept in self._waiting.items()
+                for frame in (
+                    kept[len(under_way[source].frames) :] if source in under_way else kept
+                )
+            ]
         return sum(f.height for f in frames), sum(int(f.estimated_size()) for f in frames)
 
     def tail(self, source: str) -> pl.DataFrame | None:
         """Return the events that are not in the lake yet, if any."""
         self.settle()
-        frames = self._waiting[source]
+        with self._committing, self._state:
+            frames = list(self._waiting[source])
         return pl.concat(frames) if frames else None
 
-    def _parts(self) -> dict[str, _Part]:
-        return {
-            source: _Part(list(frames), self._taken_to[source])
-            for source, frames in self._waiting.items()
-            if frames
-        }
+    def _commit_all(self) -> None:
+        """Commit what waits now; if that fails, all of it waits again."""
+        with self._committing:
+            with self._state:
+                parts = {
+                    source: _Part(list(frames), self._taken_to[source])
+                    for source, frames in self._waiting.items()
+                    if frames
+                }
+                self._parts_of_commit = parts
+            try:
+                self._commit(parts)
+            except BaseException:
+                self._has_failed = True
+                parts = {}
+                raise
+            else:
+                self._has_failed = False
+            finally:
+                with self._state:
+                    self._parts_of_commit = {}
+                    for source, part in parts.items():
+                        del self._waiting[source][: len(part.frames)]
 
     def _commit(self, parts: Mapping[str, _Part]) -> None:
         for source, part in parts.items():
@@ -121,12 +143,6 @@ class LakeSink:
             if events.height and events["_offset"][0] <= there:
                 events = events.filter(pl.col("_offset") > there)
             self._lake.append(source, events, _application(source), part.offset)
-
-    def _end(self, parts: Mapping[str, _Part]) -> None:
-        """Let go of what is in the lake."""
-        self._has_failed = False
-        for source, part in parts.items():
-            del self._waiting[source][: len(part.frames)]
 
 
 def _application(source: str) -> str:

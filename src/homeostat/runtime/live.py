@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
-from threading import Event, RLock
+from threading import Event, RLock, Thread, current_thread
 from time import perf_counter
 
 import msgspec
@@ -19,16 +19,21 @@ from homeostat.core.errors import HomeostatError
 from homeostat.core.hashing import short_digest
 from homeostat.declare.log_keep import LogKeep
 from homeostat.declare.system import System
+from homeostat.monitor.findings import Finding
 from homeostat.runtime.archiving import Archiver, archived
+from homeostat.runtime.background import Background
 from homeostat.runtime.backlog import Backlog
 from homeostat.runtime.engine import Engine
 from homeostat.runtime.events_by_id import EventsById
 from homeostat.runtime.home import Home
 from homeostat.runtime.lifecycle import Lifecycle
 from homeostat.runtime.loop import Loop
-from homeostat.runtime.orders import Orders
+from homeostat.runtime.observe import Now
+from homeostat.runtime.orders import Order, Orders
 from homeostat.runtime.tallies import add_refused
 from homeostat.runtime.timeline import Timeline
+from homeostat.runtime.training_process import DeclaredOtherwise
+from homeostat.runtime.trainings import Outcome, Training, go_through, sentence_of
 from homeostat.runtime.trimming import LogTrimmer
 from homeostat.runtime.upkeep import tidy
 from homeostat.runtime.worker import Counts
@@ -109,7 +114,16 @@ class Live:
         self._trimmer.aim(clock.now())
         self._lifecycle = Lifecycle(system, home)
         self._asked: deque[Predictions] = deque()
-        self._lock = RLock()
+        # Held by the fold alone, and never for long. Whoever holds `_stepping` (a step, upkeep) may
+        # take it, and the loop's own lock; never the other way round.
+        self._lock, self._stepping = RLock(), RLock()
+        self._background: Background | None = None
+        self._told: deque[Decision] = deque()
+        self._ordering = RLock()
+        self._waiting_orders: dict[str, tuple[int, list[Decision]]] = {}
+        self._loop_threads: set[Thread] = set()
+        self._trainer: Callable[[Training, Event], Outcome | None] | None = None
+        self._records, self._has_finished = 0, False
         self._serial = count(1)
         self._routes: dict[str, Route] = {}
         self._refused: dict[tuple[str, str], int] = {}
@@ -147,16 +161,29 @@ class Live:
             with self.home.store.writer() as writer:
                 self._engine.complete(writer, journaled)
         self._engine.resume(self.timeline.start_of)
-        step = self._engine.cursor()
-        if step is not None:
-            self.loop.finish(self._engine.now(step, self.clock.now()))
         self._reroute()
 
+    def finish(self) -> list[Decision]:
+        """Begin again the trainings that were cut off; reject those that were too often."""
+        made = self.loop.finish(self._now(), self._start())
+        self._reroute()
+        return made
+
+    def _now(self) -> Now:
+        """Return the present instant, as a part of the last step."""
+        return self._engine.now(self._last_step(), self.clock.now())
+
+    def _start(self) -> Callable[[Training], None] | None:
+        """Return what begins a training in the background; None where the caller trains."""
+        if self._background is None or current_thread() not in self._loop_threads:
+            return None
+        return self._background.start
+
     def _reroute(self) -> None:
-        self._engine.follow()
-        self._routes = {
-            d.model.name: self.loop.route(d.model.name) for d in self.system.deployments
-        }
+        routes = {d.model.name: self.loop.route(d.model.name) for d in self.system.deployments}
+        with self._lock:  # what is folded changes between two batches
+            self._engine.follow()
+            self._routes = routes
 
     def route(self, model: str) -> Route:
         """Return which versions answer a model's requests now."""
@@ -179,32 +206,63 @@ class Live:
         return Ingested(source, first, len(payloads))
 
     def tick(self) -> Ticked:
-        """Write down what was answered, fold what became known, and step the loop if it is due."""
-        with self._lock:
-            done, now = self.fold(), self.clock.now()
+        """Write down what was answered, fold what became known, and do what is due beside it."""
+        done = self.fold()
+        done.decisions = self._carry_out()
+        done.decisions += self.keep_up(sum(counts.total for counts in done.counts.values()))
+        return done
+
+    def keep_up(self, folded: int = 0) -> list[Decision]:
+        """Step the loop if it is due, and do a piece of the upkeep; the fold goes on meanwhile.
+
+        `folded` records were folded since the last time.
+        """
+        made: list[Decision] = []
+        with self._stepping:
+            now = self.clock.now()
             ended = self.timeline.step_of(now) - 1
             last = self._engine.cursor()
             if last is None or ended > last:
-                done.decisions = self.step(ended, now)
-                tidy(self.home.lake)
-            done.decisions += self._carry_out()
-            self._archive(sum(counts.total for counts in done.counts.values()))
-            self._trimmer.bite()
+                made += self.step(ended, now)
+                made += self._attempt("compaction", lambda: tidy(self.home.lake))
+            made += self._attempt("raw", lambda: self._archive(folded))
+            made += self._attempt("trimming", self._trimmer.bite)
             self._engine.sweep()
-            return done
+        return made
+
+    def _attempt(self, part: str, act: Callable[[], object]) -> list[Decision]:
+        """Do a piece of upkeep; a failure opens an alert, and is tried again later."""
+        try:
+            act()
+        except Exception as broken:  # noqa: BLE001 - events are folded though a place is down
+            self.metrics.fault(part, broken)
+            told = f"{sentence_of(broken)}; it is tried again; see `homeostat doctor`"
+            finding = Finding("upkeep", part, "found", told)
+        else:
+            finding = Finding("upkeep", part, "clear", "it works again")
+            if not self.loop.has_alert(finding.key):
+                return []
+        return self.loop.report([finding], self._now())
 
     def _carry_out(self) -> list[Decision]:
         """Do what was asked for by hand from another process."""
         made: list[Decision] = []
         for order in self._orders.take():
-            try:
-                found = self.by_hand(order.model, order.action, order.reason)
-            except HomeostatError as refused:
-                self._orders.finish(order.id, refused)
-            else:
-                self._orders.finish(order.id, found)
-                made += found
+            with self._ordering:  # a training may end before it is noted who waits for it
+                made += self._carried_out(order)
         return made
+
+    def _carried_out(self, order: Order) -> list[Decision]:
+        try:
+            found = self.by_hand(order.model, order.action, order.reason)
+        except HomeostatError as refused:
+            self._orders.finish(order.id, refused)
+            return []
+        if order.action == "train" and found[-1].action == "train":  # its outcome comes later
+            self._waiting_orders[order.model] = order.id, found
+        else:
+            self._orders.finish(order.id, found)
+        return found
 
     def fold(self) -> Ticked:
         """Write down what was answered, and fold what became known, up to a chunk per source."""
@@ -237,25 +295,25 @@ class Live:
         self._is_behind = behind > TOLERATED
 
     def step(self, step: int, at: Micros) -> list[Decision]:
-        """Run one step of the loop, durably."""
-        with self._lock:
+        """Run one step of the loop, durably; the fold goes on meanwhile."""
+        with self._stepping:
             since = self.timeline.start_of(step)
-            self._engine.worker.lake.settle()
-            decisions = self.loop.step(self._engine.now(step, at, since))
+            decisions = self.loop.step(self._engine.now(step, at, since), self._start())
             self._engine.worker.lake.flush()
-            ended = self.timeline.step_of(self.clock.now()) - 1
-            self._engine.flush_predictions(min(step, ended))  # a step under way gets more
+            with self._lock:  # what is logged from here on is of the step under way
+                ended = self.timeline.step_of(self.clock.now()) - 1
+            self._engine.flush_predictions(min(step, ended))
             with self.home.store.writer() as writer:
                 self._engine.complete(writer, step)
             self._reroute()
-            self._archiver.aim()
-            self._trimmer.aim(at)
-            self._let_go(at)
+            decisions += self._attempt("raw", self._archiver.aim)
+            decisions += self._attempt("trimming", lambda: self._trimmer.aim(at))
+            decisions += self._attempt("retention", lambda: self._lifecycle.step(at))
             return decisions
 
     def trim(self) -> int:
         """Let the log go of all that it need not keep; return how many records."""
-        with self._lock:
+        with self._stepping:
             self._engine.worker.lake.flush()
             self._archiver.finish()
             self._trimmer.aim(self.clock.now())
@@ -272,26 +330,16 @@ class Live:
         """
         if folded >= BUSY and self._archiver.waiting < OVERDUE:
             return
-        try:
-            written = sum(self._archiver.bite().values())
-            while self._archiver.waiting and written < folded:
-                written += sum(self._archiver.bite().values())
-            if written and not self._archiver.waiting:
-                self._engine.worker.lake.settle()
-                self._trimmer.aim(self.clock.now())
-        except Exception as broken:  # noqa: BLE001 - events are folded though a place is down
-            self.metrics.fault("raw", broken)
-
-    def _let_go(self, at: Micros) -> None:
-        """Move and delete the days whose time has come; what fails is tried at the next step."""
-        try:
-            self._lifecycle.step(at)
-        except Exception as broken:  # noqa: BLE001 - users are answered though a place is down
-            self.metrics.fault("retention", broken)
+        written = sum(self._archiver.bite().values())
+        while self._archiver.waiting and written < folded:
+            written += sum(self._archiver.bite().values())
+        if written and not self._archiver.waiting:
+            self._engine.worker.lake.settle()
+            self._trimmer.aim(self.clock.now())
 
     def step_now(self) -> list[Decision]:
         """Run the loop at once, as a part of the present step."""
-        with self._lock:
+        with self._stepping:
             now = self.clock.now()
             return self.step(max(self.timeline.step_of(now), self._last_step()), now)
 
@@ -300,22 +348,24 @@ class Live:
         return 0 if last is None else last
 
     def by_hand(self, model: str, action: str, reason: str) -> list[Decision]:
-        """Carry out what a person asks for: "train" or "rollback"."""
-        with self._lock:
-            now = self._engine.now(self._last_step(), self.clock.now())
-            if action == "train":
-                made = self.loop.train(model, reason, now)
-            else:
-                back = self.loop.roll_back(model, reason, now)
-                made = [] if back is None else [back]
-            self._reroute()
-            return made
+        """Carry out what a person asks for: "train" or "rollback"; neither waits for a step.
+
+        In the threads of `run` a training goes on in the background, and its outcome comes later.
+        """
+        now = self._now()
+        if action == "train":
+            made = self.loop.train(model, reason, now, self._start())
+        else:
+            back = self.loop.roll_back(model, reason, now)
+            made = [] if back is None else [back]
+        self._reroute()
+        return made
 
     def flush(self) -> None:
         """Bring everything answered and folded into the prediction log and the lake."""
         with self._lock:
             self._log_predictions()
-            self._engine.worker.lake.flush()
+        self._engine.worker.lake.flush()
 
     def drain(self) -> dict[str, Counts]:
         """Fold everything that is known now; return the counts by source. The loop stands still."""
@@ -326,8 +376,7 @@ class Live:
                 totals[name].add(found)
             if not any(c.total for c in counts.values()):
                 break
-        with self._lock:
-            self._engine.worker.lake.settle()
+        self._engine.worker.lake.settle()
         return totals
 
     def _log_predictions(self) -> int:
@@ -377,19 +426,46 @@ class Live:
         stop: Event,
         pause_s: float,
         told: Callable[[Ticked | Exception], None] = lambda done: None,
+        trainer: Callable[[Training, Event], Outcome | None] | None = None,
     ) -> None:
-        """Tick until `stop` is set, resting `pause_s` between passes that found nothing.
+        """Fold until `stop` is set, resting `pause_s` between passes that found nothing.
 
-        A pass that fails is counted as a fault of the loop and tried again, at longer and longer
-        intervals: users are answered meanwhile. `told` hears of every pass.
+        A second thread steps the loop and keeps the lake; trainings run beside both, by `trainer`
+        if one is given, and are left at a stop. A pass that fails is counted as a fault of the loop
+        and tried again, at longer and longer intervals: users are answered meanwhile. `told` hears
+        of every pass.
         """
+        self._trainer = trainer
+        self._background = Background(self._train, self._end, self.metrics.fault)
+        beside = Thread(
+            target=self._repeat, args=(stop, pause_s, told, self._kept_up), name="homeostat-upkeep"
+        )
+        self._loop_threads = {beside, current_thread()}
+        beside.start()
+        try:
+            self._repeat(stop, pause_s, told, self._folded)
+        finally:
+            stop.set()
+            self._background.stop()
+            beside.join()
+            self._background = None
+
+    def _repeat(
+        self,
+        stop: Event,
+        pause_s: float,
+        told: Callable[[Ticked | Exception], None],
+        act: Callable[[], Ticked],
+    ) -> None:
         rest = pause_s
         while not stop.is_set():
             try:
-                done = self.tick()
-            except Exception as broken:  # noqa: BLE001 - the loop outlives any failure of a pass
-                self.metrics.fault("loop", broken)
-                told(broken)
+                done = act()
+            except BaseException as broken:  # noqa: BLE001 - it outlives any failure of a pass
+                go_through(broken)
+                problem = broken if isinstance(broken, Exception) else RuntimeError(str(broken))
+                self.metrics.fault("loop", problem)
+                told(problem)
                 rest = min(max(2 * rest, pause_s), LONGEST_REST_S)
                 stop.wait(rest)
                 continue
@@ -398,6 +474,41 @@ class Live:
             busy = done.predictions or any(c.total for c in done.counts.values())
             if not busy:
                 stop.wait(pause_s)
+
+    def _folded(self) -> Ticked:
+        done = self.fold()
+        self._records += sum(counts.total for counts in done.counts.values())
+        done.decisions = self._carry_out()  # here, for a rollback waits for no step
+        return done
+
+    def _kept_up(self) -> Ticked:
+        made = [] if self._has_finished else self.finish()
+        self._has_finished = True
+        folded, self._records = self._records, 0
+        made += self.keep_up(folded)
+        while self._told:
+            made.append(self._told.popleft())
+        return Ticked(decisions=made)
+
+    def _train(self, training: Training, stopped: Event) -> Outcome | None:
+        """Carry out a training, in the way that `run` was given if it can be done so."""
+        if self._trainer is not None:
+            self._engine.worker.lake.flush()
+            try:
+                return self._trainer(training, stopped)
+            except DeclaredOtherwise as unlike:
+                self.metrics.fault("training", unlike)
+        return self.loop.run(training)
+
+    def _end(self, training: Training, outcome: Outcome) -> None:
+        """Journal what came of a training in the background, and answer who asked for it."""
+        made = self.loop.end(training, outcome, self._now())
+        self._reroute()
+        self._told.extend(made)
+        with self._ordering:
+            order = self._waiting_orders.pop(training.model, None)
+        if order is not None:
+            self._orders.finish(order[0], [*order[1], *made])
 
     def close(self) -> None:
         """Write down what is still in memory."""

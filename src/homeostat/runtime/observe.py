@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import polars as pl
 
-from homeostat.core.durations import Micros
+from homeostat.core.durations import Micros, format_duration
 from homeostat.declare.deployments import Deployment
 from homeostat.declare.models import Model
 from homeostat.declare.monitors import Drift, Freshness, Quality, Rejections, Skew
@@ -29,6 +30,7 @@ from homeostat.monitor.skew import judge_skew
 from homeostat.runtime.arms import Arms
 from homeostat.runtime.auditing import Auditor
 from homeostat.runtime.home import Home, prediction_sources
+from homeostat.runtime.judging import OF_THE_MACHINE, judged
 from homeostat.runtime.record import ModelRecord
 from homeostat.train.package import Package
 
@@ -64,22 +66,37 @@ class Observer:
 
     def freshness(self, now: Now) -> list[Finding]:
         """Return what the freshness monitors find."""
-        return [
-            judge_freshness(monitor, now.last_known.get(monitor.source.name), now.at)
-            for monitor in self._system.monitors
-            if isinstance(monitor, Freshness)
-        ]
+        found = []
+        for monitor in self._system.monitors:
+            if isinstance(monitor, Freshness):
+                found += self._judged(monitor.source.name, monitor, partial(_fresh, monitor, now))
+        return found
 
     def rejections(self, now: Now) -> list[Finding]:
         """Return what the monitors of rejected records find."""
         found = []
         for monitor in self._system.monitors:
             if isinstance(monitor, Rejections):
-                name = monitor.source.name
-                begin = (now.at - monitor.window_us) // HOUR * HOUR
-                reasons = self._letters.reasons(name, begin, now.at + 1)
-                found.append(judge_rejections(monitor, now.tallies[name], reasons, now.at))
+                judge = partial(self._rejected, monitor, now)
+                found += self._judged(monitor.source.name, monitor, judge)
         return found
+
+    def _rejected(self, monitor: Rejections, now: Now) -> list[Finding]:
+        name = monitor.source.name
+        begin = (now.at - monitor.window_us) // HOUR * HOUR
+        reasons = self._letters.reasons(name, begin, now.at + 1)
+        return [judge_rejections(monitor, now.tallies[name], reasons, now.at)]
+
+    def _judged(
+        self,
+        subject: str,
+        monitor: object,
+        judge: Callable[[], Iterable[Finding]],
+    ) -> list[Finding]:
+        parts = (type(monitor).__name__.lower(), getattr(monitor, "metric", ""))
+        window = getattr(monitor, "window_us", None)
+        words = [*filter(None, parts), *([] if window is None else [format_duration(window)])]
+        return judged(subject, " ".join(words), judge, () if self._timed else OF_THE_MACHINE)
 
     def findings(self, model: Model, state: RolloutState, now: Now) -> list[Finding]:
         """Return what the drift and quality monitors of a deployed model find."""
@@ -93,11 +110,14 @@ class Observer:
         found = [Finding("package", model.name, "clear", f"{said} loads")]
         for monitor in self._system.monitors:
             if isinstance(monitor, Drift) and monitor.model.name == model.name:
-                found.extend(self._drift(monitor, package, now))
+                judge = partial(self._drift, monitor, package, now)
             elif isinstance(monitor, Quality) and monitor.model.name == model.name:
-                found.extend(self._quality(monitor, package, state.champion, now))
+                judge = partial(self._quality, monitor, package, state.champion, now)
             elif isinstance(monitor, Skew) and monitor.model.name == model.name:
-                found.extend(self._skew(monitor, now))
+                judge = partial(self._skew, monitor, now)
+            else:
+                continue
+            found += self._judged(model.name, monitor, judge)
         return found
 
     def _drift(self, monitor: Drift, package: Package, now: Now) -> list[Finding]:
@@ -154,6 +174,10 @@ class Observer:
             way_back_ready=self._arms.loads(name, state.champion),
         )
         return arm_evidence(deployment, state, observed)
+
+
+def _fresh(monitor: Freshness, now: Now) -> list[Finding]:
+    return [judge_freshness(monitor, now.last_known.get(monitor.source.name), now.at)]
 
 
 def _at_the_gates(package: Package, metric: str) -> float | None:

@@ -163,9 +163,42 @@ def test_promotion_then_rollback_restores_the_champion_and_remembers_the_withdra
 def test_training_is_seen_until_its_outcome() -> None:
     state = advance(champion(), Decision(5, "late", "train", "drift"))
     assert (state.stage, state.trained) == ("training", 5)
-    with pytest.raises(IllegalTransition, match="training while idle"):
-        advance(state, Decision(6, "late", "train", "again"))
     assert advance(state, Decision(6, "late", "reject", "gates", 2)).stage == "idle"
+    rolling = advance(
+        champion(), Decision(6, "late", "shadow", "held", 2, {"share": 0.0, "step": 0})
+    )
+    with pytest.raises(IllegalTransition, match="training while idle"):
+        advance(rolling, Decision(7, "late", "train", "again"))
+
+
+def test_a_journal_with_a_training_that_never_ended_is_read() -> None:
+    """As a release wrote it in which a failure left none; the next one was journaled, too."""
+    cut_off = [Decision(at, "late", "train", "drift") for at in (5, 6, 7)]
+    state = replayed([Decision(1, "late", "promote", "first", 1), *cut_off])["late"]
+    assert (state.stage, state.champion, state.trained) == ("training", 1, 7)
+
+
+def test_a_champion_is_withdrawn_while_the_next_one_is_trained() -> None:
+    state = advance(champion(1), Decision(1, "late", "promote", "by hand", 2))
+    state = advance(state, Decision(2, "late", "train", "drift"))
+    state = advance(state, Decision(3, "late", "rollback", "by hand", 2))
+    assert (state.stage, state.champion, state.withdrawn) == ("training", 1, (2,))
+    assert advance(state, Decision(4, "late", "reject", "the same again", 2)).stage == "idle"
+
+
+def test_failures_in_a_row_of_one_declaration_are_counted() -> None:
+    def failing(declared: str) -> Decision:
+        return Decision(5, "late", "reject", "no", None, {"failed": {"declared": declared}})
+
+    state, train = champion(), Decision(5, "late", "train", "drift")
+    counts = []
+    for end in (
+        failing("a"), failing("a"), Decision(5, "late", "reject", "off", None, {"cut_off": 1}),
+        failing("a"), failing("b"), Decision(5, "late", "reject", "gates", 2), failing("b"),
+    ):  # fmt: skip
+        state = advance(advance(state, train), end)
+        counts.append(state.failures)
+    assert counts == [1, 2, 2, 3, 1, 0, 1]
 
 
 def test_decisions_are_named_by_content() -> None:
