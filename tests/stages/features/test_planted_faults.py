@@ -27,6 +27,7 @@ from homeostat.aggregate import (
     top,
     windows,
 )
+from homeostat.aggregate.answers import Answers
 from homeostat.aggregate.block import Block
 from homeostat.aggregate.exact import rounded
 from homeostat.aggregate.expressions import to_polars
@@ -121,7 +122,7 @@ EVERYTHING = tuple(
 @cache
 def cases() -> list[tuple[History, Any]]:
     """Draw histories once, each with what the oracle says."""
-    found = [(history, oracle_rows(history)) for history in (large_sums(), small_zeros(), busy())]
+    found = [(history, oracle_rows(history)) for history in (large_sums(), beyond(), small_zeros(), busy())]
     found += [(history, oracle_rows(history)) for history in tied_pairs()]
 
     @seed(20130101)
@@ -152,6 +153,16 @@ def large_sums() -> History:
     """Running sums that wrap, of windows that do not."""
     made = (sum_("amount").over("10s"), mean("amount").over("10s", "7us"))
     return one_place(made, [2.0**51 - n - 0.25 for n in range(20)])
+
+
+def beyond() -> History:
+    """Values and windows without an exact sum, and others that lie close together far from 0."""
+    made = (
+        sum_("amount").over("10s", "30s"), variance("amount").over("10s", "30s"), mean("amount"),
+        trend(sum_("amount")).over("10s"), decayed_sum("amount", "10s").over("1m"),
+    )  # fmt: skip
+    near = [3e7 + step for step in (0.01, 0.02, 0.03)]
+    return one_place(made, [1.0, 2.0**51, -(2.0**51), *near, 1e300, *near, *near])
 
 
 def small_zeros() -> History:
@@ -446,7 +457,26 @@ _by_part = lookups._by_part
 T, L = training_rows, live
 Sum = decayed.DecayedSum
 
+_squares = columns.squares
+
+
+def no_range(*given: Any) -> None:
+    """Leave nothing out."""
+
+
+def rounded_squares(values: Any, *, is_whole: bool) -> Any:
+    found = _squares(values, is_whole=is_whole)
+    found[:, :3] = 0
+    return found
+
+
 FAULTS: dict[str, tuple[Execution, Any, str, Any]] = {
+    "offline: sums beyond their range have a value": (T, Answers, "_leave_out", no_range),
+    "live: sums beyond their range have a value": (L, read.ViewReader, "_leave_out", no_range),
+    "live: squares are rounded": (L, columns, "squares", rounded_squares),
+    "live: magnitudes are not added up": loop(
+        state_rows, "folded", "here[5 + 2 * place] += weight >> 31", "pass",
+    ),
     "offline: an event on the boundary is left out": (T, offline, "window_start", later_start),
     "live: an event on the boundary is left out": (L, live_windows, "window_start", later_start),
     "offline: no hop": (T, offline, "window_start", no_hop),
