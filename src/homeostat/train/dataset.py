@@ -51,7 +51,7 @@ class Sample:
 class Rows:
     """The labelled rows in three parts, oldest first: train < validation < test by `at`.
 
-    `embargo` has the rows between two parts, whose labels reach into the later one.
+    `embargo` has the rows between two parts, whose labels may share an outcome with the later one.
     """
 
     train: pl.DataFrame
@@ -97,8 +97,8 @@ def split(model: Model, rows: pl.DataFrame, until: Micros) -> Rows:
     With `end = until - label delay`, the first instant without a final label: the test part is
     `[end - test, end)`, validation a span before it, training everything earlier that is within
     `[end - history, ...)`. Each part begins at its first instant and excludes its last. Before
-    the first instant of validation and of test, rows are left out for the label's delay: their
-    labels are final only after it, so a training at that instant would not have had them.
+    the first instant of validation and of test, rows are left out for the label's embargo: one
+    outcome could tell the labels of rows on both sides.
 
     Args:
         model: the declared model.
@@ -109,14 +109,14 @@ def split(model: Model, rows: pl.DataFrame, until: Micros) -> Rows:
         The three parts and what is left out between them, rows in their order.
     """
     validation, test, history = model.split.spans_us
-    delay = model.label.delay_us
-    end = until - delay
+    embargo = model.label.embargo_us
+    end = until - model.label.delay_us
     first_test = end - test
-    first_validation = first_test - delay - validation
+    first_validation = first_test - embargo - validation
     at = _micros("at")
     recent = rows if history is None else rows.filter(at >= end - history)
-    in_train = at < first_validation - delay
-    in_validation = (at >= first_validation) & (at < first_test - delay)
+    in_train = at < first_validation - embargo
+    in_validation = (at >= first_validation) & (at < first_test - embargo)
     return Rows(
         train=recent.filter(in_train),
         validation=recent.filter(in_validation),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import homeostat as hs
 from homeostat.core.errors import HomeostatError
 from homeostat.testing.toy_training import TOY_LABEL, toy_model, toy_sample
 from homeostat.train.dataset import Sample, TrainingRefused, describe_span, labelled, split
@@ -109,10 +111,48 @@ def instants_of(frame: pl.DataFrame) -> list[int]:
     return frame["at"].dt.epoch("us").to_list()
 
 
+class Reading(hs.Event):
+    """A machine is asked about, or failed."""
+
+    reading: str
+    machine: str
+    at: hs.Timestamp
+    failed: bool
+
+
+readings, failures = (
+    hs.EventSource(name, Reading, event_id="reading", event_time="at")
+    for name in ("readings", "failures")
+)
+
+
+def by_machine() -> hs.Model:
+    """Return the toy's model with a label that one outcome tells of many rows."""
+    label = replace(
+        TOY_LABEL,
+        predicts=readings,
+        outcome=failures,
+        join_on="machine",
+        value=hs.col("failed"),
+        which="first",
+    )
+    plain = hs.Requirements(false_positive_cost=1, false_negative_cost=4)
+    return replace(toy_model(), features=("failed",), label=label, requirements=plain)
+
+
 def test_each_part_begins_at_its_first_instant_and_excludes_its_last() -> None:
+    bounds = [END - 30 * DAY, END - 3 * DAY, END - DAY, END]
+    rows = split(toy_model(), spine(*(b + d for b in bounds for d in (-1, 0))), UNTIL)
+    assert instants_of(rows.train) == [bounds[0], bounds[1] - 1]
+    assert instants_of(rows.validation) == [bounds[1], bounds[2] - 1]
+    assert instants_of(rows.test) == [bounds[2], bounds[3] - 1]
+    assert instants_of(rows.embargo) == []
+
+
+def test_rows_whose_label_reaches_into_the_next_part_are_left_out() -> None:
     test, validation = END - DAY, END - DAY - DELAY - 2 * DAY
     bounds = [END - 30 * DAY, validation - DELAY, validation, test - DELAY, test, END]
-    rows = split(toy_model(), spine(*(b + d for b in bounds for d in (-1, 0))), UNTIL)
+    rows = split(by_machine(), spine(*(b + d for b in bounds for d in (-1, 0))), UNTIL)
     assert instants_of(rows.train) == [bounds[0], validation - DELAY - 1]
     assert instants_of(rows.validation) == [validation, test - DELAY - 1]
     assert instants_of(rows.test) == [test, END - 1]
@@ -120,21 +160,21 @@ def test_each_part_begins_at_its_first_instant_and_excludes_its_last() -> None:
     assert instants_of(rows.embargo) == left_out
 
 
-@given(st.lists(st.integers(END - 40 * DAY, END - 1), max_size=30))
-def test_no_label_reaches_into_the_next_part_and_no_row_is_lost_uncounted(
-    instants: list[int],
+@given(st.lists(st.integers(END - 40 * DAY, END - 1), max_size=30), st.booleans())
+def test_no_outcome_is_shared_by_two_parts_and_no_row_is_lost_uncounted(
+    instants: list[int], shared: bool
 ) -> None:
-    rows = split(toy_model(), spine(*instants), UNTIL)
+    rows = split(by_machine() if shared else toy_model(), spine(*instants), UNTIL)
     parts = [instants_of(part) for part in (rows.train, rows.validation, rows.test)]
     found = [instant for part in parts for instant in part] + instants_of(rows.embargo)
     assert sorted(found) == sorted(t for t in instants if t >= END - 30 * DAY)
-    first_test = END - DAY
-    for part, later in zip(parts, (first_test - DELAY - 2 * DAY, first_test), strict=False):
-        assert all(instant + DELAY < later for instant in part)
+    reach = DELAY if shared else 0
+    for earlier, later in pairwise(parts):
+        assert all(one + reach < other for one in earlier for other in later)
 
 
-def test_a_history_that_the_delays_use_up_is_refused() -> None:
-    model = toy_model()
+def test_a_history_that_the_embargo_uses_up_is_refused() -> None:
+    model = by_machine()
     whole = 3 * DAY + 2 * DELAY
     with pytest.raises(HomeostatError, match="longer than those together"):
         replace(model, split=replace(model.split, history=whole))
