@@ -216,7 +216,7 @@ def test_drift_of_a_day_is_that_of_the_window_in_one_piece(home: Home) -> None:
     features = logged_features(window, MODEL.feature_names(), ("merchant",))
     report = drift_report(reference, sketch_like(reference, *features))
     day, moved, name, psi = reviewed(home).drift.rows[-1]
-    judged = [f for f in report if f.noise <= 0.25 * 0.3]
+    judged = [f for f in report if f.noise <= 0.3]
     assert day == str(last)
     assert (name, psi) == (judged[0].name, judged[0].psi)
     assert moved == sum(f.psi > 0.3 for f in judged)
