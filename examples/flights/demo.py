@@ -202,8 +202,8 @@ def _replay(console: Console, home: Home, schedule: Schedule) -> None:
         to_micros(SUBMITTED), model.name, "weather at the actual departure", fair_weather(model)
     )
     with ReplayDisplay(console) as display:
-        logged = home.predictions.frames(model.name, 0, schedule.steps + 1)
-        display.catch_up(home.journal.decisions(), sum(frame.height for _, frame in logged))
+        logged = home.predictions.frames(model.name, columns=["at"])
+        display.catch_up(home.journal.decisions(), sum(frame.height for frame in logged))
 
         def told(progress: Progress) -> None:
             display.told(progress)
@@ -215,8 +215,9 @@ def _replay(console: Console, home: Home, schedule: Schedule) -> None:
 
 def _recent_auc(home: Home, model: Model, progress: Progress) -> float:
     """Return the ROC-AUC of the final labels of two weeks; the lake was just committed."""
-    frames = home.predictions.frames(model.name, progress.step - 2 * WEEK - 1, progress.step + 1)
-    asked = [frame.select("prediction_id", "at", "request_id", "score") for _, frame in frames]
+    begin = progress.at - (2 * WEEK + 2) * DAY
+    columns = ["prediction_id", "at", "request_id", "score"]
+    asked = list(home.predictions.frames(model.name, begin, columns=columns))
     label = model.label
     outcomes = home.lake.read(
         label.outcome.name, outcome_columns(label), known_from=progress.at - 3 * WEEK * DAY

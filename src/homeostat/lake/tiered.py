@@ -22,7 +22,7 @@ from homeostat.core.errors import HomeostatError
 from homeostat.declare.schema import EventSchema
 from homeostat.ingest.schema_compatibility import Incompatibility
 from homeostat.lake.events import LakeEvents, Span, Stored
-from homeostat.lake.inventory import TableStatus, status_of, table_files
+from homeostat.lake.inventory import TableFile, TableStatus, status_of, table_files
 from homeostat.lake.tables import EVERYTHING, Lake, LakeMismatch
 from homeostat.lake.tiered_events import TieredEvents
 from homeostat.lake.vacuum import Vacuumed
@@ -256,15 +256,26 @@ class TieredLake(Lake):
 
     def status(self, table: str) -> TableStatus:
         """Return what a table is made of, in both places; the version is that of the hot one."""
-        until = self.cold_until(table)
         target = self._table(table)
+        version = -1 if target is None else int(target.version())
+        files = self._all_files(table, target)
+        return status_of(table, files, version, sorts=not self._is_raw(target))
+
+    def rows_by_day(self, table: str) -> dict[date, int]:
+        """Return how many rows each day has, in both places, as the table's own log says."""
+        rows: dict[date, int] = {}
+        for file in self._all_files(table, self._table(table)):
+            day = date.fromisoformat(file.day)
+            rows[day] = rows.get(day, 0) + file.rows
+        return rows
+
+    def _all_files(self, table: str, target: DeltaTable | None) -> list[TableFile]:
+        until = self.cold_until(table)
         files = [] if target is None else table_files(target)
         if until is not None:
             files = [file for file in files if date.fromisoformat(file.day) > until]
         cold = None if self.cold is None else self.cold._table(table)
-        files += [] if cold is None else table_files(cold)
-        version = -1 if target is None else int(target.version())
-        return status_of(table, files, version, sorts=not self._is_raw(target))
+        return files + ([] if cold is None else table_files(cold))
 
     def conflicts(self, table: str) -> tuple[Incompatibility, ...]:
         """Return the fields of the event schema that one of the places cannot hold."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from datetime import datetime
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,7 @@ from homeostat.runtime.home import Home
 from homeostat.runtime.lake_report import LakeReport, lake_report
 from homeostat.runtime.live import Live
 from homeostat.runtime.lock import HomeLock
+from homeostat.runtime.prediction_writer import LogPredictions
 from homeostat.runtime.reading import last_seen
 from homeostat.runtime.receipts import Receipt, receipt
 from homeostat.runtime.same_log import require_same_log
@@ -57,6 +59,7 @@ def open(
     log: EventLog | None = None,
     keep: LogKeep | None = None,
     storage: Storage = AT_HOME,
+    log_predictions: LogPredictions = "soon",
 ) -> App:
     """Open, or begin, the home of a system.
 
@@ -67,8 +70,12 @@ def open(
         log: where events are kept, always the same for a home; None for a file in the home.
         keep: how long the log keeps what was folded; None for ever.
         storage: where the lake is, always the same for a home; by default in the home.
+        log_predictions: "soon" lets an answer leave at once and makes it durable within 250 ms;
+            "sync" lets it leave when it is durable.
     """
-    return App(system, Path(home), clock, log, keep=keep, storage=storage)
+    return App(
+        system, Path(home), clock, log, keep=keep, storage=storage, log_predictions=log_predictions
+    )
 
 
 class App(AbstractContextManager["App"]):
@@ -88,6 +95,7 @@ class App(AbstractContextManager["App"]):
         keep: LogKeep | None = None,
         storage: Storage = AT_HOME,
         finish: bool = True,
+        log_predictions: LogPredictions = "soon",
     ) -> None:
         self.system = system
         with ExitStack() as opened:
@@ -98,7 +106,7 @@ class App(AbstractContextManager["App"]):
             ensure_applied(self.home, system)
             self.clock, self.timeline = _resumed(self.home, clock)
             self.timeline.save(folder)
-            self.live = Live(system, self.home, self.timeline, self.clock, keep)
+            self.live = Live(system, self.home, self.timeline, self.clock, keep, log_predictions)
             if finish:  # trainings that were cut off with the last process
                 self.live.finish()
             self._opened = opened.pop_all()
@@ -247,14 +255,18 @@ class App(AbstractContextManager["App"]):
     def audit(self, model: str) -> SkewAudit:
         """Compute the features of every logged prediction again, and blame what differs."""
         self.live.flush()
-        frames = [frame for _, frame in self.home.predictions.frames(model, 0, 2**62)]
-        if not frames:
+        declared, events_of = self.system.model(model), cache(self.home.lake.read)
+        auditor, found = Auditor(self.system, self.home), SkewAudit()
+        logged = self.home.predictions.frames(model)
+        first = next(logged, None)
+        if first is None:
             raise HomeostatError(
                 f"skew audit of {model!r}: no prediction is logged; allowed: a model that has "
                 "answered; ask it first"
             )
-        declared, events_of = self.system.model(model), cache(self.home.lake.read)
-        return Auditor(self.system, self.home).audit(declared, pl.concat(frames), events_of)
+        for part in chain([first], logged):
+            found += auditor.audit(declared, part, events_of)
+        return found
 
     def sql(self, query: str, parameters: Mapping[str, object] | None = None) -> pl.DataFrame:
         """Answer a query over the lake's tables; parameters are the values of `$name` in it."""

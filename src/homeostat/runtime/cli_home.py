@@ -11,7 +11,6 @@ import polars as pl
 from rich.console import Console
 
 from homeostat.console.terminal import COLOURS
-from homeostat.core.clock import from_micros
 from homeostat.core.decisions import Decision
 from homeostat.core.durations import Micros
 from homeostat.core.errors import HomeostatError
@@ -91,18 +90,18 @@ def standing(home: Home, model: str) -> RolloutState:
     return replayed(home.journal.decisions()).get(model, RolloutState())
 
 
-def predictions_of(home: Home, model: Model, since: Micros | None = None) -> pl.DataFrame:
+def predictions_of(
+    home: Home,
+    model: Model,
+    since: Micros | None = None,
+    columns: Sequence[str] | None = None,
+) -> pl.DataFrame:
     """Return the logged predictions of a model asked at an instant or later, oldest first."""
-    frames = [frame for _, frame in home.predictions.frames(model.name, 0, 2**62)]
-    if not frames:
-        raise NoPredictions(model.name)
-    every = pl.concat(frames)
-    if since is None:
-        return every
-    recent = every.filter(pl.col("at") >= from_micros(since))
-    if not recent.height:
-        raise NoPredictions(model.name, every["at"][-1])
-    return recent
+    found = list(home.predictions.frames(model.name, since, None, columns))
+    if found:
+        return pl.concat(found, how="diagonal")
+    last = next(home.predictions.newest_first(model.name), None)
+    raise NoPredictions(model.name, None if last is None else last["at"].to_list()[-1])
 
 
 def decision_row(decision: Decision) -> Mapping[str, Any]:

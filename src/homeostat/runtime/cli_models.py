@@ -139,9 +139,10 @@ def evaluate(model: str, by: str) -> None:
         from homeostat.monitor.quality import logged_metrics, quality_by
         from homeostat.runtime.cli_home import predictions_of
         from homeostat.runtime.reading import Reading, present
+        from homeostat.runtime.record import JUDGED
 
         declared = system.deployment(model).model
-        asked = predictions_of(home, declared).drop("features")
+        asked = predictions_of(home, declared, columns=JUDGED)
         outcomes = Reading(system, home).events(declared.label.outcome.name)
         final = matured(asked, outcomes, declared.label, present(home))
         costs = Costs.of(declared.requirements)

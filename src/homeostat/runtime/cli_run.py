@@ -34,6 +34,9 @@ PATIENCE_S = 1.0
 AGAIN_S = 600.0
 """A failure that goes on is told of again after so long."""
 
+WAITING_THREADS = 32
+"""So many calls may wait for the disk at once, and share a sync."""
+
 PLAUSIBLE: dict[str, object] = {
     "string": "example", "integer": 1, "float": 1.0, "boolean": False,
     "timestamp": "2024-06-14T12:00:00Z",
@@ -53,7 +56,7 @@ def run(host: str, port: int) -> None:
     from homeostat.adapters.feast_server import FeastServer
     from homeostat.runtime.profile import load_profile
     from homeostat.runtime.training_process import TrainingProcess
-    from homeostat.serve.http import Application
+    from homeostat.serve.http import Application, Limits
     from homeostat.serve.server import serve
 
     here = session()
@@ -63,7 +66,12 @@ def run(host: str, port: int) -> None:
         with here.console(notes=True).status("reading what waits in the log"):
             app.live.drain()
             _warm(app)
-        application = Application(app.system, app.live.service, app.live.metrics, app.live.route)
+        limits = Limits()
+        if app.live.service.waits:
+            limits = Limits(threads=WAITING_THREADS, waits=True)
+        application = Application(
+            app.system, app.live.service, app.live.metrics, app.live.route, limits
+        )
         for mount in FeastServer(app.system, app.home.store, app.clock).mounts():
             application.mount(mount)
         stop = Event()

@@ -142,23 +142,31 @@ class Session:
     def app(self, *, new: bool = False, trims: bool = False) -> Iterator[App]:
         """Open the home to change it; `new` allows one that is not there yet.
 
-        With `trims`, its log lets go of what the profile says.
+        With `trims`, the profile says what its log lets go of, and when answers are durable.
         """
         system = self.system()
         if not new and not (self.folder / "meta.db").exists():
             raise HomeMissing(self.folder)
         with _readable(self.folder):
             from homeostat.runtime.app import App
-            from homeostat.runtime.profile import load_profile
+            from homeostat.runtime.profile import Profile, load_profile
 
-            keep = load_profile(self.path, system).log if trims else None
+            profile = load_profile(self.path, system) if trims else Profile()
             storage = self.storage()
             with ExitStack() as undo:
                 log = self.log(system)
                 if log is not None:
                     undo.callback(log.close)
                 # What was cut off is begun again beside `homeostat run`, not before it answers.
-                opened = App(system, self.folder, log=log, keep=keep, storage=storage, finish=False)
+                opened = App(
+                    system,
+                    self.folder,
+                    log=log,
+                    keep=profile.log,
+                    storage=storage,
+                    log_predictions=profile.predictions,
+                    finish=False,
+                )
                 undo.pop_all()  # the home closes its log
         with opened as app:
             yield app

@@ -9,21 +9,22 @@ import polars as pl
 
 from homeostat.core.durations import Micros
 from homeostat.core.store import Snapshot, Writer
-from homeostat.declare.models import Model
+from homeostat.declare.models import Label, Model
 from homeostat.declare.monitors import Rejections
 from homeostat.declare.system import System
 from homeostat.features.definitions import Definitions
-from homeostat.features.folded import folded_offset
 from homeostat.features.keys import view_stem
 from homeostat.features.manifest import as_manifest
 from homeostat.monitor.rejections import Tally
 from homeostat.runtime.filled import filled_stems, retire, sweep
-from homeostat.runtime.home import Home, prediction_table
+from homeostat.runtime.home import Home
 from homeostat.runtime.in_service import kept_views
 from homeostat.runtime.loop import Intervention, Loop
 from homeostat.runtime.observe import Now
 from homeostat.runtime.tallies import tallies_of
+from homeostat.runtime.timeline import Timeline
 from homeostat.runtime.worker import FoldWorker, Pending
+from homeostat.train.outcomes import outcome_columns
 
 __all__ = ["Engine"]
 
@@ -62,7 +63,6 @@ class Engine:
         )
         self._followed: tuple[bytes, ...] | None = None
         self._sweeps = False
-        self._unflushed: dict[str, int] = {}
         self._last_known: dict[str, Micros] = {}
         self._models = {d.model.name: d.model for d in system.deployments}
         for model in self._models.values():
@@ -78,32 +78,35 @@ class Engine:
         """Note in the store's transaction that a step is complete."""
         writer.put(CURSOR, step.to_bytes(8, "big", signed=True))
 
-    def resume(self, start_of: Callable[[int], Micros]) -> None:
-        """Take up what earlier processes left: buffers, journal, predictions, outcomes.
+    def resume(self, timeline: Timeline) -> None:
+        """Take up what earlier processes left: buffers, journal; nothing that grows with time.
 
         Args:
-            start_of: the instant at which a step of the home's timeline begins.
+            timeline: the steps of the home's time.
         """
         done = self.cursor()
         steps = 0 if done is None else done + 1
         with self.home.store.writer() as writer:
             self.worker.carry_over(writer)
             self.worker.resume(writer)
-            folded = {s.name: folded_offset(writer, s.name) for s in self.system.sources}
             for source in self.system.sources:
                 self._heard(source.name, self.worker.last_known(writer, source.name))
         self.loop.restore(steps)
         self.follow()
-        for name, model in self._models.items():
-            record = self.loop.observer.records[name]
-            for step, frame in self.home.predictions.frames(name, 0, steps):
-                record.add_predictions(start_of(step), frame)
-            outcome = model.label.outcome.name
-            kept = self.home.lake.read(outcome).filter(pl.col("_offset") <= folded[outcome])
-            tail = self.worker.lake.tail(outcome)
-            record.add_outcomes(kept if tail is None else pl.concat([kept, tail]))
-            table = prediction_table(name)
-            self._unflushed[name] = self.home.lake.application_version(table, f"log/{name}") + 1
+        self.loop.observer.resume(
+            timeline, self._outcomes, lambda name: self.loop.state(name).champion
+        )
+
+    def _outcomes(self, label: Label, begin: Micros, end: Micros) -> pl.DataFrame:
+        """Return the outcomes that became known in [begin, end), as far as they are folded."""
+        source, columns = label.outcome.name, [*outcome_columns(label), "_offset"]
+        tail = self.worker.lake.tail(source)
+        kept = self.home.lake.read(source, columns, end, known_from=begin)
+        if tail is None:
+            return kept
+        at = pl.col("_known_time").dt.epoch("us")
+        new = tail.select(columns).filter((at >= begin) & (at < end))
+        return pl.concat([kept, new]).unique("_offset", keep="first", maintain_order=True)
 
     def follow(self) -> None:
         """Fold what the versions in service need beside today's views, and let the rest go.
@@ -156,29 +159,18 @@ class Engine:
         return Now(step, at, dict(self._last_known), audit_from, tallies)
 
     def learn(self, pending: Pending) -> None:
-        """Note what was folded: when a source was heard of, and the outcomes of labels."""
+        """Note what was folded: when a source was heard of."""
         if len(pending.known):
             self._heard(pending.source.name, int(pending.known[-1]))
-        for name, model in self._models.items():
-            if model.label.outcome.name == pending.source.name:
-                self.loop.observer.records[name].add_outcomes(pending.events)
 
     def _heard(self, source: str, known: Micros | None) -> None:
         if known is not None:
             self._last_known[source] = max(known, self._last_known.get(source, known))
 
-    def flush_predictions(self, step: int) -> None:
-        """Commit the predictions of the steps since the last flush, up to `step`, to the lake."""
+    def flush_predictions(self, least: int = 1) -> None:
+        """Move the predictions into the lake of each model that has so many outside it."""
         for name in self._models:
-            first = self._unflushed.get(name, 0)
-            if first > step:
-                continue
-            frames = [f for _, f in self.home.predictions.frames(name, first, step + 1)]
-            if frames:
-                self.home.lake.append(
-                    prediction_table(name), pl.concat(frames), f"log/{name}", step, day="at"
-                )
-            self._unflushed[name] = step + 1
+            self.home.predictions.flush(name, least)
 
 
 def _keep_definitions(home: Home, system: System, model: Model) -> None:

@@ -24,7 +24,7 @@ from homeostat.ingest.intake import Intake
 from homeostat.ingest.log import LogDamaged, LogTrimmed
 from homeostat.lake.raw import RawRecords
 from homeostat.monitor.logged import logged_features
-from homeostat.runtime.home import Home, prediction_table
+from homeostat.runtime.home import Home
 from homeostat.runtime.reading import Reading, Scratch
 from homeostat.runtime.received import Received
 from homeostat.train.servable import Servable
@@ -102,32 +102,6 @@ class HomeEvidence:
         return not differ(live + 0.0, lake + 0.0).any()
 
     def was_given(self, predictions: pl.DataFrame) -> list[bool | None]:
-        """Return per prediction whether the model was given its logged features.
-
-        The lake holds a copy of each prediction, and the package gives the score again.
-        """
-        copied, scored = self._as_copied(predictions), self._as_scored(predictions)
-        return [
-            False if False in pair else True if True in pair else None
-            for pair in zip(copied, scored, strict=True)
-        ]
-
-    def _as_copied(self, predictions: pl.DataFrame) -> list[bool | None]:
-        """Return whether the lake's copies hold the same features, None where there is none."""
-        at = predictions["at"].dt.epoch("us").to_numpy()
-        copies = self._home.lake.read(
-            prediction_table(predictions["model"][0]),
-            ["prediction_id", "features"],
-            int(at.max()) + 1,
-            known_from=int(at.min()),
-        )
-        held = dict(copies.iter_rows())
-        return [
-            None if name not in held else _bits(held[name]) == _bits(values)
-            for name, values in predictions.select("prediction_id", "features").iter_rows()
-        ]
-
-    def _as_scored(self, predictions: pl.DataFrame) -> list[bool | None]:
         """Return whether the logged features give the logged score, None where no model did."""
         found: list[bool | None] = [None] * predictions.height
         rows = predictions.with_row_index("_row").filter(pl.col("version").is_not_null())

@@ -19,7 +19,7 @@ from homeostat.lake.tiered import TieredLake
 from homeostat.runtime.definitions import DefinitionLog
 from homeostat.runtime.journal import Journal
 from homeostat.runtime.log_place import own_log
-from homeostat.runtime.predictions import PredictionStore
+from homeostat.runtime.prediction_history import PredictionHistory, prediction_table
 from homeostat.runtime.same_lake import Places, places_of
 from homeostat.serve.predictions import prediction_schema
 from homeostat.train.registry import Registry
@@ -55,7 +55,7 @@ class Home:
         self.letters = DeadLetters(folder / "meta.db")
         self.journal = Journal(folder / "meta.db")
         self.definitions = DefinitionLog(folder / "meta.db")
-        self.predictions = PredictionStore(folder / "predictions.db")
+        self.predictions = PredictionHistory(folder / "predictions.db", self.lake)
         self.registry = Registry(folder / "meta.db", folder / "packages")
 
     def close(self) -> None:
@@ -89,11 +89,6 @@ def sort_keys(system: System) -> dict[str, tuple[str, ...]]:
     for view in system.views:
         found.setdefault(view.source.name, tuple(view.entity.keys))
     return found
-
-
-def prediction_table(model: str) -> str:
-    """Return the lake table that holds the predictions of a model."""
-    return f"predictions_{model}"
 
 
 def prediction_sources(system: System, model: Model) -> tuple[str, ...]:

@@ -8,9 +8,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from threading import Event, RLock, Thread, current_thread
 from time import perf_counter
-
-import msgspec
-import polars as pl
+from typing import Any
 
 from homeostat.core.clock import SteadyClock
 from homeostat.core.decisions import Decision
@@ -30,6 +28,7 @@ from homeostat.runtime.lifecycle import Lifecycle
 from homeostat.runtime.loop import Loop
 from homeostat.runtime.observe import Now
 from homeostat.runtime.orders import Order, Orders
+from homeostat.runtime.prediction_writer import LogPredictions, PredictionWriter
 from homeostat.runtime.tallies import add_refused
 from homeostat.runtime.timeline import Timeline
 from homeostat.runtime.training_process import DeclaredOtherwise
@@ -38,7 +37,7 @@ from homeostat.runtime.trimming import LogTrimmer
 from homeostat.runtime.upkeep import tidy
 from homeostat.runtime.worker import Counts
 from homeostat.serve.metrics import Metrics
-from homeostat.serve.predictions import Predictions, frame_of
+from homeostat.serve.predictions import Predictions
 from homeostat.serve.predictor import Predictor
 from homeostat.serve.routing import Route
 from homeostat.serve.seam import Ingested
@@ -93,6 +92,7 @@ class Live:
         timeline: the steps of the loop.
         clock: tells the present instant.
         keep: how long the log keeps what was folded; None for ever.
+        log_predictions: "sync" lets an answer leave when it is durable; "soon" before.
     """
 
     def __init__(
@@ -102,6 +102,7 @@ class Live:
         timeline: Timeline,
         clock: SteadyClock,
         keep: LogKeep | None = None,
+        log_predictions: LogPredictions = "soon",
     ) -> None:
         self.system, self.home, self.timeline, self.clock = system, home, timeline, clock
         self.metrics = Metrics()
@@ -113,7 +114,6 @@ class Live:
         self._trimmer = LogTrimmer(home, keep, self._archiver)
         self._trimmer.aim(clock.now())
         self._lifecycle = Lifecycle(system, home)
-        self._asked: deque[Predictions] = deque()
         # Held by the fold alone, and never for long. Whoever holds `_stepping` (a step, upkeep) may
         # take it, and the loop's own lock; never the other way round.
         self._lock, self._stepping = RLock(), RLock()
@@ -130,6 +130,15 @@ class Live:
         self._is_behind = False
         self._events = EventsById(system, home)
         self._resume()
+        self._writer = PredictionWriter(
+            system,
+            home.predictions.store,
+            home.log,
+            step=lambda: timeline.step_of(clock.now()),
+            sources=lambda name: self.service.predictor(name).sources,
+            faults=self.metrics.fault,
+            log_predictions=log_predictions,
+        )
         self.service = LocalService(
             ServiceParts(
                 system=system,
@@ -145,6 +154,8 @@ class Live:
                 metrics=self.metrics,
                 ingest=self.ingest,
                 events=self._events,
+                answers=self,
+                sync=log_predictions == "sync",
             )
         )
 
@@ -160,7 +171,7 @@ class Live:
         if journaled is not None and (done is None or journaled > done):
             with self.home.store.writer() as writer:
                 self._engine.complete(writer, journaled)
-        self._engine.resume(self.timeline.start_of)
+        self._engine.resume(self.timeline)
         self._reroute()
 
     def finish(self) -> list[Decision]:
@@ -194,8 +205,8 @@ class Live:
         return short_digest([self.system.name, str(self.clock.now()), str(next(self._serial))])
 
     def append(self, predictions: Predictions) -> None:
-        """Take predictions for the log; the next tick writes them."""
-        self._asked.append(predictions)
+        """Take predictions for the log; they are durable within `BOUND_S`."""
+        self._writer.append(predictions)
 
     def ingest(self, source: str, payloads: Sequence[bytes]) -> Ingested:
         """Append events that are received now; raise `Behind` while too many wait."""
@@ -265,9 +276,13 @@ class Live:
         return found
 
     def fold(self) -> Ticked:
-        """Write down what was answered, and fold what became known, up to a chunk per source."""
+        """Fold what became known, up to a chunk per source, with all that was answered before."""
+        self._writer.settle()
+        return self._fold()
+
+    def _fold(self) -> Ticked:
         with self._lock:
-            done = Ticked(predictions=self._log_predictions())
+            done = Ticked(predictions=self._writer.counted())
             now, began = self.clock.now(), perf_counter()
             self._watch_clock()
             refused = self.metrics.refused()
@@ -298,11 +313,10 @@ class Live:
         """Run one step of the loop, durably; the fold goes on meanwhile."""
         with self._stepping:
             since = self.timeline.start_of(step)
+            self._writer.settle()
             decisions = self.loop.step(self._engine.now(step, at, since), self._start())
             self._engine.worker.lake.flush()
-            with self._lock:  # what is logged from here on is of the step under way
-                ended = self.timeline.step_of(self.clock.now()) - 1
-            self._engine.flush_predictions(min(step, ended))
+            self._engine.flush_predictions()
             with self.home.store.writer() as writer:
                 self._engine.complete(writer, step)
             self._reroute()
@@ -347,6 +361,12 @@ class Live:
         last = self._engine.cursor()
         return 0 if last is None else last
 
+    def answered(self, model: str, request_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """Return the first answer of each request that was answered in the last 24 hours."""
+        waiting = {name: self._writer.answered(model, name) for name in request_ids}
+        found = {name: row for name, row in waiting.items() if row is not None}
+        return found | self.home.predictions.answered(model, request_ids)
+
     def by_hand(self, model: str, action: str, reason: str) -> list[Decision]:
         """Carry out what a person asks for: "train" or "rollback"; neither waits for a step.
 
@@ -363,8 +383,7 @@ class Live:
 
     def flush(self) -> None:
         """Bring everything answered and folded into the prediction log and the lake."""
-        with self._lock:
-            self._log_predictions()
+        self._writer.settle()
         self._engine.worker.lake.flush()
 
     def drain(self) -> dict[str, Counts]:
@@ -378,48 +397,6 @@ class Live:
                 break
         self._engine.worker.lake.settle()
         return totals
-
-    def _log_predictions(self) -> int:
-        """Write answered requests to the log of their own source, and to the prediction log.
-
-        What cannot be written is kept for the next time: a request that is then in its log already
-        is a duplicate there.
-        """
-        batches: dict[str, list[Predictions]] = {}
-        while self._asked:
-            predictions = self._asked.popleft()
-            batches.setdefault(predictions.model, []).append(predictions)
-        step = self.timeline.step_of(self.clock.now())
-        rows = 0
-        try:
-            for name, kept in list(batches.items()):
-                frame = frame_of(kept, self.service.predictor(name).sources)
-                self._remember_requests(name, frame, kept)
-                part = self.home.predictions.next_part(name, step)
-                self.home.predictions.put(name, step, part, frame)
-                del batches[name]
-                self._engine.loop.observer.records[name].add_predictions(kept[0].at, frame)
-                rows += frame.height
-        finally:
-            self._asked.extendleft(reversed([one for kept in batches.values() for one in kept]))
-        return rows
-
-    def _remember_requests(
-        self, model: str, frame: pl.DataFrame, kept: Sequence[Predictions]
-    ) -> None:
-        """A request is an event of the label's source, unless its answer says that it is none."""
-        source = self.system.model(model).label.predicts
-        known: list[int] = []
-        payloads: list[bytes] = []
-        recorded = [is_one for p in kept for is_one in p.recorded or [True] * len(p)]
-        rows = zip(frame["at"].dt.epoch("us").to_list(), frame["request"], recorded, strict=True)
-        for at, text, is_one in rows:
-            request = msgspec.json.decode(text)
-            if is_one and request.get(source.event_id) is not None:
-                known.append(at)
-                payloads.append(text.encode())
-        if payloads:
-            self.home.log.append(source.name, known, payloads)
 
     def run(
         self,
@@ -476,7 +453,7 @@ class Live:
                 stop.wait(pause_s)
 
     def _folded(self) -> Ticked:
-        done = self.fold()
+        done = self._fold()
         self._records += sum(counts.total for counts in done.counts.values())
         done.decisions = self._carry_out()  # here, for a rollback waits for no step
         return done
@@ -513,5 +490,6 @@ class Live:
     def close(self) -> None:
         """Write down what is still in memory."""
         self.service.close()
+        self._writer.close()
         self.flush()
         self._orders.close()

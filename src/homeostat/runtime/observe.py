@@ -22,19 +22,24 @@ from homeostat.features.table import EventsFrom
 from homeostat.monitor.drift import drift_report, judge_drift
 from homeostat.monitor.findings import Finding
 from homeostat.monitor.freshness import judge_freshness
-from homeostat.monitor.logged import logged_features
 from homeostat.monitor.quality import judge_quality
 from homeostat.monitor.rejections import HOUR, Tally, judge_rejections
-from homeostat.monitor.sketch import Sketch, sketch_like
+from homeostat.monitor.sketch import Sketch
 from homeostat.monitor.skew import judge_skew
 from homeostat.runtime.arms import Arms
 from homeostat.runtime.auditing import Auditor
-from homeostat.runtime.home import Home, prediction_sources
+from homeostat.runtime.drift_sketches import DriftSketches, Reference
+from homeostat.runtime.home import Home
 from homeostat.runtime.judging import OF_THE_MACHINE, judged
-from homeostat.runtime.record import ModelRecord
+from homeostat.runtime.record import JUDGED, ModelRecord, OutcomesOf
+from homeostat.runtime.timeline import Timeline
+from homeostat.serve.predictions import prediction_schema
 from homeostat.train.package import Package
 
 __all__ = ["Now", "Observer"]
+
+_ROLLOUT = (*JUDGED, "shadow_version", "shadow_score", "latency_total_us")
+"""What the evidence of a rollout is made of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +64,27 @@ class Observer:
         self._system, self._arms, self._lake, self._timed = system, arms, home.lake, timed
         self._letters = home.letters
         self._auditor = Auditor(system, home)
-        self.records = {
-            d.model.name: ModelRecord(d.model, prediction_sources(system, d.model))
-            for d in system.deployments
-        }
+        self._history = home.predictions
+        self.records: dict[str, ModelRecord] = {}
+
+    def resume(
+        self, timeline: Timeline, outcomes: OutcomesOf, champion: Callable[[str], int | None]
+    ) -> None:
+        """Take up the predictions of a home, sketched by the steps of its timeline."""
+
+        def begin_of(instant: Micros) -> Micros:
+            return timeline.start_of(timeline.step_of(instant))
+
+        self._sketches = DriftSketches(self._history, begin_of, timeline.every)
+        for deployment in self._system.deployments:
+            model = deployment.model
+            self.records[model.name] = ModelRecord(model, self._history, outcomes, begin_of)
+            version = champion(model.name)
+            if version is not None and self._arms.loads(model.name, version):
+                package = self._arms.package(model.name, version)
+                for monitor in self._system.monitors:
+                    if isinstance(monitor, Drift) and monitor.model.name == model.name:
+                        self._sketches.follow(model.name, monitor.window_us, _reference(package))
 
     def freshness(self, now: Now) -> list[Finding]:
         """Return what the freshness monitors find."""
@@ -121,15 +143,14 @@ class Observer:
         return found
 
     def _drift(self, monitor: Drift, package: Package, now: Now) -> list[Finding]:
-        record = self.records[monitor.model.name]
-        begin = now.at - monitor.window_us
-        frame = record.since(begin)
-        if frame is None or not record.reaches(begin):
+        begin, model = now.at - monitor.window_us, monitor.model.name
+        if not self.records[model].reaches(begin):
             return []  # part of a window is another distribution: its first days, not its span
-        reference = Sketch.from_json(package.reference)
-        matrix, texts = logged_features(frame, package.features, tuple(package.encodings))
-        current = sketch_like(reference, matrix, texts)
-        return [judge_drift(monitor, drift_report(reference, current))]
+        reference = _reference(package)
+        current = self._sketches.window(model, monitor.window_us, begin, reference)
+        if not self.records[model].answered_since(begin):
+            return []
+        return [judge_drift(monitor, drift_report(reference.sketch, current))]
 
     def _quality(self, monitor: Quality, package: Package, version: int, now: Now) -> list[Finding]:
         record = self.records[monitor.model.name]
@@ -145,10 +166,12 @@ class Observer:
         if now.audit_from is None:
             return []
         model = monitor.model
-        asked = self.records[model.name].predictions_since(now.audit_from)
-        sample = drawn(asked, monitor.at_most, monitor.share)
-        if not sample.height:
+        record = self.records[model.name]
+        asked = record.predictions_since(now.audit_from, ["prediction_id", "at"])
+        ids = None if asked is None else drawn(asked, monitor.at_most, monitor.share)
+        if asked is None or ids is None or not ids.height:
             return []
+        sample = record.some_since(now.audit_from, ids)
         first, found = int(sample["at"].dt.epoch("us")[0]), SkewAudit()
 
         def events(source: str, begin: Micros | None) -> pl.DataFrame:
@@ -163,12 +186,13 @@ class Observer:
         """Return what champion and challenger did since the present step of a rollout began."""
         name = deployment.model.name
         record = self.records[name]
-        labelled = record.labelled_since(state.since, now.at)
-        none = pl.DataFrame(schema={"prediction_id": pl.String, "label": pl.Boolean})
+        asked = record.predictions_since(state.since, _ROLLOUT)
+        if asked is None:
+            asked = pl.DataFrame(schema=prediction_schema(())).select(_ROLLOUT)
         challenger = self._arms.arm(name, state.challenger)
         observed = Observed(
-            predictions=record.predictions_since(state.since),
-            labels=none if labelled is None else labelled.select("prediction_id", "label"),
+            predictions=asked,
+            labels=record.labels(asked, now.at),
             threshold=0.5 if challenger is None else challenger.threshold,
             timed=self._timed,
             way_back_ready=self._arms.loads(name, state.champion),
@@ -178,6 +202,15 @@ class Observer:
 
 def _fresh(monitor: Freshness, now: Now) -> list[Finding]:
     return [judge_freshness(monitor, now.last_known.get(monitor.source.name), now.at)]
+
+
+def _reference(package: Package) -> Reference:
+    return Reference(
+        package.hash,
+        tuple(package.features),
+        tuple(package.encodings),
+        Sketch.from_json(package.reference),
+    )
 
 
 def _at_the_gates(package: Package, metric: str) -> float | None:

@@ -1,84 +1,440 @@
-"""The prediction log: every answer, durable before the step that gave it is committed."""
+"""`predictions.db`: answers that the lake has not taken yet, and an index of requests.
+
+Predictions are kept in parts (Arrow, compressed) of a step, in the order in which they were
+written. The *cut* of a model is the last part that the lake has: what is up to it is in the lake,
+what is after it is here, and nothing else has to be looked at.
+"""
 
 from __future__ import annotations
 
 import io
+import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
+from threading import RLock
 
 import polars as pl
 
-__all__ = ["PredictionStore"]
+from homeostat.core.durations import Micros
+from homeostat.core.storage import storage
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS predictions (
-    model TEXT NOT NULL, step INTEGER NOT NULL, part INTEGER NOT NULL, rows INTEGER NOT NULL,
-    body BLOB NOT NULL, PRIMARY KEY (model, step, part)) WITHOUT ROWID
-"""
+__all__ = ["Chunk", "Part", "PredictionStore"]
+
+_SCHEMA = (
+    (
+        "CREATE TABLE IF NOT EXISTS predictions (model TEXT NOT NULL, step INTEGER NOT NULL, "
+        "part INTEGER NOT NULL, rows INTEGER NOT NULL, body BLOB NOT NULL, "
+        "PRIMARY KEY (model, step, part)) WITHOUT ROWID"
+    ),
+    (
+        "CREATE TABLE IF NOT EXISTS parts (model TEXT NOT NULL, step INTEGER NOT NULL, "
+        "part INTEGER NOT NULL, rows INTEGER NOT NULL, first INTEGER, last INTEGER, "
+        "PRIMARY KEY (model, step, part)) WITHOUT ROWID"
+    ),
+    (
+        "CREATE TABLE IF NOT EXISTS cuts (model TEXT PRIMARY KEY, version INTEGER NOT NULL, "
+        "step INTEGER NOT NULL, part INTEGER NOT NULL, next_step INTEGER, next_part INTEGER) "
+        "WITHOUT ROWID"
+    ),
+    (
+        "CREATE TABLE IF NOT EXISTS unsent (model TEXT NOT NULL, step INTEGER NOT NULL, "
+        "part INTEGER NOT NULL, no_event TEXT NOT NULL, "
+        "PRIMARY KEY (model, step, part)) WITHOUT ROWID"
+    ),
+    (
+        "CREATE TABLE IF NOT EXISTS answered (key INTEGER NOT NULL, at INTEGER NOT NULL, "
+        "PRIMARY KEY (key, at)) WITHOUT ROWID"
+    ),
+    "CREATE INDEX IF NOT EXISTS answered_at ON answered (at)",
+)
+
+FIRST, LAST = -(2**62), 2**62
+"""Before every step, and after every part of one."""
+
+SMALL, RUN = 2_000, 64
+"""So many parts of fewer rows are merged into one."""
+
+SWEPT = 64
+"""So many bodies that the lake has are deleted at once, to hold the file's lock shortly."""
+
+Key = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Where some predictions are; `first` and `last` bound their instants, None if unknown."""
+
+    key: Key
+    rows: int
+    first: Micros | None
+    last: Micros | None
+
+    def meets(self, since: Micros | None, until: Micros | None) -> bool:
+        """Whether it may have predictions asked in [since, until)."""
+        late = since is None or self.last is None or self.last >= since
+        return late and (until is None or self.first is None or self.first < until)
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """The next predictions that the lake is to take, as its version of the application."""
+
+    version: int
+    frame: pl.DataFrame
+    upto: Key
 
 
 class PredictionStore:
-    """Frames of predictions in SQLite, one blob (Arrow, compressed) per model, step and part.
+    """Parts of predictions in SQLite, from their writing until the lake has them.
 
-    A step that is run again after a crash writes the same key again, so nothing is doubled.
+    A step of a replay that is run again after a crash writes the same key again, or one before the
+    cut, which is dropped; so nothing is doubled.
+
+    Args:
+        path: the file.
+        applied: the version of the lake's table that a model's predictions were last committed as;
+            asked once per model of a home that was written before there were cuts, where that was
+            the last step that the lake has.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-        self._db.execute("PRAGMA journal_mode=WAL")
-        self._db.execute(_SCHEMA)
+    def __init__(self, path: Path, applied: Callable[[str], int]) -> None:
+        self._path, self._applied = path, applied
+        self._lock, self._reading = RLock(), RLock()
+        self._db = _opened(path)
+        for statement in _SCHEMA:
+            self._db.execute(statement)
+        self._reader = _opened(path)
+        self._small: dict[str, list[Key]] = {}
+
+    @contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """Open a transaction that is synced when the block ends, and undone if it raises."""
+        with self._lock, storage("predictions", self._path, sqlite3.OperationalError):
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._db
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:  # SQLite ends it by itself when the disk is full
+                    self._db.execute("ROLLBACK")
+                raise
 
     def put(self, model: str, step: int, part: int, frame: pl.DataFrame) -> None:
-        """Store the predictions of one part of one step."""
-        body = io.BytesIO()
-        frame.write_ipc(body, compression="lz4")
-        self._db.execute(
-            "INSERT OR REPLACE INTO predictions VALUES (?, ?, ?, ?, ?)",
-            (model, step, part, frame.height, body.getvalue()),
-        )
+        """Store one part of one step, in place of what was there; the lake's stays as it is."""
+        self._begin(model)
+        with self.writing() as db:
+            if (step, part) > self._cut(db, model)[1]:
+                _insert(db, model, (step, part), frame)
 
-    def next_part(self, model: str, step: int) -> int:
-        """Return the part after the last one of a step."""
-        row = self._db.execute(
-            "SELECT COALESCE(MAX(part), -1) + 1 FROM predictions WHERE model = ? AND step = ?",
-            (model, step),
-        ).fetchone()
-        return int(row[0])
+    def add(
+        self,
+        step: int,
+        frames: Mapping[str, pl.DataFrame],
+        no_event: Mapping[str, Sequence[int]] | None = None,
+    ) -> list[tuple[str, Key]]:
+        """Store the next part of each model in one transaction; return their keys.
 
-    def frames(
-        self, model: str, first_step: int, before_step: int
-    ) -> Iterator[tuple[int, pl.DataFrame]]:
-        """Yield (step, frame) of the steps in [first_step, before_step), in order."""
-        rows = self._db.execute(
-            "SELECT step, body FROM predictions WHERE model = ? AND step >= ? AND step < ? "
-            "ORDER BY step, part",
-            (model, first_step, before_step),
-        )
-        for step, body in rows:
-            yield int(step), _frame(body)
+        Their requests count as not sent to their log until `sent`, but for the rows of `no_event`,
+        which never go there.
+        """
+        never = no_event or {}
+        for model in frames:
+            self._begin(model)
+        keys = []
+        with self.writing() as db:
+            for model, frame in frames.items():
+                key = self._next(db, model, step)
+                _insert(db, model, key, frame)
+                rows = json.dumps(list(never.get(model, ())))
+                db.execute("INSERT INTO unsent VALUES (?, ?, ?, ?)", (model, *key, rows))
+                asked = frame.select("request_id", pl.col("at").dt.epoch("us"))
+                db.executemany(
+                    "INSERT OR IGNORE INTO answered VALUES (?, ?)",
+                    [(_digest(model, name), at) for name, at in asked.iter_rows()],
+                )
+                keys.append((model, key))
+        for model, key in keys:
+            self._small.setdefault(model, []).append(key)
+        return keys
 
-    def newest_first(self, model: str) -> Iterator[pl.DataFrame]:
-        """Yield the frames of a model, the newest first."""
-        keys = self._db.execute(
-            "SELECT step, part FROM predictions WHERE model = ? ORDER BY step DESC, part DESC",
-            (model,),
-        ).fetchall()
-        for step, part in keys:
-            row = self._db.execute(
-                "SELECT body FROM predictions WHERE model = ? AND step = ? AND part = ?",
-                (model, step, part),
+    def unsent(self) -> list[tuple[str, Key]]:
+        """Return the parts whose requests may not be in their log, oldest first."""
+        with self._reading:
+            rows = self._reader.execute(
+                "SELECT model, step, part FROM unsent ORDER BY model, step, part"
+            )
+            return [(model, (step, part)) for model, step, part in rows]
+
+    def sent(self, model: str, key: Key) -> None:
+        """Note that the requests of a part are in their log; not synced: it may be forgotten."""
+        with self._lock:
+            self._db.execute("PRAGMA synchronous=NORMAL")
+            try:
+                with self.writing() as db:
+                    db.execute(
+                        "DELETE FROM unsent WHERE model = ? AND step = ? AND part = ?",
+                        (model, *key),
+                    )
+            finally:
+                self._db.execute("PRAGMA synchronous=FULL")
+
+    def requests(self, model: str, key: Key) -> pl.DataFrame:
+        """Return `at` and `request` of those rows of an unsent part that are to be events."""
+        with self._reading:
+            body = _body(self._reader, model, key)
+            row = self._reader.execute(
+                "SELECT no_event FROM unsent WHERE model = ? AND step = ? AND part = ?",
+                (model, *key),
             ).fetchone()
-            yield _frame(row[0])
+        asked = _frame(body, ["at", "request"]).with_row_index("_row")
+        return asked.filter(~pl.col("_row").is_in(json.loads(row[0]))).drop("_row")
+
+    def merge(self, model: str) -> int:
+        """Put small parts together where many wait; return how many became one."""
+        waiting = self._small.get(model, [])
+        if len(waiting) < RUN:
+            return 0
+        with self.writing() as db:
+            bound = self._cut(db, model)[1]
+            row = db.execute(
+                "SELECT next_step, next_part FROM cuts WHERE model = ? AND next_step NOT NULL",
+                (model,),
+            ).fetchone()
+            bound = bound if row is None else (row[0], row[1])
+            unsent = {
+                (step, part)
+                for step, part in db.execute(
+                    "SELECT step, part FROM unsent WHERE model = ?", (model,)
+                )
+            }
+            keys = [k for k in waiting if k > bound and all(k < other for other in unsent)]
+            if len(keys) > 1:
+                bodies = [_body(db, model, key) for key in keys]
+                for key in keys:
+                    _delete(db, model, key)
+                _insert(db, model, keys[-1], pl.concat(_frame(b, None) for b in bodies))
+        self._small[model] = [k for k in waiting if k not in set(keys) and k > bound]
+        return len(keys)
+
+    def parts(self, model: str) -> list[Part]:
+        """Return what the lake may not have yet, oldest first."""
+        self._begin(model)
+        with self._reading:
+            return self._after(self._reader, model, self._cut(self._reader, model)[1])
+
+    def tail(
+        self,
+        model: str,
+        since: Micros | None = None,
+        until: Micros | None = None,
+        columns: Sequence[str] | None = None,
+    ) -> list[pl.DataFrame]:
+        """Return the parts that may have predictions of a span, as they are at one instant."""
+        self._begin(model)
+        with self._reading:
+            db = self._reader
+            db.execute("BEGIN")
+            try:
+                found = self._after(db, model, self._cut(db, model)[1])
+                bodies = [_body(db, model, p.key) for p in found if p.meets(since, until)]
+            finally:
+                db.execute("COMMIT")
+        return [_frame(body, columns) for body in bodies]
+
+    def waiting(self, model: str) -> int:
+        """Return how many predictions the lake may not have yet."""
+        return sum(part.rows for part in self.parts(model))
+
+    def version(self, model: str) -> int:
+        """Return the version as which the lake took the last predictions."""
+        self._begin(model)
+        with self._reading:
+            return self._cut(self._reader, model)[0]
+
+    def instants(self, model: str, requests: Sequence[str]) -> dict[str, Micros]:
+        """Return when requests were first answered, for those in the index."""
+        found = {}
+        with self._reading:
+            for name in requests:
+                row = self._reader.execute(
+                    "SELECT MIN(at) FROM answered WHERE key = ?", (_digest(model, name),)
+                ).fetchone()
+                if row[0] is not None:
+                    found[name] = int(row[0])
+        return found
+
+    def forget(self, before: Micros, most: int) -> int:
+        """Take requests answered before an instant out of the index, at most so many."""
+        with self.writing() as db:
+            gone = db.execute(
+                "DELETE FROM answered WHERE (key, at) IN "
+                "(SELECT key, at FROM answered WHERE at < ? LIMIT ?)",
+                (before, most),
+            )
+            return gone.rowcount
+
+    def chunk(self, model: str, rows: int) -> Chunk | None:
+        """Return the next predictions for the lake, None if there are none.
+
+        The same ones until `taken`, also after a crash: what the lake commits under a version never
+        depends on when it is tried.
+        """
+        self._begin(model)
+        with self.writing() as db:
+            version, cut = self._cut(db, model)
+            found = self._after(db, model, cut)
+            upto = self._intended(db, model)
+            if upto is None:
+                first = db.execute(
+                    "SELECT step, part FROM unsent WHERE model = ? ORDER BY step, part LIMIT 1",
+                    (model,),
+                ).fetchone()
+                picked = 0
+                for part in found:
+                    if first is not None and part.key >= (first[0], first[1]):
+                        break
+                    if picked and picked + part.rows > rows:
+                        break
+                    upto, picked = part.key, picked + part.rows
+                if upto is None:
+                    return None
+                db.execute(
+                    "UPDATE cuts SET next_step = ?, next_part = ? WHERE model = ?", (*upto, model)
+                )
+            bodies = [_body(db, model, part.key) for part in found if part.key <= upto]
+        frame = pl.concat([_frame(body, None) for body in bodies], how="diagonal")
+        return Chunk(version + 1, frame, upto)
+
+    def taken(self, model: str, chunk: Chunk, beside: Callable[[sqlite3.Connection], None]) -> None:
+        """Move the cut to the end of a chunk that the lake has; `beside` writes along with it."""
+        with self.writing() as db:
+            found = self._after(db, model, self._cut(db, model)[1])
+            db.execute(
+                "UPDATE cuts SET version = ?, step = ?, part = ?, next_step = NULL, "
+                "next_part = NULL WHERE model = ?",
+                (chunk.version, *chunk.upto, model),
+            )
+            for part in found:
+                if part.key <= chunk.upto:
+                    _delete(db, model, part.key)
+            beside(db)
+
+    def sweep(self, model: str) -> int:
+        """Delete some bodies that the lake had before there were cuts; return how many."""
+        self._begin(model)
+        with self.writing() as db:
+            _, (step, part) = self._cut(db, model)
+            keys = db.execute(
+                "SELECT step, part FROM predictions WHERE model = ? AND (step, part) <= (?, ?) "
+                "LIMIT ?",
+                (model, step, part, SWEPT),
+            ).fetchall()
+            for key in keys:
+                _delete(db, model, (key[0], key[1]))
+        return len(keys)
 
     def close(self) -> None:
         """Close the file."""
         self._db.close()
+        self._reader.close()
+
+    def _begin(self, model: str) -> None:
+        """Give a model its cut; parts written before there were cuts are taken up after it."""
+        with self._reading:
+            known = self._reader.execute("SELECT 1 FROM cuts WHERE model = ?", (model,))
+            if known.fetchone() is not None:
+                return
+        step = self._applied(model)
+        with self.writing() as db:
+            cut = (FIRST, 0) if step < 0 else (step, LAST)
+            db.execute(
+                "INSERT OR IGNORE INTO cuts VALUES (?, ?, ?, ?, NULL, NULL)", (model, step, *cut)
+            )
+            db.execute(
+                "INSERT OR IGNORE INTO parts SELECT model, step, part, rows, NULL, NULL "
+                "FROM predictions WHERE model = ? AND (step, part) > (?, ?)",
+                (model, *cut),
+            )
+
+    def _cut(self, db: sqlite3.Connection, model: str) -> tuple[int, Key]:
+        row = db.execute("SELECT version, step, part FROM cuts WHERE model = ?", (model,))
+        version, step, part = row.fetchone()
+        return int(version), (int(step), int(part))
+
+    def _intended(self, db: sqlite3.Connection, model: str) -> Key | None:
+        row = db.execute(
+            "SELECT next_step, next_part FROM cuts WHERE model = ?", (model,)
+        ).fetchone()
+        return None if row[0] is None else (int(row[0]), int(row[1]))
+
+    def _after(self, db: sqlite3.Connection, model: str, cut: Key) -> list[Part]:
+        rows = db.execute(
+            "SELECT step, part, rows, first, last FROM parts "
+            "WHERE model = ? AND (step, part) > (?, ?) ORDER BY step, part",
+            (model, *cut),
+        )
+        return [Part((step, part), n, first, last) for step, part, n, first, last in rows]
+
+    def _next(self, db: sqlite3.Connection, model: str, step: int) -> Key:
+        """Return a key after all that there are and after the cut."""
+        row = db.execute(
+            "SELECT step, part FROM parts WHERE model = ? ORDER BY step DESC, part DESC LIMIT 1",
+            (model,),
+        ).fetchone()
+        last = max(self._cut(db, model)[1], (FIRST, 0) if row is None else (row[0], row[1]))
+        if last[1] == LAST and step <= last[0]:  # the cut of a home from before there were cuts
+            return last[0] + 1, 0
+        return (step, 0) if step > last[0] else (last[0], last[1] + 1)
 
 
-def _frame(body: bytes) -> pl.DataFrame:
+def _opened(path: Path) -> sqlite3.Connection:
+    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    db.execute("PRAGMA journal_mode=WAL")
+    db.execute("PRAGMA synchronous=FULL")
+    return db
+
+
+def _insert(db: sqlite3.Connection, model: str, key: Key, frame: pl.DataFrame) -> None:
+    body = io.BytesIO()
+    frame.write_ipc(body, compression="lz4")
+    instants = frame["at"].dt.epoch("us")
+    db.execute(
+        "INSERT OR REPLACE INTO predictions VALUES (?, ?, ?, ?, ?)",
+        (model, *key, frame.height, body.getvalue()),
+    )
+    db.execute(
+        "INSERT OR REPLACE INTO parts VALUES (?, ?, ?, ?, ?, ?)",
+        (model, *key, frame.height, instants.min(), instants.max()),
+    )
+
+
+def _delete(db: sqlite3.Connection, model: str, key: Key) -> None:
+    for table in ("predictions", "parts"):
+        db.execute(f"DELETE FROM {table} WHERE model = ? AND step = ? AND part = ?", (model, *key))
+
+
+def _body(db: sqlite3.Connection, model: str, key: Key) -> bytes:
+    row = db.execute(
+        "SELECT body FROM predictions WHERE model = ? AND step = ? AND part = ?", (model, *key)
+    ).fetchone()
+    return bytes(row[0])
+
+
+def _frame(body: bytes, columns: Sequence[str] | None) -> pl.DataFrame:
+    if columns is not None and "definitions" not in columns:
+        return pl.read_ipc(io.BytesIO(body), columns=list(columns))
     frame = pl.read_ipc(io.BytesIO(body))
     if "definitions" not in frame.columns:  # logged before predictions carried them
         place = frame.columns.index("features") + 1
         frame.insert_column(place, pl.Series("definitions", [None] * frame.height, pl.String))
-    return frame
+    return frame if columns is None else frame.select(columns)
+
+
+def _digest(model: str, request: str) -> int:
+    """Return 64 bits of a request's name, as SQLite keeps them."""
+    found = blake2b(f"{model}\0{request}".encode(), digest_size=8).digest()
+    return int.from_bytes(found, "big", signed=True)

@@ -18,6 +18,7 @@ from homeostat.declare.kafka import Kafka, Topic
 from homeostat.declare.log_keep import LogKeep
 from homeostat.declare.storage import AT_HOME, Storage
 from homeostat.declare.system import System
+from homeostat.runtime.prediction_writer import LogPredictions
 
 __all__ = [
     "FILE",
@@ -30,7 +31,7 @@ __all__ = [
 ]
 
 FILE = "homeostat.toml"
-SECTIONS = ("kafka", "lake", "log")
+SECTIONS = ("kafka", "lake", "log", "predictions")
 
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 
@@ -44,11 +45,15 @@ class ProfileInvalid(HomeostatError, ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """What is outside the home, None for what is not used; and how long its log keeps records."""
+    """What is outside the home, None for what is not used; and how long its log keeps records.
+
+    `predictions` says whether an answer leaves before it is durable ("soon") or not ("sync").
+    """
 
     kafka: Kafka | None = None
     log: LogKeep | None = None
     storage: Storage = AT_HOME
+    predictions: LogPredictions = "soon"
 
 
 def load_profile(system_file: Path, system: System) -> Profile:
@@ -130,7 +135,22 @@ def read_profile(text: str, system: System, where: str = FILE) -> Profile:
         kafka,
         keep,
         _storage(_table(said.get("lake", {}), f"{where}, [lake]"), where),
+        _predictions(_table(said.get("predictions", {}), f"{where}, [predictions]"), where),
     )
+
+
+def _predictions(said: dict[str, Any], where: str) -> LogPredictions:
+    inside = f"{where}, [predictions]"
+    _known(said, ("log",), "setting", inside)
+    found = said.get("log", "soon")
+    if found == "sync":
+        return "sync"
+    if found != "soon":
+        raise ProfileInvalid(
+            inside, f"log = {found!r}", '"soon" (durable within 250 ms) or "sync" (before the '
+            "answer leaves)", 'write log = "sync", or leave it out',
+        )  # fmt: skip
+    return "soon"
 
 
 def _log(said: dict[str, Any], where: str) -> LogKeep | None:

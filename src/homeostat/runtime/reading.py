@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import islice
 
 import polars as pl
 
@@ -92,8 +91,8 @@ def last_seen(home: Home) -> Micros:
     """
     seen = [decision.at for decision in home.journal.decisions()]
     for model in home.system.models:
-        for newest in islice(home.predictions.newest_first(model.name), 1):
-            seen += newest["at"].dt.epoch("us").to_list()
+        asked = home.predictions.last(model.name)
+        seen += [] if asked is None else [asked]
     with home.store.reader() as reader:
         for source in home.system.sources:
             folded = folded_offset(reader, source.name)

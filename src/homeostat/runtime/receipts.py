@@ -142,10 +142,9 @@ def _contributions(
 
 def _find(system: System, home: Home, prediction_id: str) -> pl.DataFrame:
     for deployment in system.deployments:
-        for frame in home.predictions.newest_first(deployment.model.name):
-            row = frame.filter(pl.col("prediction_id") == prediction_id)
-            if row.height:
-                return row
+        row = home.predictions.find(deployment.model.name, prediction_id)
+        if row is not None:
+            return row
     raise PredictionUnknown(prediction_id)
 
 

@@ -1,82 +1,147 @@
-"""What a deployed model has done and what came of it, as far as the loop has seen.
-
-All of it is read back from the logs after a restart, so it is a cache and never the truth.
-"""
+"""What a deployed model has answered and what came of it, read from the logs a span at a time."""
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import polars as pl
 
 from homeostat.core.clock import from_micros
 from homeostat.core.durations import Micros
-from homeostat.declare.models import Model
+from homeostat.declare.models import Label, Model
 from homeostat.monitor.labels import matured
-from homeostat.serve.predictions import prediction_schema
-from homeostat.train.outcomes import outcome_columns, outcomes_known
+from homeostat.runtime.prediction_history import PredictionHistory
+from homeostat.train.outcomes import outcomes_known
 
-__all__ = ["ModelRecord"]
+__all__ = ["JUDGED", "ModelRecord", "OutcomesOf"]
+
+OutcomesOf = Callable[[Label, Micros, Micros], pl.DataFrame]
+"""Returns the outcomes of a label that became known in [begin, end)."""
+
+DAY = 24 * 3_600_000_000
+
+LATE = 60_000_000
+"""What was answered so many microseconds ago is durable: its labels are joined once."""
+
+JUDGED = (
+    "prediction_id", "at", "request_id", "version", "arm", "score", "threshold", "degraded",
+    "request",
+)  # fmt: skip
+"""What a label is joined on, and what is judged by it."""
+
+KEPT = ("at", "version", "degraded", "score", "threshold", "label", "label_known_time")
+"""Of a prediction whose label is final, this is kept for as long as a monitor looks at it."""
 
 
 class ModelRecord:
-    """Predictions of one model and the outcomes that judge them, in order of their instants."""
+    """Predictions of one model and the outcomes that judge them, in order of instant and id.
 
-    def __init__(self, model: Model, sources: Sequence[str]) -> None:
+    Nothing here but what the logs say, so an answer is the same in a process that has run for long
+    and in one that has just begun.
+
+    Args:
+        model: the deployed model.
+        history: its predictions.
+        outcomes: returns what became known of its label.
+        begin_of: returns the beginning of the step that an instant lies in.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        history: PredictionHistory,
+        outcomes: OutcomesOf,
+        begin_of: Callable[[Micros], Micros],
+    ) -> None:
         self.model = model
-        self._nothing = pl.DataFrame(schema=prediction_schema(sources))
-        self._starts: list[Micros] = []
-        self._predictions: list[pl.DataFrame] = []
-        self._outcomes: list[pl.DataFrame] = []
-        self._outcome_ends: list[Micros] = []
-        self._last: tuple[tuple[int, ...], pl.DataFrame | None] | None = None
-        self._outcome_columns = outcome_columns(model.label)
-
-    def add_predictions(self, start: Micros, frame: pl.DataFrame) -> None:
-        """Add predictions asked at `start` or later, after all that were added before."""
-        self._starts.append(start)
-        self._predictions.append(frame)
-
-    def add_outcomes(self, frame: pl.DataFrame) -> None:
-        """Add accepted events of the label's outcome source, in log order."""
-        if frame.height:
-            end = frame["_known_time"].dt.epoch("us")[-1]
-            self._outcome_ends.append(int(end))
-            self._outcomes.append(frame.select(self._outcome_columns))
+        self._history, self._outcomes, self._begin_of = history, outcomes, begin_of
+        self._first: Micros | None = None
+        self._final: list[pl.DataFrame] = []
+        self._span: tuple[Micros, Micros] | None = None
+        self._widest = 0
 
     def reaches(self, instant: Micros) -> bool:
-        """Return whether predictions were made since `instant` or before."""
-        return bool(self._starts) and self._starts[0] <= instant
+        """Return whether predictions were made in the step of `instant` or before."""
+        if self._first is None:
+            self._first = self._history.first(self.model.name)
+        return self._first is not None and self._begin_of(self._first) <= instant
 
-    def since(self, instant: Micros) -> pl.DataFrame | None:
-        """Return the predictions asked at `instant` or later; None if there are none."""
-        found = self.predictions_since(instant)
-        return found if found.height else None
+    def parts_since(
+        self, instant: Micros, columns: Sequence[str] | None = None
+    ) -> Iterator[pl.DataFrame]:
+        """Yield the predictions asked at `instant` or later, in parts."""
+        return self._history.frames(self.model.name, instant, None, columns)
 
-    def predictions_since(self, instant: Micros) -> pl.DataFrame:
-        """Return the predictions asked at `instant` or later, which may be none."""
-        first = max(bisect_left(self._starts, instant) - 1, 0)
-        frames = self._predictions[first:] or [self._nothing]
-        return pl.concat(frames).filter(pl.col("at") >= from_micros(instant))
+    def predictions_since(
+        self, instant: Micros, columns: Sequence[str] | None = None
+    ) -> pl.DataFrame | None:
+        """Return the predictions asked at `instant` or later, None if there are none."""
+        found = list(self.parts_since(instant, columns))
+        return _ordered(pl.concat(found, how="diagonal")) if found else None
+
+    def some_since(self, instant: Micros, ids: pl.DataFrame) -> pl.DataFrame:
+        """Return what was asked at `instant` or later and `ids` names, with all columns."""
+        found = [
+            part.join(ids, on="prediction_id", how="semi", maintain_order="left")
+            for part in self.parts_since(instant)
+        ]
+        return _ordered(pl.concat(found, how="diagonal"))
+
+    def answered_since(self, instant: Micros) -> bool:
+        """Return whether any prediction was asked at `instant` or later."""
+        return next(self.parts_since(instant, ["at"]), None) is not None
+
+    def labels(self, predictions: pl.DataFrame, now: Micros) -> pl.DataFrame:
+        """Return `prediction_id` and `label` of those predictions whose label is final at `now`."""
+        label = self.model.label
+        final = predictions.filter(pl.col("at") < from_micros(now - label.delay_us))
+        if not final.height:
+            return pl.DataFrame(schema={"prediction_id": pl.String, "label": pl.Boolean})
+        instants = final["at"].dt.epoch("us").to_numpy()
+        found = self._joined(final, int(instants.min()), int(instants.max()), now)
+        return found.select("prediction_id", "label")
 
     def labelled_since(self, instant: Micros, now: Micros) -> pl.DataFrame | None:
         """Return the predictions asked at `instant` or later whose label is final at `now`.
 
-        Several monitors ask for the same span, so the last answer is kept.
+        A final label never changes, so each is joined once: what is asked for again is kept, in the
+        columns of `KEPT`, for the widest span that is asked for.
         """
-        asked_for = (instant, now, len(self._predictions), len(self._outcomes))
-        if self._last is None or self._last[0] != asked_for:
-            self._last = (asked_for, self._labelled_since(instant, now))
-        return self._last[1]
+        self._widest = max(self._widest, now - instant)
+        if self._span is None or instant < self._span[0]:
+            self._final, self._span = [], (instant, instant)
+        begin, end = self._span
+        final = now - self.model.label.delay_us
+        settled = min(final, now - LATE)
+        if settled > end:
+            self._final += self._judged(end, settled, now)
+            end = settled
+        begin = max(begin, now - self._widest)
+        self._final = [f for f in self._final if f["at"][-1] >= from_micros(begin)]
+        self._span = (begin, end)
+        found = [*self._final, *self._judged(max(end, instant), final, now)]
+        if not found:
+            return None
+        return pl.concat(found).filter(pl.col("at") >= from_micros(instant)).sort(KEPT)
 
-    def _labelled_since(self, instant: Micros, now: Micros) -> pl.DataFrame | None:
-        asked = self.since(instant)
-        if asked is None:
-            return None
-        known_from, _ = outcomes_known(self.model.label, instant, now)
-        first = bisect_left(self._outcome_ends, known_from)
-        outcomes = self._outcomes[first:]
-        if not outcomes:
-            return None
-        return matured(asked, pl.concat(outcomes), self.model.label, now)
+    def _judged(self, begin: Micros, end: Micros, now: Micros) -> list[pl.DataFrame]:
+        """Return the labelled predictions asked in [begin, end), a day at most in each frame."""
+        found = []
+        while begin < end:
+            until = min(end, begin - begin % DAY + DAY)
+            for rows in self._history.frames(self.model.name, begin, until, JUDGED):
+                judged = self._joined(rows, begin, until, now)
+                if judged.height:
+                    found.append(judged.select(KEPT).sort("at"))
+            begin = until
+        return found
+
+    def _joined(self, rows: pl.DataFrame, begin: Micros, end: Micros, now: Micros) -> pl.DataFrame:
+        label = self.model.label
+        known_from, known_to = outcomes_known(label, begin, end)
+        outcomes = self._outcomes(label, known_from, known_to + 1)
+        return matured(rows, outcomes, label, now)
+
+
+def _ordered(rows: pl.DataFrame) -> pl.DataFrame:
+    return rows.sort("at", "prediction_id") if "prediction_id" in rows.columns else rows.sort("at")

@@ -129,7 +129,7 @@ def replay(
         progress: told after each chunk of history and each step.
     """
     engine = Engine(system, home, timed=False, interventions=interventions)
-    engine.resume(schedule.start_of)
+    engine.resume(Timeline(schedule.start, schedule.every))
     run = _Run(engine)
     done, cursor = Replayed(), engine.cursor()
     if cursor is None:
@@ -205,7 +205,6 @@ class _Run:
             ]
             for model, frame in self._answers(writer, pendings):
                 engine.home.predictions.put(model, span.step, 0, frame)
-                engine.loop.observer.records[model].add_predictions(span.begin, frame)
                 done.predictions += frame.height
             for pending in pendings:
                 pending.finish(writer)
@@ -215,7 +214,7 @@ class _Run:
             done.decisions = engine.loop.step(now)
             if span.flush:
                 engine.worker.lake.flush()
-                engine.flush_predictions(span.step)
+                engine.flush_predictions()
             engine.complete(writer, span.step)
         return done
 

@@ -51,8 +51,7 @@ def summarize(
     model = system.deployments[0].model
     decisions = home.journal.decisions(schedule.steps + 1)
     review = Review(system, home, model, decisions, schedule.end)
-    frames = (f for _, f in home.predictions.frames(model.name, 0, schedule.steps + 1))
-    for month in months(frames, zone):
+    for month in months(home.predictions.frames(model.name, until=schedule.end), zone):
         review.add(month)
     return {
         "system": system.name,

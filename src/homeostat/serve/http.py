@@ -59,7 +59,7 @@ class Limits:
     """Bounds of one server: body size, seconds to send a body, threads that predict.
 
     A body of events may have `events_bytes`, packed and unpacked; `held_bytes` bounds the bodies of
-    events that are held at once.
+    events that are held at once. With `waits` an answer waits for a disk before it leaves.
     """
 
     body_bytes: int = 1 << 20
@@ -67,6 +67,7 @@ class Limits:
     held_bytes: int = 64 << 20
     body_seconds: float = 10.0
     threads: int = 4
+    waits: bool = False
 
 
 class Application:
@@ -95,7 +96,7 @@ class Application:
         self._metrics, self._routes, self._limits = metrics, routes, limits
         self._threads = Crew(limits.threads, "homeostat-predict")
         self._spare = Crew(1, "homeostat-fallback")
-        shared = Shared(service, metrics, self._threads, self._spare, perf_counter_ns)
+        shared = Shared(service, metrics, self._threads, self._spare, perf_counter_ns, limits.waits)
         self._lanes = {
             d.model.name: Lane(d, RequestReader(system, d.model), shared)
             for d in system.deployments

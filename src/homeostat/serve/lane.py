@@ -31,13 +31,17 @@ Landed = Callable[[BaseException | None], None]
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """What all lanes of a server share; `spare` runs fallbacks when `threads` are all taken."""
+    """What all lanes of a server share; `spare` runs fallbacks when `threads` are all taken.
+
+    With `waits` an answer is durable before it leaves, and so none is given on the event loop.
+    """
 
     service: Service
     metrics: Metrics
     threads: Crew
     spare: Crew
     stopwatch: Stopwatch
+    waits: bool = False
 
 
 @dataclass(slots=True)
@@ -138,6 +142,8 @@ class Lane:
             if found is not None:
                 return found
         ticket = Ticket(self.shared.stopwatch(), Shed("overloaded", ("score",), late))
+        if self.shared.waits:
+            return await asyncio.to_thread(predict, name, requests, False, ticket)
         return predict(name, requests, False, ticket)
 
     def _fly(self, change: int) -> None:

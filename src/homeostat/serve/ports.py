@@ -22,6 +22,7 @@ __all__ = [
     "FindsEvents",
     "Floats",
     "ModelBroken",
+    "NotDurable",
     "PlansFeatures",
     "PredictionLog",
     "ReadsView",
@@ -74,7 +75,10 @@ class ReadsView(Protocol):
 
 
 class PredictionLog(Protocol):
-    """Keeps every prediction; `append` may be called from several threads."""
+    """Keeps every prediction; `append` may be called from several threads.
+
+    Where answers leave only when they are durable, it returns then, or raises `NotDurable`.
+    """
 
     def append(self, predictions: Predictions) -> None: ...
 
@@ -95,6 +99,19 @@ class FindsEvents(Protocol):
     ) -> Mapping[str, Mapping[str, Any]]:
         """Return, by id, the event that makes another one at `at` a duplicate or a conflict."""
         ...
+
+
+class NotDurable(HomeostatError):
+    """An answer that was not written down in time, where it may not leave before."""
+
+    retryable = True
+
+    def __init__(self, model: str, seconds: float, why: str) -> None:
+        super().__init__(
+            f'prediction of {model!r}: not durable after {seconds:g} s ({why}), and log = "sync" '
+            'lets no answer leave before; allowed: a disk that takes it in time, or log = "soon"; '
+            "ask again"
+        )
 
 
 class ModelBroken(HomeostatError):

@@ -27,7 +27,7 @@ from homeostat.serve.answer import (
 from homeostat.serve.crew import Crew
 from homeostat.serve.explain import Reason, reasons
 from homeostat.serve.metrics import Metrics
-from homeostat.serve.ports import Broken, FindsAnswers, FindsEvents, PredictionLog
+from homeostat.serve.ports import Broken, FindsAnswers, FindsEvents, NotDurable, PredictionLog
 from homeostat.serve.predictions import Predictions
 from homeostat.serve.predictor import Batch, Predictor, Shed
 from homeostat.serve.routing import Route
@@ -53,9 +53,9 @@ class ServiceParts:
     """What a `LocalService` is wired from.
 
     `routes` says which versions answer a model now; `ids` gives a new prediction id; `log` keeps
-    every prediction and must not wait for slow disks; `ingest` appends events to the log;
-    `answers` finds what is not among the `recent` ones, `events` what came under the id of a
-    request.
+    every prediction, and waits for the disk only with `sync`, which lets no answer leave before it
+    is durable; `ingest` appends events to the log; `answers` finds what is not among the `recent`
+    ones, `events` what came under the id of a request.
     """
 
     system: System
@@ -71,6 +71,7 @@ class ServiceParts:
     answers: FindsAnswers | None = None
     events: FindsEvents | None = None
     max_shadows: int = 64
+    sync: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,9 +300,17 @@ class LocalService:
             self._parts.metrics.fault("reasons", broken)
             return [], ["reasons_broken"]
 
+    @property
+    def waits(self) -> bool:
+        """Whether `predict` returns only when its answers are durable."""
+        return self._parts.sync
+
     def _record(self, predictor: Predictor, predictions: Predictions, route: Route) -> None:
         if not route.shadow or route.challenger is None:
             self._append(predictions)
+            return
+        if self._parts.sync:
+            self._append(predictor.shadow(predictions, route))
             return
         with self._changed:
             room = len(self._waiting) < self._parts.max_shadows
@@ -326,6 +335,8 @@ class LocalService:
     def _append(self, predictions: Predictions) -> None:
         try:
             self._parts.log.append(predictions)
+        except NotDurable:
+            raise
         except Exception as broken:  # noqa: BLE001 - users are answered though the log is down
             self._parts.metrics.fault("log", broken)
 

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 
 import polars as pl
 
-from homeostat.runtime.home import Home, prediction_table
+from homeostat.runtime.home import Home
+from homeostat.runtime.prediction_history import prediction_table
 
 __all__ = ["digest"]
 
@@ -44,8 +45,8 @@ def digest(home: Home) -> dict[str, str]:
         found[f"lake/{table}"] = _sha(_rows(frame))
     for deployment in home.system.deployments:
         name = deployment.model.name
-        frames = [frame for _, frame in home.predictions.frames(name, 0, 2**31)]
-        logged = pl.concat(frames) if frames else pl.DataFrame()
+        frames = list(home.predictions.frames(name))
+        logged = pl.concat(frames).sort("at", "prediction_id") if frames else pl.DataFrame()
         found[f"log/{prediction_table(name)}"] = _sha(_rows(logged))
     with home.store.writer() as writer:
         found["online"] = _sha(part for pair in writer.scan(b"") for part in pair)
