@@ -19,6 +19,7 @@ from homeostat.core.errors import HomeostatError
 from homeostat.declare.models import Model
 from homeostat.declare.system import System, model_inputs
 from homeostat.declare.views import FeatureRef, OnDemand
+from homeostat.features.alone import require_alone
 
 __all__ = ["FeaturePlan", "FeatureShapeInvalid", "Features", "as_floats"]
 
@@ -120,9 +121,16 @@ class FeaturePlan:
         return slot
 
     def assemble(
-        self, request: Mapping[str, Sequence[Any] | pl.Series], views: Mapping[str, Floats]
+        self,
+        request: Mapping[str, Sequence[Any] | pl.Series],
+        views: Mapping[str, Floats],
+        *,
+        alone: bool = False,
     ) -> Features:
-        """Return the model's input from request columns and view matrices (n, view features)."""
+        """Return the model's input from request columns and view matrices (n, view features).
+
+        `alone`: raise `BatchDependent` where an on-demand function mixes rows.
+        """
         rows = _rows(request, views)
         matrix = np.full((rows, len(self.names)), np.nan)
         for copied in self._copied:
@@ -134,7 +142,10 @@ class FeaturePlan:
             slots[slot] = views[view][:, column].copy()
         with np.errstate(all="ignore"):  # a division by zero in a feature is a missing value
             for step in self._computed:
-                slots[step.slot] = _computed(step, [slots[given] for given in step.inputs], rows)
+                inputs = [slots[given] for given in step.inputs]
+                slots[step.slot] = _computed(step, inputs, rows)
+                if alone:
+                    require_alone(step.feature, inputs, slots[step.slot])
         for slot, place in self._placed:
             matrix[:, place] = slots[slot]
         matrix[np.isnan(matrix)] = np.nan  # one bit pattern for missing

@@ -55,6 +55,7 @@ def features_of(
     events_of: Callable[[str], Events],
     *,
     offsets: Callable[[str], npt.NDArray[np.int64]] | None = None,
+    alone: bool = False,
 ) -> Features:
     """Return the features of `model` for every row of `spine`, in its order.
 
@@ -65,6 +66,7 @@ def features_of(
         events_of: returns the events of a source by name: a frame, or a table read in parts.
         offsets: per source, int64[n]: each row sees the records up to its offset, in place of
             those known before `at` (the skew audit's question).
+        alone: raise `BatchDependent` where an on-demand function mixes rows (before training).
 
     Returns:
         n rows, in the order of the spine.
@@ -79,4 +81,5 @@ def features_of(
         for view in system.views_of(model)
     }
     names = [name for name in model.label.predicts.schema.names() if name in spine.columns]
-    return FeaturePlan(system, model).assemble({name: spine[name] for name in names}, views)
+    request = {name: spine[name] for name in names}
+    return FeaturePlan(system, model).assemble(request, views, alone=alone)

@@ -50,7 +50,7 @@ class FeatureMemory:
             fresh = spine.filter(is_new)
             begin = int(fresh["at"].dt.epoch("us").to_numpy().min())
             events = EventsFrom(self._system, model, begin, read)
-            computed = features_of(self._system, model, fresh, events)
+            computed = features_of(self._system, model, fresh, events, alone=True)
             kept = _merged(kept, offsets[is_new], computed)
             self._kept[model.name] = kept
         if kept is None:  # no row at all
