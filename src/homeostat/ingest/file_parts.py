@@ -18,11 +18,12 @@ from typing import BinaryIO
 
 from homeostat.core.errors import HomeostatError
 from homeostat.declare.sources import EventSource
+from homeostat.ingest.csv_rows import BOM, CsvPart, CsvRows, first_record
 from homeostat.ingest.files import (
     COMPRESSED,
     CSV,
     LINES,
-    FileInvalid,
+    csv_rows,
     kind_of,
     read_table,
     row_payloads,
@@ -32,8 +33,6 @@ from homeostat.ingest.lines import (
     LONGEST,
     ByteReader,
     blocks,
-    first_record,
-    split_records,
 )
 
 __all__ = ["FileIncomplete", "Mark", "Reached", "mark_of", "parts_of"]
@@ -41,7 +40,6 @@ __all__ = ["FileIncomplete", "Mark", "Reached", "mark_of", "parts_of"]
 _ROWS = 25_000
 _EDGE = 4_096
 _PIECE = 1 << 20
-_BOM = b"\xef\xbb\xbf"
 _CODECS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}
 _MAGIC = {".parquet": b"PAR1", ".arrow": b"ARROW1", ".feather": b"ARROW1", ".ipc": b"ARROW1"}
 """What stands at the end of a table that is whole."""
@@ -156,30 +154,12 @@ class _Text:
     path: Path
     kind: str
 
-    def payloads(self, header: bytes, block: bytes) -> list[bytes]:
-        """Return the payloads of whole records."""
-        if self.kind in LINES:
-            return [line for line in block.split(b"\n") if line.strip()]
-        try:
-            table = read_table(self.source, self.path, self.kind, header + block)
-            return row_payloads(self.source, table, is_text=True)
-        except FileInvalid:
-            records = split_records(block)
-            if len(records) == 1:
-                return [block.strip()]  # no row of the table: the intake refuses it as it is
-            middle = len(records) // 2
-            halves = b"".join(records[:middle]), b"".join(records[middle:])
-            return [payload for half in halves for payload in self.payloads(header, half)]
-
-    def header(self, file: ByteReader, size: int) -> bytes | None:
-        """Return the line with the columns, checked; none of JSON lines; None if not yet there."""
-        if self.kind in LINES:
-            return b""
+    def csv(self, file: ByteReader, size: int) -> tuple[CsvRows, int] | None:
+        """Return what reads the records, and where they begin; None before the header is there."""
         header = first_record(file, size)
-        if header is not None:
-            table = read_table(self.source, self.path, self.kind, header)
-            row_payloads(self.source, table, is_text=True)
-        return header
+        if header is None:
+            return None
+        return csv_rows(self.source, self.path, self.kind, header), len(header)
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,10 +209,13 @@ class _Body:
 def _text(text: _Text, body: _Body, said: Reached, *, ended: bool) -> Iterator[Part]:
     """Yield the parts of a text, from where `said` leaves off."""
     file, size = body.file, body.size
-    header = text.header(file, size)
-    if header is None:
-        return
-    at, rows, done = max(said.at, len(header)), said.rows, said
+    rows_of, begin = None, 0
+    if text.kind in CSV:
+        found = text.csv(file, size)
+        if found is None:
+            return
+        rows_of, begin = found
+    at, rows, done = max(said.at, begin), said.rows, said
     if said.loose >= 0 and at < size:
         file.seek(at)
         after = file.read(2)
@@ -242,20 +225,31 @@ def _text(text: _Text, body: _Body, said: Reached, *, ended: bool) -> Iterator[P
             yield [], done
         else:
             at = said.loose  # the line goes on: it is taken anew, as a whole
-    quoted = text.kind in CSV
-    for block, end in blocks(file, at, size, quoted=quoted):
-        payloads = text.payloads(header, block.removeprefix(_BOM) if at == 0 else block)
+    taken = _lines(file, at, size, ended) if rows_of is None else (
+        rows_of.parts(file, at, size, ended=ended)
+    )  # fmt: skip
+    for payloads, end, loose in taken:
         at, rows = end, rows + len(payloads)
-        done = body.reached(at, rows, done)
+        done = body.reached(at, rows, done, loose=loose)
         yield payloads, done
-    if at == len(header) > said.at:
+    if at == begin > said.at:
         done = body.reached(at, rows, done)
         yield [], done
+
+
+def _lines(file: ByteReader, at: int, size: int, ended: bool) -> Iterator[CsvPart]:
+    """Yield the lines of a text from `at` on, as `CsvRows.parts` yields records."""
+    for block, end in blocks(file, at, size):
+        yield _not_blank(block.removeprefix(BOM) if at == 0 else block), end, -1
+        at = end
     if ended and at < size:
         file.seek(at)
         rest = file.read(min(size - at, LONGEST))
-        payloads = text.payloads(header, rest if at + len(rest) == size else rest[:BEGINNING])
-        yield payloads, body.reached(size, rows + len(payloads), done, loose=at)
+        yield _not_blank(rest if at + len(rest) == size else rest[:BEGINNING]), size, at
+
+
+def _not_blank(text: bytes) -> list[bytes]:
+    return [line for line in text.split(b"\n") if line.strip()]
 
 
 def _whole(text: _Text, body: bytes, said: Reached) -> Iterator[Part]:

@@ -24,6 +24,7 @@ from homeostat.declare.schema import Field
 from homeostat.declare.sources import EventSource
 from homeostat.ingest import long_files
 from homeostat.ingest.columns import INSTANT
+from homeostat.ingest.csv_rows import CsvRows, HeaderInvalid, first_record
 from homeostat.ingest.known_times import believed_times, declared_times, or_before
 from homeostat.ingest.mappings import known_times, mapping_payloads
 from homeostat.ingest.payloads import Payloads
@@ -43,6 +44,7 @@ __all__ = [
 Records = tuple[npt.NDArray[np.int64], Payloads]
 
 _CHUNK = 100_000
+_NONE = Payloads.of([])
 _TRUE, _FALSE = ("true", "t", "yes", "1"), ("false", "f", "no", "0")
 CSV, LINES = (".csv", ".tsv"), (".ndjson", ".jsonl", ".json")
 PARQUET, ARROW = (".parquet",), (".arrow", ".feather", ".ipc")
@@ -115,16 +117,25 @@ def _records(
             yield from found
             return
         payloads = Payloads.lines(_bytes(Path(data)))
+    elif isinstance(data, str | Path) and kind_of(source, Path(data)) in CSV:
+        if isinstance(known_time, str):
+            raise FileInvalid(
+                source.name,
+                f"known_time={known_time!r} for CSV, whose columns are text",
+                "an instant, or the source's own declaration",
+                "declare EventSource(known_time=...)",
+            )
+        payloads = _csv_payloads(source, Path(data))
     elif isinstance(data, list | tuple):
         written = mapping_payloads(source, data)
         if isinstance(known_time, str):
             given = _known_of(source, data, written, known_time)
         payloads = Payloads.of(written)
     else:
-        frame, is_text = _frame(source, data)
+        frame = _frame(source, data)
         if isinstance(known_time, str):
             given = _known_column(source, frame, known_time)
-        payloads = Payloads.of(row_payloads(source, frame, is_text))
+        payloads = Payloads.of(row_payloads(source, frame, is_text=False))
     if isinstance(known_time, int):
         given = np.full(len(payloads), known_time, dtype=np.int64)
     known = declared_times(source, payloads) if given is None else given
@@ -166,10 +177,9 @@ def _bytes(path: Path) -> bytes:
         return bytes(stream.read())
 
 
-def _frame(source: EventSource, data: object) -> tuple[pl.DataFrame, bool]:
-    """Return the table, and whether all its columns are text."""
+def _frame(source: EventSource, data: object) -> pl.DataFrame:
     if isinstance(data, pl.DataFrame):
-        return data, False
+        return data
     if not isinstance(data, str | Path):
         if not hasattr(data, "__arrow_c_stream__"):
             raise FileInvalid(
@@ -179,18 +189,39 @@ def _frame(source: EventSource, data: object) -> tuple[pl.DataFrame, bool]:
                 "list of mappings",
                 "convert it: polars.DataFrame(...), or put one mapping into a list: [...]",
             )
-        return pl.DataFrame(data), False
+        return pl.DataFrame(data)
     path = Path(data)
-    kind = kind_of(source, path)
-    return read_table(source, path, kind, _bytes(path)), kind in CSV
+    return read_table(source, path, kind_of(source, path), _bytes(path))
+
+
+def csv_rows(source: EventSource, path: Path, kind: str, header: bytes) -> CsvRows:
+    """Return what reads the records of a CSV file with this header; raise `FileInvalid`."""
+    separator = "\t" if kind == ".tsv" else ","
+    try:
+        return CsvRows(source, header, separator, row_payloads)
+    except HeaderInvalid as invalid:
+        raise FileInvalid(
+            source.name, f"{path.name}: {invalid}", f"a {kind[1:]} file", "write it again"
+        ) from invalid
+
+
+def _csv_payloads(source: EventSource, path: Path) -> Payloads:
+    """Return the payloads of all records of a CSV file."""
+    packed = path.suffix.lower() in COMPRESSED
+    with io.BytesIO(_bytes(path)) if packed else path.open("rb") as file:
+        size = file.seek(0, io.SEEK_END)
+        header = first_record(file, size)
+        if header is None:  # a line without its end, and no row
+            file.seek(0)
+            header = file.read(size)
+        rows = csv_rows(source, path, kind_of(source, path), header)
+        parts = rows.parts(file, len(header), size, ended=True)
+        return Payloads.joined([Payloads.of(payloads) for payloads, _, _ in parts] or [_NONE])
 
 
 def read_table(source: EventSource, path: Path, kind: str, body: bytes) -> pl.DataFrame:
-    """Return the table in the bytes of a file of a kind; all columns of CSV are text."""
+    """Return the table in the bytes of a file of a kind."""
     try:
-        if kind in CSV:
-            separator = "\t" if kind == ".tsv" else ","
-            return pl.read_csv(io.BytesIO(body), infer_schema=False, separator=separator)
         return (pl.read_parquet if kind in PARQUET else pl.read_ipc)(io.BytesIO(body))
     except pl.exceptions.PolarsError as error:
         raise FileInvalid(

@@ -22,6 +22,8 @@ Batch = tuple[npt.NDArray[np.int64], Payloads, tuple[Advance, ...]]
 """Known times, payloads, and the step to append with them."""
 
 _DONE = ""
+_READING = 2
+"""Changes where the same file becomes other records: an import of before then begins anew."""
 
 
 def import_of(
@@ -39,7 +41,7 @@ def import_of(
     stream = f"import/{path.resolve().as_posix().encode(errors='backslashreplace').decode()}"
     said = log.positions(source.name).get(stream)
     rule = "instant" if isinstance(known, int) else known
-    check = f"{_digest(path)} {rule}"
+    check = f"{_digest(path)} {rule} {_READING}"
     found = json.loads(said) if said else {}
     begin = int(found["taken"]) if found.get("check") == check else 0
     taken, waiting = 0, None

@@ -64,7 +64,7 @@ def _blocks(path: Path) -> Iterator[Payloads]:
     """Yield the lines of a file by blocks; what follows the last line break is a line, too."""
     size, end = path.stat().st_size, 0
     with path.open("rb") as file:
-        for block, reached in blocks(file, 0, size, quoted=False):
+        for block, reached in blocks(file, 0, size):
             yield Payloads.lines(block)
             end = reached
         if end < size:

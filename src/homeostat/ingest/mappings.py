@@ -155,7 +155,7 @@ def _column(
 
 
 def _scalar(value: object) -> object:
-    """Return a value as a type of Python's own, NaN as None; raise `ValueUnwritable` for other classes.
+    """Return a value as a type of Python's own, NaN as None; raise `ValueUnwritable` otherwise.
 
     Lists and mappings fit no field; they stay, so that the intake refuses them by name.
     """

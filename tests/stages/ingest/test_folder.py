@@ -19,7 +19,7 @@ import homeostat as hs
 from homeostat.core.clock import ManualClock
 from homeostat.ingest.feed import Landing
 from homeostat.ingest.folder import FolderFeed, FolderInvalid
-from homeostat.ingest.lines import split_records
+from homeostat.ingest.refusals import refusal_of
 from homeostat.ingest.sqlite_log import SqliteLog
 
 SECOND = 1_000_000
@@ -64,6 +64,9 @@ class Watched:
 
 
 def _id(payload: bytes) -> str:
+    refusal = refusal_of(payload)
+    if refusal is not None:
+        return refusal.received.decode(errors="replace")
     try:
         return str(json.loads(payload)["tap"])
     except ValueError:
@@ -402,15 +405,3 @@ def test_however_a_file_grows_and_whenever_a_look_is_cut_off_each_record_comes_o
     said = [json.loads(p).get("note") for p in watched.log.read("taps", -1, 99).payloads]
     assert [note or "" for note in said] == notes
     watched.log.close()
-
-
-@given(
-    st.lists(
-        st.lists(st.text(st.sampled_from('a",\n'), max_size=5), min_size=2, max_size=2), min_size=1
-    )
-)
-def test_records_of_csv_are_split_like_the_standard_reader_does(rows: list[list[str]]) -> None:
-    def written(cells: list[str]) -> bytes:
-        return (",".join('"' + cell.replace('"', '""') + '"' for cell in cells) + "\n").encode()
-
-    assert split_records(b"".join(map(written, rows))) == [written(cells) for cells in rows]
