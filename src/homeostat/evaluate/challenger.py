@@ -12,12 +12,13 @@ from homeostat.declare.models import METRICS, Model
 from homeostat.evaluate.gates import Judgement, Scored, judge
 from homeostat.evaluate.metrics import Costs, as_json, evaluate
 from homeostat.evaluate.threshold import choose_threshold
+from homeostat.features.assemble import Features
 from homeostat.train.dataset import Sample
 from homeostat.train.fit import Fitted, fit
 from homeostat.train.package import Origin, Package
 from homeostat.train.servable import Servable
 
-__all__ = ["Challenger", "Origin", "Trial", "overfitting", "train_challenger"]
+__all__ = ["Challenger", "Origin", "Rival", "Trial", "overfitting", "train_challenger"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,6 +32,14 @@ class Trial:
     validation: Sample
     test: Sample
     slices: Mapping[str, Sequence[object]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rival:
+    """The present model, and the test rows' features as its own package defines them."""
+
+    servable: Servable
+    features: Features
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,7 +69,7 @@ def train_challenger(
     model: Model,
     trial: Trial,
     origin: Origin,
-    champion: Servable | None = None,
+    champion: Rival | None = None,
     *,
     threads: int = 2,
 ) -> Challenger:
@@ -87,7 +96,8 @@ def train_challenger(
     scores = fitted.scores(trial.test.features)
     rival = None
     if champion is not None:
-        rival = Scored(champion.score(trial.test.features), champion.package.threshold)
+        found = champion.servable.score(champion.features)
+        rival = Scored(found, champion.servable.package.threshold)
     judgement = judge(model, Scored(scores, threshold), trial.test.labels, trial.slices, rival)
     metrics = {
         **_metrics(fitted, trial, judgement, costs),

@@ -78,7 +78,7 @@ def run(host: str, port: int) -> None:
         trainer = TrainingProcess(app.system, here.path, here.folder)
         loop = Thread(
             target=app.live.run,
-            args=(stop, PAUSE_S, _teller(here), trainer),
+            args=(stop, PAUSE_S, _teller(here, app), trainer),
             name="homeostat-loop",
         )
 
@@ -136,9 +136,10 @@ def _warm(app: App) -> None:
                 servable.contributions(nothing)
 
 
-def _teller(here: Session) -> Callable[[Ticked | Exception], None]:
+def _teller(here: Session, app: App) -> Callable[[Ticked | Exception], None]:
     """Return what tells of decisions, and of each kind of failure now and then."""
     said: dict[str, float] = {}
+    noted: set[str] = set()
 
     def told(done: Ticked | Exception) -> None:
         if isinstance(done, Exception):
@@ -147,6 +148,13 @@ def _teller(here: Session) -> Callable[[Ticked | Exception], None]:
                 said[words] = now
                 click.echo(f"the loop failed, and will try again: {words}", err=True)
             return
+        notes = set(app.live.service.ready().notes)
+        for note in sorted(notes - noted):
+            click.echo(f"degraded: {note}", err=True)
+        for note in sorted(noted - notes):
+            click.echo(f"mended: {note}", err=True)
+        noted.clear()
+        noted.update(notes)
         for decision in done.decisions:
             if here.json:
                 click.echo(json.dumps(decision.as_json(), ensure_ascii=False))

@@ -61,6 +61,7 @@ def status(model: str | None) -> None:
             "present": moment(now),
             "written_by": owner_of(here.folder),
             "models": _models(system, decisions, model),
+            "silent": _silent(system, home, model),
             "sources": _sources(system, home, now),
             "alerts": [
                 {"since": moment(a.at), "alert": a.evidence.get("key", a.model), "found": a.reason}
@@ -98,6 +99,25 @@ def _models(
             }
         )
     return rows
+
+
+def _silent(system: System, home: Home, wanted: str | None) -> list[dict[str, Any]]:
+    """Return the versions in service that answer nothing, with the reason."""
+    from homeostat.runtime.applying import serving
+    from homeostat.runtime.service_health import problems, silent
+
+    served = [one for one in serving(home, system) if wanted in (None, one.model)]
+    why = problems(home, served)
+    for one in served:
+        if one.role == "champion" and one.name not in why:
+            number = silent(home.predictions, one.model, one.version)
+            if number:
+                why[one.name] = f"it gave none of the last {number} answers; its fallbacks did"
+    return [
+        {"version": one.name, "role": one.role, "answers_nothing": why[one.name]}
+        for one in served
+        if one.name in why
+    ]
 
 
 def _sources(system: System, home: Home, now: Micros) -> list[dict[str, Any]]:
@@ -146,6 +166,9 @@ def _show_status(to: Console, body: dict[str, Any]) -> None:
     to.print()
     stages = {"shadow": "yellow", "canary": "yellow", "blue green": "yellow", "training": "blue"}
     table(to, body["models"], styles={"stage": stages})
+    for one in body["silent"]:
+        words = f"{one['version']} ({one['role']}) answers nothing: {one['answers_nothing']}"
+        to.print(Text(words, "bold red"), soft_wrap=True)
     to.print()
     table(to, body["sources"], styles={"freshness": {"silent": "bold red", "fresh": "green"}})
     to.print()

@@ -18,12 +18,13 @@ from homeostat.ingest.file_parts import Reached, mark_of
 from homeostat.ingest.folder import files_in, stream_of
 from homeostat.ingest.schedules import SCHEDULE
 from homeostat.lake.raw import RawRecords
-from homeostat.runtime.applying import views_to_fill
+from homeostat.runtime.applying import serving, views_to_fill
 from homeostat.runtime.home import Home
 from homeostat.runtime.lock import owner_of
 from homeostat.runtime.log_place import FILE as ELSEWHERE
 from homeostat.runtime.log_place import OWN
 from homeostat.runtime.plan import applied, plan
+from homeostat.runtime.service_health import problems, silent
 from homeostat.runtime.worker import CHUNK
 
 __all__ = ["Check", "examine"]
@@ -67,7 +68,17 @@ def examine(
         yield Check("home", "broken", str(broken), "restore the folder from a copy")
         return
     try:
-        for part in (_log, _offsets, _lake, _journal, _packages, _declarations, _letters, _feeds):
+        for part in (
+            _log,
+            _offsets,
+            _lake,
+            _journal,
+            _packages,
+            _service,
+            _declarations,
+            _letters,
+            _feeds,
+        ):
             yield from _guarded(part, system, home)
     finally:
         home.close()
@@ -186,6 +197,26 @@ def _packages(system: System, home: Home) -> Iterator[Check]:
             sound += 1
     if sound or not versions:
         yield Check("packages", "ok", f"{sound} of {len(versions)} load with the hash they had")
+
+
+def _service(system: System, home: Home) -> Iterator[Check]:
+    """Say which versions in service are given their features, and which answer."""
+    served = serving(home, system)
+    broken = problems(home, served)
+    for one in served:
+        name = f"{one.role} {one.name}"
+        if one.name in broken:
+            advice = "see `homeostat plan`; a way back is taken with `homeostat rollback`"
+            yield Check(name, "broken", f"answers nothing: {broken[one.name]}", advice)
+            continue
+        is_asked = one.role == "champion"
+        unanswered = silent(home.predictions, one.model, one.version) if is_asked else 0
+        if unanswered:
+            advice = "look at the faults in /metrics, and correct the code that raises"
+            found = f"gave none of the last {unanswered} answers: its fallbacks did"
+            yield Check(name, "broken", found, advice)
+        else:
+            yield Check(name, "ok", "is given the features it was trained with")
 
 
 def _declarations(system: System, home: Home) -> Iterator[Check]:

@@ -29,7 +29,7 @@ _SCHEMA = (
     ),
 )
 
-COLUMNS = ("at", "degraded", "features", "request")
+COLUMNS = ("at", "degraded", "features", "definitions", "request")
 
 Counts = list[list[int]]
 
@@ -38,17 +38,20 @@ Counts = list[list[int]]
 class Reference:
     """What a package learned from: its features, the texts of them, and their histograms.
 
-    `bins` names the histograms: the hash of the package.
+    `bins` names the histograms: the hash of the package. `mine` leaves those predictions that were
+    given the package's features.
     """
 
     bins: str
     names: tuple[str, ...]
     texts: tuple[str, ...]
     sketch: Sketch
+    mine: Callable[[pl.DataFrame], pl.DataFrame] = lambda frame: frame
 
     def of(self, frame: pl.DataFrame) -> Sketch:
         """Return the sketch of logged predictions in the bins of this reference."""
-        return sketch_like(self.sketch, *logged_features(frame, self.names, self.texts))
+        own = self.mine(frame)
+        return sketch_like(self.sketch, *logged_features(own, self.names, self.texts))
 
 
 class DriftSketches:

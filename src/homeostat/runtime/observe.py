@@ -30,8 +30,10 @@ from homeostat.runtime.arms import Arms
 from homeostat.runtime.auditing import Auditor
 from homeostat.runtime.drift_sketches import DriftSketches, Reference
 from homeostat.runtime.home import Home
+from homeostat.runtime.in_service import bound_package
 from homeostat.runtime.judging import OF_THE_MACHINE, judged
 from homeostat.runtime.record import JUDGED, ModelRecord, OutcomesOf
+from homeostat.runtime.service_health import made_from, silent
 from homeostat.runtime.timeline import Timeline
 from homeostat.serve.predictions import prediction_schema
 from homeostat.train.package import Package
@@ -62,7 +64,7 @@ class Observer:
 
     def __init__(self, system: System, arms: Arms, home: Home, *, timed: bool) -> None:
         self._system, self._arms, self._lake, self._timed = system, arms, home.lake, timed
-        self._letters = home.letters
+        self._letters, self._definitions = home.letters, home.definitions
         self._auditor = Auditor(system, home)
         self._history = home.predictions
         self.records: dict[str, ModelRecord] = {}
@@ -81,10 +83,12 @@ class Observer:
             self.records[model.name] = ModelRecord(model, self._history, outcomes, begin_of)
             version = champion(model.name)
             if version is not None and self._arms.loads(model.name, version):
-                package = self._arms.package(model.name, version)
+                reference = self._reference(self._arms.package(model.name, version))
                 for monitor in self._system.monitors:
                     if isinstance(monitor, Drift) and monitor.model.name == model.name:
-                        self._sketches.follow(model.name, monitor.window_us, _reference(package))
+                        self._sketches.follow(
+                            model.name, monitor.window_us, self._reference(package)
+                        )
 
     def freshness(self, now: Now) -> list[Finding]:
         """Return what the freshness monitors find."""
@@ -126,10 +130,19 @@ class Observer:
             return []
         said = f"version {state.champion}"
         if not self._arms.loads(model.name, state.champion):
-            told = f"{said} cannot be loaded: its fallbacks answer; run `homeostat doctor`"
+            why = self._arms.problem(model.name, state.champion)
+            told = f"{said} answers nothing, its fallbacks do: {why}; run `homeostat doctor`"
             return [Finding("package", model.name, "found", told, {"version": state.champion})]
         package = self._arms.package(model.name, state.champion)
-        found = [Finding("package", model.name, "clear", f"{said} loads")]
+        unanswered = silent(self._history, model.name, state.champion, now.at)
+        if unanswered:
+            told = (
+                f"{said} gave none of the last {unanswered} answers: its fallbacks did, since its "
+                "features or its score failed; look at /metrics, and run `homeostat doctor`"
+            )
+            found = [Finding("package", model.name, "found", told, {"version": state.champion})]
+        else:
+            found = [Finding("package", model.name, "clear", f"{said} loads")]
         for monitor in self._system.monitors:
             if isinstance(monitor, Drift) and monitor.model.name == model.name:
                 judge = partial(self._drift, monitor, package, now)
@@ -146,11 +159,22 @@ class Observer:
         begin, model = now.at - monitor.window_us, monitor.model.name
         if not self.records[model].reaches(begin):
             return []  # part of a window is another distribution: its first days, not its span
-        reference = _reference(package)
+        reference = self._reference(package)
         current = self._sketches.window(model, monitor.window_us, begin, reference)
         if not self.records[model].answered_since(begin):
             return []
         return [judge_drift(monitor, drift_report(reference.sketch, current))]
+
+    def _reference(self, package: Package) -> Reference:
+        """Return what predictions are compared with that were given this package's features."""
+        bound = bound_package(self._system, package)
+        return Reference(
+            package.hash,
+            tuple(package.features),
+            tuple(package.encodings),
+            Sketch.from_json(package.reference),
+            partial(made_from, bound=bound, kept=self._definitions),
+        )
 
     def _quality(self, monitor: Quality, package: Package, version: int, now: Now) -> list[Finding]:
         record = self.records[monitor.model.name]
@@ -202,15 +226,6 @@ class Observer:
 
 def _fresh(monitor: Freshness, now: Now) -> list[Finding]:
     return [judge_freshness(monitor, now.last_known.get(monitor.source.name), now.at)]
-
-
-def _reference(package: Package) -> Reference:
-    return Reference(
-        package.hash,
-        tuple(package.features),
-        tuple(package.encodings),
-        Sketch.from_json(package.reference),
-    )
 
 
 def _at_the_gates(package: Package, metric: str) -> float | None:

@@ -13,12 +13,14 @@ from homeostat.declare.models import Label, Model
 from homeostat.declare.system import System
 from homeostat.features.assemble import FeaturePlan, Features
 from homeostat.features.audit import SkewAudit
+from homeostat.features.manifest import Bound
 from homeostat.monitor.labels import matured
 from homeostat.monitor.logged import UNREAD, logged_features
 from homeostat.runtime.auditing import Auditor
 from homeostat.runtime.daily_drift import DailyDrift
 from homeostat.runtime.home import Home
 from homeostat.runtime.rivals import Rivals
+from homeostat.runtime.service_health import made_from
 from homeostat.train.outcomes import outcome_columns
 
 __all__ = ["Review", "months"]
@@ -62,7 +64,9 @@ class Review:
         stored = rows.with_columns(pl.col("at").dt.convert_time_zone("UTC"))
         self._audit(stored)
         numbered = rows.with_row_index("_row")
-        readable = numbered.filter(_is_readable(len(self._model.feature_names())))
+        today = Bound(self._system, self._model)
+        mine = made_from(numbered, today, self._home.definitions)
+        readable = mine.filter(_is_readable(len(self._model.feature_names())))
         features = Features(*logged_features(readable, self._model.feature_names(), self._texts))
         self._add_drift(readable["at"], features)
         rivals = readable.select("_row").with_columns(

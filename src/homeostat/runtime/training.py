@@ -13,16 +13,18 @@ from numpy.typing import NDArray
 from homeostat.core.durations import Micros
 from homeostat.declare.models import Model
 from homeostat.declare.system import System
-from homeostat.evaluate.challenger import Challenger, Origin, Trial, train_challenger
+from homeostat.evaluate.challenger import Challenger, Origin, Rival, Trial, train_challenger
 from homeostat.evaluate.gates import Judgement
 from homeostat.features.assemble import Features
-from homeostat.features.manifest import as_manifest
-from homeostat.features.table import features_of
+from homeostat.features.lateness import marked_late
+from homeostat.features.manifest import NotKept, as_manifest
+from homeostat.features.table import EventsFrom, features_of
 from homeostat.lake.events import LakeEvents, Span
 from homeostat.lake.tables import Lake
 from homeostat.monitor.sketch import sketch_of
 from homeostat.runtime.building import Builder, Told, nobody
 from homeostat.runtime.feature_memory import FeatureMemory
+from homeostat.runtime.in_service import bound_package
 from homeostat.train.dataset import Sample, describe_span, labelled, split
 from homeostat.train.lineage import Lineage, definition_hashes
 from homeostat.train.package import Package
@@ -182,9 +184,31 @@ class Trainer:
         )
         slices = {name: rows.test[name].to_list() for name in _slices(model)}
         trial = Trial(train, validation, test, slices)
-        comparable = champion is not None and champion.features == model.feature_names()
-        rival = Servable(champion) if champion is not None and comparable else None
+        rival = None if champion is None else self._rival(champion, rows.test, test, until)
         return train_challenger(model, trial, origin, rival)
+
+    def _rival(
+        self, champion: Package, rows: pl.DataFrame, test: Sample, until: Micros
+    ) -> Rival | None:
+        """Return the champion with its own features of the test rows; None if it has none."""
+        try:
+            bound = bound_package(self._system, champion)
+        except NotKept:
+            return None
+        features = test.features
+        if bound.system is not self._system:
+            begin = int(rows["at"].dt.epoch("us").min() or 0)  # type: ignore[arg-type]
+            events = EventsFrom(
+                bound.system,
+                bound.model,
+                begin,
+                lambda source, since: self._lake.read(source, known_before=until, known_from=since),
+            )
+            as_then = {}
+            for source in {view.source.name for view in bound.views}:
+                as_then[source] = marked_late(events(source), bound.system.source(source))
+            features = features_of(bound.system, bound.model, rows, as_then.__getitem__)
+        return Rival(Servable(champion), features)
 
     def _tables(self, model: Model) -> list[str]:
         label = model.label

@@ -38,6 +38,12 @@ if TYPE_CHECKING:
 
 __all__ = ["LocalService", "ServiceParts"]
 
+UNANSWERED = frozenset({"model_broken", "features_broken"})
+"""Degradations under which a champion that was asked gave no answer."""
+
+SILENT = 5
+"""A champion that was asked so often in a row, and never answered, answers nothing."""
+
 Ingest = Callable[[str, Sequence[bytes]], Ingested]
 
 
@@ -104,6 +110,7 @@ class LocalService:
         self._shadows = Crew(1, "homeostat-shadow")
         self._waiting: dict[int, Predictions] = {}
         self._finishing = 0
+        self._failed: dict[str, int] = {}
         self._changed = Condition()
 
     def predict(
@@ -175,6 +182,7 @@ class LocalService:
         firsts = [row for row in range(len(predictions)) if row not in before]
         if firsts:
             ours = predictions if not before else predictions.take(firsts)
+            self._watch(ours)
             self._parts.metrics.predicted(ours)
             self._record(predictor, ours, route)
         return [before.get(row, (predictions, row)) for row in range(len(predictions))]
@@ -236,11 +244,29 @@ class LocalService:
             for what in (
                 *(["no champion"] if status.champion is None else []),
                 *(f"{role} cannot be loaded" for role in status.broken),
+                *self._silent(status),
             )
         ]
         if self._parts.store is None:
             notes.append("no feature store")
         return Readiness(True, notes)
+
+    def _silent(self, status: ModelStatus) -> list[str]:
+        """Say that a champion answers nothing: none of the last answers were its own."""
+        number = self._failed.get(status.model, 0)
+        if number < SILENT:
+            return []
+        return [f"the champion gave none of the last {number} answers: its fallbacks did"]
+
+    def _watch(self, predictions: Predictions) -> None:
+        """Count the answers in a row that the champion should have given, and did not."""
+        failed = self._failed.get(predictions.model, 0)
+        for arm, causes in zip(predictions.arms, predictions.degraded, strict=True):
+            if arm == "champion":
+                failed = 0
+            elif arm != "challenger" and UNANSWERED.intersection(causes):
+                failed += 1
+        self._failed[predictions.model] = failed
 
     def warm(self) -> dict[str, dict[str, bool]]:
         """Score one row by every arm of every model; returns which arms gave a score."""

@@ -122,7 +122,10 @@ EVERYTHING = tuple(
 @cache
 def cases() -> list[tuple[History, Any]]:
     """Draw histories once, each with what the oracle says."""
-    found = [(history, oracle_rows(history)) for history in (large_sums(), beyond(), small_zeros(), busy())]
+    found = [
+        (history, oracle_rows(history))
+        for history in (large_sums(), beyond(), small_zeros(), busy())
+    ]
     found += [(history, oracle_rows(history)) for history in tied_pairs()]
 
     @seed(20130101)

@@ -1,0 +1,103 @@
+"""Whether a model's versions in service answer: what keeps each from it, and what the log shows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import polars as pl
+
+from homeostat.core.durations import Micros
+from homeostat.features.definitions import Definitions
+from homeostat.features.keys import view_stem
+from homeostat.features.manifest import Bound
+from homeostat.runtime.definitions import DefinitionLog
+from homeostat.runtime.filled import filled_stems
+from homeostat.runtime.home import Home
+from homeostat.runtime.in_service import Serving, kept_views
+from homeostat.runtime.prediction_history import PredictionHistory
+
+__all__ = ["NOTHING", "made_from", "problems", "silent"]
+
+NOTHING = ("model_broken", "features_broken")
+"""Degradations under which the champion gave no answer though it was asked."""
+
+LAST, FEWEST = 50, 5
+"""A champion answers nothing if it gave none of the last so many answers, at least `FEWEST`."""
+
+SPANS = (600_000_000, 86_400_000_000)
+"""So far back the last answers are looked for: a day where ten minutes have too few."""
+
+COLUMNS = ("at", "arm", "version", "degraded")
+
+
+def silent(history: PredictionHistory, model: str, version: int, now: Micros | None = None) -> int:
+    """Return how many of the last answers the champion should have given, and gave none; else 0.
+
+    Args:
+        history: the predictions of a home.
+        model: the model.
+        version: its champion.
+        now: looks back from there; None for the last prediction.
+    """
+    at = history.last(model) if now is None else now
+    if at is None:
+        return 0
+    rows = pl.DataFrame(schema={"arm": pl.String, "degraded": pl.String, "version": pl.Int32})
+    for span in SPANS:
+        frames = list(history.frames(model, at - span, at + 1, COLUMNS))
+        if frames:
+            rows = pl.concat(frames).sort("at").tail(LAST)
+        if rows.height >= FEWEST:
+            break
+    seen = 0
+    for arm, by, causes in rows.select("arm", "version", "degraded").reverse().iter_rows():
+        if arm == "challenger":
+            continue
+        broken = any(cause in (causes or "") for cause in NOTHING)
+        if not broken or (arm == "champion" and by == version):
+            break
+        seen += 1
+    return seen if seen >= FEWEST else 0
+
+
+def made_from(frame: pl.DataFrame, bound: Bound, kept: DefinitionLog) -> pl.DataFrame:
+    """Return the predictions whose logged features are those of `bound`, in their order.
+
+    What was logged before predictions carried their definitions counts as such.
+    """
+    wanted = list(Definitions.of(bound.system, bound.model).features.items())
+    digests = frame["definitions"].drop_nulls().unique().to_list()
+    if len(digests) == 1 and digests[0] == Definitions.of(bound.system, bound.model).digest:
+        return frame
+    found = {digest: kept.find(digest) for digest in digests}
+    mine = [d for d, known in found.items() if known and list(known.features.items()) == wanted]
+    column = pl.col("definitions")
+    return frame.filter(column.is_null() | column.is_in(mine))
+
+
+def problems(home: Home, served: Iterable[Serving]) -> dict[str, str]:
+    """Return why versions in service cannot answer, by their names; none for those that can."""
+    from homeostat.train.servable import Servable
+
+    found: dict[str, str] = {}
+    with home.store.reader() as reader:
+        filled = filled_stems(reader)
+    for one in served:
+        if one.bound is None:
+            found[one.name] = str(one.problem)
+            continue
+        lacking = [
+            view.name for view in kept_views(home.system, [one.bound])
+            if view_stem(view) not in filled
+        ]  # fmt: skip
+        if lacking:
+            found[one.name] = (
+                f"the live features of {', '.join(lacking)}, as it was trained with, are missing; "
+                "fill them with `homeostat apply`"
+            )
+            continue
+        try:
+            Servable(home.registry.load(one.model, one.version))
+        except Exception as broken:  # noqa: BLE001 - whatever is wrong with it is the finding
+            found[one.name] = str(broken)
+    return found
