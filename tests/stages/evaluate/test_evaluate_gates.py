@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from homeostat.declare.models import METRICS, Gate
-from homeostat.evaluate.challenger import Origin, Trial, overfitting, train_challenger
+from homeostat.evaluate.challenger import Origin, Rival, Trial, overfitting, train_challenger
 from homeostat.evaluate.gates import GateResult, Judgement, Scored, judge
 from homeostat.evaluate.metrics import Costs, ScoresRefused, auc, metric
 from homeostat.evaluate.threshold import choose_threshold
