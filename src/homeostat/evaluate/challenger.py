@@ -12,7 +12,6 @@ from homeostat.declare.models import METRICS, Model
 from homeostat.evaluate.gates import Judgement, Scored, judge
 from homeostat.evaluate.metrics import Costs, as_json, evaluate
 from homeostat.evaluate.threshold import choose_threshold
-from homeostat.features.assemble import Features
 from homeostat.train.dataset import Sample
 from homeostat.train.fit import Fitted, fit
 from homeostat.train.package import Origin, Package
@@ -36,10 +35,10 @@ class Trial:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rival:
-    """The present model, and the test rows' features as its own package defines them."""
+    """The present model, and the test rows with the features that its own package defines."""
 
     servable: Servable
-    features: Features
+    test: Sample
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -96,7 +95,7 @@ def train_challenger(
     scores = fitted.scores(trial.test.features)
     rival = None
     if champion is not None:
-        found = champion.servable.score(champion.features)
+        found = champion.servable.score(champion.test.features)
         rival = Scored(found, champion.servable.package.threshold)
     judgement = judge(model, Scored(scores, threshold), trial.test.labels, trial.slices, rival)
     metrics = {

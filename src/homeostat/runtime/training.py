@@ -195,7 +195,6 @@ class Trainer:
             bound = bound_package(self._system, champion)
         except NotKept:
             return None
-        features = test.features
         if bound.system is not self._system:
             begin = int(rows["at"].dt.epoch("us").min() or 0)  # type: ignore[arg-type]
             events = EventsFrom(
@@ -207,8 +206,9 @@ class Trainer:
             as_then = {}
             for source in {view.source.name for view in bound.views}:
                 as_then[source] = marked_late(events(source), bound.system.source(source))
-            features = features_of(bound.system, bound.model, rows, as_then.__getitem__)
-        return Rival(Servable(champion), features)
+            own = features_of(bound.system, bound.model, rows, as_then.__getitem__)
+            test = Sample(own, test.labels)
+        return Rival(Servable(champion), test)
 
     def _tables(self, model: Model) -> list[str]:
         label = model.label

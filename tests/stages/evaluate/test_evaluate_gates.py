@@ -209,7 +209,9 @@ def test_a_challenger_is_trained_measured_judged_and_packed() -> None:
         metrics["train"]["auc"] - metrics["validation"]["auc"]
     )
     assert metrics["overfitting"]["auc"] > 0
-    again = train_challenger(model, trial(), origin(), first.servable, threads=1)
+    again = train_challenger(
+        model, trial(), origin(), Rival(first.servable, trial().test), threads=1
+    )
     assert again.package.hash == first.package.hash  # the champion takes no part in it
     assert again.judgement.gates[1].champion == first.judgement.metrics["auc"]
     assert again.judgement.passed
