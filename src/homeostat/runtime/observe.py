@@ -86,9 +86,7 @@ class Observer:
                 reference = self._reference(self._arms.package(model.name, version))
                 for monitor in self._system.monitors:
                     if isinstance(monitor, Drift) and monitor.model.name == model.name:
-                        self._sketches.follow(
-                            model.name, monitor.window_us, self._reference(package)
-                        )
+                        self._sketches.follow(model.name, monitor.window_us, reference)
 
     def freshness(self, now: Now) -> list[Finding]:
         """Return what the freshness monitors find."""
