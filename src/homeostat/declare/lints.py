@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from homeostat.core.durations import format_duration
-from homeostat.declare.deployments import Canary, Deployment
-from homeostat.declare.models import METRICS, Model
+from homeostat.core.durations import Micros, format_duration
+from homeostat.declare.deployments import BlueGreen, Canary, Deployment, Shadow
+from homeostat.declare.models import METRICS, Label, Model
 from homeostat.declare.monitors import Drift, Freshness, Quality
 from homeostat.declare.needs import needed_span
 from homeostat.declare.policies import Access, Retention
@@ -15,7 +15,7 @@ from homeostat.declare.sources import EventSource
 from homeostat.declare.system import System, model_inputs
 from homeostat.declare.views import FeatureView
 
-__all__ = ["Lint", "lints"]
+__all__ = ["Lint", "can_have_several", "lints"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +200,71 @@ def _has_canary(deployment: Deployment) -> bool:
     return any(isinstance(stage, Canary) for stage in deployment.rollout)
 
 
+def _ungated_models(system: System) -> Iterator[Lint]:
+    """Deployed models that nothing judges before they are rolled out."""
+    for deployment in system.deployments:
+        if not deployment.model.gates:
+            yield Lint(
+                "no-gate",
+                f"model {deployment.model.name!r}",
+                "it is deployed and has no gates, so every training that ends goes to rollout, "
+                "and the first one straight to all requests",
+                "add gates to its requirements, such as Gate('auc', at_least=0.7) and "
+                "Gate('cost', within=0.02)",
+            )
+
+
+def _several_outcomes(system: System) -> Iterator[Lint]:
+    """Labels of which more than one outcome can tell, and nothing says which does."""
+    for model in system.models:
+        label = model.label
+        if label.which is None and can_have_several(label):
+            yield Lint(
+                "several-outcomes",
+                f"label {label.name!r}",
+                f"it is joined on {label.join_on!r}, which is not the id of a request, so several "
+                f"outcomes of {label.outcome.name!r} can come within the delay; the first one by "
+                "event time decides",
+                "say so with which='first', or choose 'last', or 'any' (true where one of them is)",
+            )
+
+
+def can_have_several(label: Label) -> bool:
+    """Return whether more than one outcome may tell one label, by its fields."""
+    return label.join_on not in (label.predicts.event_id, label.outcome.event_id)
+
+
+def _unjudged_quality(system: System) -> Iterator[Lint]:
+    """Quality of versions that are replaced before the first of their labels is final."""
+    for monitor in system.monitors:
+        if not isinstance(monitor, Quality):
+            continue
+        retrain = system.retrain(monitor.model.name)
+        every = None if retrain is None else retrain.every_us
+        if retrain is None or every is None:
+            continue
+        rollouts = [d.rollout for d in system.deployments if d.model.name == monitor.model.name]
+        rollout = sum(_span_of(stage) for stages in rollouts for stage in stages)
+        served = max(every, retrain.cooldown_us) + rollout
+        delay = monitor.model.label.delay_us
+        if served <= delay:
+            yield Lint(
+                "quality-never-judged",
+                f"quality of {monitor.model.name!r}",
+                f"a version is replaced after about {format_duration(served)} (retraining and "
+                f"rollout), and its labels are final after {format_duration(delay)}, so the "
+                "serving version has no labels to be judged by",
+                "retrain less often than labels become final, or shorten the label's delay",
+            )
+
+
+def _span_of(stage: Shadow | Canary | BlueGreen) -> Micros:
+    """Return how long a stage of a rollout lasts."""
+    if isinstance(stage, Shadow):
+        return stage.span_us
+    return len(stage.shares) * stage.every_us if isinstance(stage, Canary) else 0
+
+
 def _short_rollouts(system: System) -> Iterator[Lint]:
     """Canary steps that are over before the first label can be final."""
     for deployment in system.deployments:
@@ -333,6 +398,9 @@ _RULES: tuple[Callable[[System], Iterator[Lint]], ...] = (
     _held_days,
     _personal_uses,
     _unguarded_rollouts,
+    _ungated_models,
+    _several_outcomes,
+    _unjudged_quality,
     _short_rollouts,
     _clock_doubts,
     _unwatched_models,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from homeostat.runtime.cli_shared import FOUND, Command, session, told
+from homeostat.runtime.cli_shared import FOUND, Command, Session, session, told
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -63,6 +63,7 @@ def init(folder: Path) -> None:
 def check(context: click.Context, strict: bool) -> None:
     """Show every mistake in the declarations at once, and warn of common ones.
 
+    Where a home is there, labels and quality monitors are also held against its events.
     Exit status: 0 for no mistakes, 1 for mistakes, 3 for warnings with --strict.
     """
     from homeostat.declare.lints import lints
@@ -70,7 +71,7 @@ def check(context: click.Context, strict: bool) -> None:
 
     here = session()
     system, mistakes = check_system(here.path)
-    warnings = () if system is None or mistakes else lints(system)
+    warnings = () if system is None or mistakes else (*lints(system), *_measured(here))
     body = {
         "system": None if system is None else system.name,
         "hash": None if system is None or mistakes else system.hash,
@@ -82,6 +83,24 @@ def check(context: click.Context, strict: bool) -> None:
     }
     here.answer(body, lambda to: _show_check(to, here.path, system, mistakes, warnings))
     context.exit(1 if mistakes else FOUND if strict and warnings else 0)
+
+
+def _measured(here: Session) -> tuple[Lint, ...]:
+    """Return the warnings that need events, if there is a home."""
+    from homeostat.core.errors import HomeostatError
+    from homeostat.declare.lints import Lint
+
+    if not (here.folder / "meta.db").exists():
+        return ()
+    try:
+        with here.home() as (system, home):
+            from homeostat.runtime.measured_lints import measured_lints
+            from homeostat.runtime.reading import last_seen
+
+            return measured_lints(system, home.lake, last_seen(home))
+    except HomeostatError as unread:
+        found = f"its events could not be looked at: {unread}"
+        return (Lint("home-not-read", f"home {here.folder}", found, "see `homeostat doctor`"),)
 
 
 def _show_check(

@@ -19,7 +19,8 @@ def rules(system: hs.System) -> list[str]:
 def quiet(world: Any, **changes: Any) -> hs.System:
     """Return the world without the one thing it is warned of: a personal key."""
     by_shop = replace(world.by_card, name="by_shop", entity=world.shop)
-    model = replace(world.model, features=(*by_shop.all(), "amount"))
+    required = replace(world.model.requirements, gates=(hs.Gate("auc", at_least=0.5),))
+    model = replace(world.model, features=(*by_shop.all(), "amount"), requirements=required)
     arguments: dict[str, Any] = {
         "sources": (world.taps, world.verdicts),
         "views": (by_shop,),
@@ -102,7 +103,7 @@ def test_a_sound_system_is_left_alone(world: Any) -> None:
 def test_lints_are_values_in_a_fixed_order(world: Any) -> None:
     assert lints(world.system) == lints(world.system)
     found = [lint.rule for lint in lints(world.system)]
-    assert found == ["personal-key", "not-enforced"]
+    assert found == ["personal-key", "no-gate", "not-enforced"]
 
 
 def test_the_outcome_as_a_feature(world: Any) -> None:
@@ -178,6 +179,63 @@ def test_models_that_are_not_cared_for(
     world: Any, changes: dict[str, Callable[[Any], Any]], found: list[str]
 ) -> None:
     assert rules(quiet(world, **changes)) == found
+
+
+def test_a_deployed_model_without_gates(world: Any) -> None:
+    sound = quiet(world)
+    model = replace(sound.models[0], requirements=replace(sound.models[0].requirements, gates=()))
+    system = quiet(
+        world,
+        models=(model,),
+        deployments=(replace(world.deployment, model=model),),
+        monitors=(
+            hs.Freshness(world.taps, "1h"),
+            hs.Drift(model),
+            hs.Quality(model, "auc", worse_by=0.05),
+        ),
+        retraining=(hs.Retrain(model),),
+    )
+    assert rules(system) == ["no-gate"]
+
+
+def labelled_by(world: Any, outcome: Any, **given: Any) -> hs.System:
+    """Return a system whose only model has another label and is not deployed."""
+    label = replace(world.label, outcome=outcome, value=hs.col("note_id") != "", **given)
+    model = replace(quiet(world).models[0], label=label)
+    return hs.System(
+        "cards", sources=(world.taps, outcome), views=quiet(world).views, models=(model,)
+    )
+
+
+def test_a_label_that_several_outcomes_can_tell(world: Any) -> None:
+    notes = about_shop(Note, "note_id").source
+    found = labelled_by(world, notes, join_on="shop")
+    assert rules(found) == ["several-outcomes", "no-deployment"]
+    for which in ("first", "last", "any"):
+        assert rules(labelled_by(world, notes, join_on="shop", which=which)) == ["no-deployment"]
+    assert "several-outcomes" not in rules(world.system)
+
+
+@pytest.mark.parametrize(("every", "is_found"), [("28d", True), ("45d", False), ("28d", False)])
+def test_quality_of_versions_that_are_gone_before_their_labels(
+    world: Any, every: str, is_found: bool
+) -> None:
+    sound = quiet(world)
+    delay = "60d" if is_found else "20d"
+    label = replace(sound.models[0].label, delay=delay)
+    model = replace(sound.models[0], label=label)
+    system = quiet(
+        world,
+        models=(model,),
+        deployments=(deployed(model, rollout=(hs.Shadow("1d"), hs.Canary((0.1,), every="21d"))),),
+        monitors=(
+            hs.Freshness(world.taps, "1h"),
+            hs.Drift(model),
+            hs.Quality(model, "auc", worse_by=0.05),
+        ),
+        retraining=(hs.Retrain(model, every=every),),
+    )
+    assert ("quality-never-judged" in rules(system)) == is_found
 
 
 def test_companions_need_no_deployment(world: Any) -> None:
