@@ -172,6 +172,11 @@ class Engine:
         for name in self._models:
             self.home.predictions.flush(name, least)
 
+    def tidy_predictions(self, now: Micros) -> None:
+        """Delete a bounded number of predictions that the lake has as well, and of old requests."""
+        for name in self._models:
+            self.home.predictions.tidy(name, now)
+
 
 def _keep_definitions(home: Home, system: System, model: Model) -> None:
     """Keep what a model's features are, before a prediction names it."""

@@ -28,6 +28,7 @@ from homeostat.runtime.lifecycle import Lifecycle
 from homeostat.runtime.loop import Loop
 from homeostat.runtime.observe import Now
 from homeostat.runtime.orders import Order, Orders
+from homeostat.runtime.prediction_history import FLUSH_ROWS
 from homeostat.runtime.prediction_writer import LogPredictions, PredictionWriter
 from homeostat.runtime.tallies import add_refused
 from homeostat.runtime.timeline import Timeline
@@ -45,7 +46,7 @@ from homeostat.serve.service import LocalService, ServiceParts
 
 __all__ = ["Live", "Ticked"]
 
-FLUSH_ROWS, FLUSH_BYTES = 400_000, 64 << 20
+FLUSH_EVENTS, FLUSH_BYTES = 400_000, 64 << 20
 """The lake is committed when this many events wait, or so much text, and at every step of the loop.
 
 What waits is in the log: after a crash it is decoded again.
@@ -236,6 +237,7 @@ class Live:
             if last is None or ended > last:
                 made += self.step(ended, now)
                 made += self._attempt("compaction", lambda: tidy(self.home.lake))
+            made += self._attempt("predictions", lambda: self._engine.flush_predictions(FLUSH_ROWS))
             made += self._attempt("raw", lambda: self._archive(folded))
             made += self._attempt("trimming", self._trimmer.bite)
             self._engine.sweep()
@@ -299,7 +301,7 @@ class Live:
                 if counts.total:
                     self._backlog.folded(name, counts.total, perf_counter() - began)
                     self.metrics.folded(name, counts.as_json(), self._backlog.waiting(name))
-            self._engine.worker.lake.flush_behind(FLUSH_ROWS, FLUSH_BYTES)
+            self._engine.worker.lake.flush_behind(FLUSH_EVENTS, FLUSH_BYTES)
             return done
 
     def _watch_clock(self) -> None:
@@ -316,7 +318,7 @@ class Live:
             self._writer.settle()
             decisions = self.loop.step(self._engine.now(step, at, since), self._start())
             self._engine.worker.lake.flush()
-            self._engine.flush_predictions()
+            decisions += self._attempt("predictions", lambda: self._take_over(at))
             with self.home.store.writer() as writer:
                 self._engine.complete(writer, step)
             self._reroute()
@@ -324,6 +326,11 @@ class Live:
             decisions += self._attempt("trimming", lambda: self._trimmer.aim(at))
             decisions += self._attempt("retention", lambda: self._lifecycle.step(at))
             return decisions
+
+    def _take_over(self, at: Micros) -> None:
+        """Let the lake take the predictions over, and delete what it has."""
+        self._engine.flush_predictions()
+        self._engine.tidy_predictions(at)
 
     def trim(self) -> int:
         """Let the log go of all that it need not keep; return how many records."""

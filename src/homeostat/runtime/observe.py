@@ -9,6 +9,7 @@ from functools import partial
 import polars as pl
 
 from homeostat.core.durations import Micros, format_duration
+from homeostat.core.errors import HomeostatError
 from homeostat.declare.deployments import Deployment
 from homeostat.declare.models import Model
 from homeostat.declare.monitors import Drift, Freshness, Quality, Rejections, Skew
@@ -83,10 +84,17 @@ class Observer:
             self.records[model.name] = ModelRecord(model, self._history, outcomes, begin_of)
             version = champion(model.name)
             if version is not None and self._arms.loads(model.name, version):
-                reference = self._reference(self._arms.package(model.name, version))
-                for monitor in self._system.monitors:
-                    if isinstance(monitor, Drift) and monitor.model.name == model.name:
-                        self._sketches.follow(model.name, monitor.window_us, reference)
+                self._follow(model.name, self._arms.package(model.name, version))
+
+    def _follow(self, model: str, package: Package) -> None:
+        """Sketch what the lake takes in the bins of a package that can be given its features."""
+        try:
+            reference = self._reference(package)
+        except HomeostatError:  # it answers nothing, which is said elsewhere: there is no drift
+            return
+        for monitor in self._system.monitors:
+            if isinstance(monitor, Drift) and monitor.model.name == model:
+                self._sketches.follow(model, monitor.window_us, reference)
 
     def freshness(self, now: Now) -> list[Finding]:
         """Return what the freshness monitors find."""

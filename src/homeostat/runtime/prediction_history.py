@@ -30,7 +30,7 @@ REMEMBERED = 24 * 3_600_000_000
 """For so long, in microseconds, an answer is found by its request's id."""
 
 DAY = 24 * 3_600_000_000
-BITES, FORGOTTEN = 32, 100_000
+BITES, FORGOTTEN = 32, 20_000
 
 Beside = Callable[[str, pl.DataFrame], Callable[[sqlite3.Connection], None]]
 """Told of a model's predictions that the lake has taken; returns what is to be noted of them."""
@@ -103,9 +103,14 @@ class PredictionHistory:
             yield from self._stored(model, span, None, ids)
 
     def first(self, model: str) -> Micros | None:
-        """Return the instant of the oldest prediction that is kept, None if there is none."""
-        found = next(self.frames(model, columns=["at"]), None)
-        return None if found is None else int(found["at"].dt.epoch("us").to_numpy().min())
+        """Return the instant of the first prediction ever, None if there was none."""
+
+        def found() -> Micros | None:
+            frames = self.frames(model, columns=["at"])
+            instants = (int(f["at"].dt.epoch("us").to_numpy().min()) for f in frames)
+            return min(instants, default=None)
+
+        return self.store.oldest(model, found)
 
     def last(self, model: str) -> Micros | None:
         """Return the instant of the newest prediction, None if there is none."""
@@ -167,7 +172,9 @@ class PredictionHistory:
         for _ in range(BITES):
             if not self.store.sweep(model):
                 break
-        self.store.forget(now - REMEMBERED, FORGOTTEN)
+        for _ in range(BITES):
+            if self.store.forget(now - REMEMBERED, FORGOTTEN) < FORGOTTEN:
+                break
 
     def close(self) -> None:
         """Close the file."""

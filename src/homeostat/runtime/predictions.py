@@ -50,6 +50,7 @@ _SCHEMA = (
         "PRIMARY KEY (key, at)) WITHOUT ROWID"
     ),
     "CREATE INDEX IF NOT EXISTS answered_at ON answered (at)",
+    "CREATE TABLE IF NOT EXISTS oldest (model TEXT PRIMARY KEY, at INTEGER) WITHOUT ROWID",
 )
 
 FIRST, LAST = -(2**62), 2**62
@@ -249,6 +250,21 @@ class PredictionStore:
         """Return how many predictions the lake may not have yet."""
         return sum(part.rows for part in self.parts(model))
 
+    def oldest(self, model: str, found: Callable[[], Micros | None]) -> Micros | None:
+        """Return the instant of the first prediction ever, None if there was none.
+
+        Of a home from before there were cuts it is `found` once, and kept then.
+        """
+        self._begin(model)
+        with self._reading:
+            row = self._reader.execute("SELECT at FROM oldest WHERE model = ?", (model,)).fetchone()
+        if row is None or row[0] is not None:
+            return None if row is None else int(row[0])
+        at = found()
+        with self.writing() as db:
+            db.execute("UPDATE oldest SET at = ? WHERE model = ?", (at, model))
+        return at
+
     def version(self, model: str) -> int:
         """Return the version as which the lake took the last predictions."""
         self._begin(model)
@@ -354,6 +370,8 @@ class PredictionStore:
             db.execute(
                 "INSERT OR IGNORE INTO cuts VALUES (?, ?, ?, ?, NULL, NULL)", (model, step, *cut)
             )
+            if step >= 0:  # what is in the lake is older
+                db.execute("INSERT OR IGNORE INTO oldest VALUES (?, NULL)", (model,))
             db.execute(
                 "INSERT OR IGNORE INTO parts SELECT model, step, part, rows, NULL, NULL "
                 "FROM predictions WHERE model = ? AND (step, part) > (?, ?)",
@@ -405,6 +423,11 @@ def _insert(db: sqlite3.Connection, model: str, key: Key, frame: pl.DataFrame) -
     db.execute(
         "INSERT OR REPLACE INTO predictions VALUES (?, ?, ?, ?, ?)",
         (model, *key, frame.height, body.getvalue()),
+    )
+    db.execute(
+        "INSERT INTO oldest VALUES (?, ?) ON CONFLICT (model) DO UPDATE SET at = excluded.at "
+        "WHERE excluded.at < at",
+        (model, instants.min()),
     )
     db.execute(
         "INSERT OR REPLACE INTO parts VALUES (?, ?, ?, ?, ?, ?)",

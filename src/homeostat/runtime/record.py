@@ -55,16 +55,14 @@ class ModelRecord:
     ) -> None:
         self.model = model
         self._history, self._outcomes, self._begin_of = history, outcomes, begin_of
-        self._first: Micros | None = None
         self._final: list[pl.DataFrame] = []
         self._span: tuple[Micros, Micros] | None = None
         self._widest = 0
 
     def reaches(self, instant: Micros) -> bool:
         """Return whether predictions were made in the step of `instant` or before."""
-        if self._first is None:
-            self._first = self._history.first(self.model.name)
-        return self._first is not None and self._begin_of(self._first) <= instant
+        first = self._history.first(self.model.name)
+        return first is not None and self._begin_of(first) <= instant
 
     def parts_since(
         self, instant: Micros, columns: Sequence[str] | None = None

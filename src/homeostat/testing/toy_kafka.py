@@ -110,7 +110,7 @@ def run_toy(
     folder: Path, brokers: str, topic: str, records: int, log: str | None = None
 ) -> dict[str, str]:
     """Read the topic as a member of its group until the log has `records` records."""
-    adapter.BATCH, live.FLUSH_ROWS = SMALL_BATCH, SMALL_COMMIT
+    adapter.BATCH, live.FLUSH_EVENTS = SMALL_BATCH, SMALL_COMMIT
     # A mock's session may be short, so that the next member need not wait for a killed one.
     client = {"session.timeout.ms": 1000, "heartbeat.interval.ms": 100}
     kept = None if log is None else KafkaLog(brokers, log, {"fetch.wait.max.ms": 5})

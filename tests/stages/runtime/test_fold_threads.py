@@ -98,7 +98,7 @@ def test_threads_change_no_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert commits.home.lake.version("taps") == 0
     commits.close()
     monkeypatch.setattr(worker, "Intake", partial(Intake, threads=RowThreads(3, 2)))
-    monkeypatch.setattr(live, "FLUSH_ROWS", 70)
+    monkeypatch.setattr(live, "FLUSH_EVENTS", 70)
     assert lived(tmp_path / "several") == one
     several = hs.open(SYSTEM, tmp_path / "several", ManualClock(START + 10**9))
     assert several.home.lake.version("taps") > 5
@@ -109,7 +109,7 @@ def test_threads_change_no_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_a_home_closes_after_the_commit_under_way(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(live, "FLUSH_ROWS", 1)
+    monkeypatch.setattr(live, "FLUSH_EVENTS", 1)
     clock = ManualClock(START + 10_000_000)
     with hs.open(SYSTEM, tmp_path, clock) as app:
         for number in range(3):
