@@ -23,10 +23,10 @@ from homeostat.ingest.log import LogBatch
 from homeostat.ingest.payloads import Payloads
 from homeostat.ingest.push import is_ahead
 from homeostat.ingest.refusals import refusal_of
-from homeostat.ingest.seen import CONFLICT, DUPLICATE, FRESH, SeenIds
+from homeostat.ingest.seen import CONFLICT, DUPLICATE, FRESH, Remembered, SeenIds, remembered
 
 if TYPE_CHECKING:
-    from homeostat.core.store import Writer
+    from homeostat.core.store import Reader, Writer
 
 __all__ = ["DeadLetter", "Intake", "Taken"]
 
@@ -134,6 +134,13 @@ class Intake:
             too_late=int(np.count_nonzero(late)),
             accepted=len(keep),
         )
+
+    def remembered(
+        self, reader: Reader, event_ids: Sequence[str], at: Micros
+    ) -> dict[str, Remembered]:
+        """Return by which records a snapshot knows ids: an event at `at` with one is not fresh."""
+        known = [name for name in event_ids if self._seen.may_hold(reader, name)]
+        return remembered(reader, self._source.name, known, at, self._source.dedup_us)
 
     def _letter(self, batch: LogBatch, place: int, reason: str, detail: str) -> DeadLetter:
         payload = bytes(batch.payloads[place])

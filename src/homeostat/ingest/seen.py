@@ -124,6 +124,16 @@ class SeenIds:
             self._remember(files, state, new, int(offsets[0]))
         return judged
 
+    def may_hold(self, reader: Reader, event_id: str) -> bool:
+        """Return whether a snapshot may know an id; False is sure. Any thread may ask.
+
+        By the filter, where that holds all that the snapshot does.
+        """
+        raw = RunFiles(_lender(reader), self._source, self._sizes.chunk, self._room).read_manifest()
+        if raw is None:
+            return False
+        return raw[16:32] not in self._covered or self._filter.holds(id_digest(event_id))
+
     def _cover(self, files: RunFiles, state: Manifest) -> None:
         """Let the filter hold every id of the index, and have room."""
 
@@ -205,8 +215,7 @@ def remembered(
 
     An id that is not there, or too old to count, would be a fresh event's.
     """
-    lender = cast("Writer", _Lender(reader))  # nothing is written
-    files = RunFiles(lender, source, SIZES.chunk, Room())
+    files = RunFiles(_lender(reader), source, SIZES.chunk, Room())
     raw = files.read_manifest()
     if raw is None or not ids:
         return {}
@@ -220,6 +229,10 @@ def remembered(
         for tie, (state, offset, _, known) in zip(ties.tolist(), best.tolist(), strict=True)
         if state and (horizon_us is None or at - known <= horizon_us)
     }
+
+
+def _lender(reader: Reader) -> Writer:
+    return cast("Writer", _Lender(reader))  # nothing is written
 
 
 class _Lender:

@@ -74,6 +74,18 @@ class IdFilter:
                 self._counts[segment] += end - begin
         return hits
 
+    def holds(self, tie: int) -> bool:
+        """Return whether an id may have been marked; False is sure.
+
+        >>> seen = IdFilter()
+        >>> _ = seen.mark(np.array([5], np.int64))
+        >>> seen.holds(5), seen.holds(6)
+        (True, False)
+        """
+        from homeostat.ingest.seen_loops import held
+
+        return bool(held(self._words[(tie + 2**63) * SEGMENTS >> 64], tie))
+
     def fullest(self) -> int | None:
         """Return the segment that has outgrown its room most, None if none has."""
         over = [count / room for count, room in zip(self._counts, self._room, strict=True)]

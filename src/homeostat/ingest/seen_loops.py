@@ -14,7 +14,7 @@ from numba import types
 
 from homeostat.core.compiled import INT_OUT, INTS, compiled, compiled_for, given, written
 
-__all__ = ["found", "gathered", "judged", "marked", "ordered", "placed", "until"]
+__all__ = ["found", "gathered", "held", "judged", "marked", "ordered", "placed", "until"]
 
 Ints = npt.NDArray[np.int64]
 Words = npt.NDArray[np.uint64]
@@ -69,6 +69,21 @@ def marked(words: Words, ties: Ints, hits: Bools) -> Any:
             words[place + np.uint64(word)] = there | bit
         hits[i] = missing == _NONE
     return touched
+
+
+@compiled_for(types.boolean, given("uint64", 1), types.int64)
+def held(words: Words, tie: int) -> bool:
+    """Return whether a tie may have been marked."""
+    bits = np.uint64(tie) ^ _TOP
+    place = _block(bits, np.uint64(len(words) // 8))
+    mixed = (bits ^ (bits >> _HALF)) * _MIX
+    mixed ^= mixed >> _HALF
+    missing = _NONE
+    for word in range(8):
+        bit = _ONE << (mixed & _WORD)
+        mixed >>= _SIX
+        missing |= bit & ~words[place + np.uint64(word)]
+    return bool(missing == _NONE)
 
 
 @compiled_for(types.boolean, INTS, INTS, INT_OUT)

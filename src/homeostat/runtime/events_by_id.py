@@ -18,12 +18,13 @@ from homeostat.declare.system import System
 from homeostat.features.folded import folded_offset
 from homeostat.ingest.log import LogTrimmed
 from homeostat.ingest.push import Door
-from homeostat.ingest.seen import Remembered, remembered
+from homeostat.ingest.seen import Remembered
 
 if TYPE_CHECKING:
     from homeostat.core.durations import Micros
     from homeostat.core.store import Reader
     from homeostat.runtime.home import Home
+    from homeostat.runtime.worker import FoldWorker
 
 __all__ = ["EventsById"]
 
@@ -39,10 +40,11 @@ class EventsById:
     Args:
         system: the declarations.
         home: where the log, the store and the lake are.
+        worker: knows which ids were seen.
     """
 
-    def __init__(self, system: System, home: Home) -> None:
-        self._home = home
+    def __init__(self, system: System, home: Home, worker: FoldWorker) -> None:
+        self._home, self._worker = home, worker
         asked = {d.model.label.predicts.name: d.model.label.predicts for d in system.deployments}
         self._sources = asked
         self._doors = {name: Door(source) for name, source in asked.items()}
@@ -57,10 +59,10 @@ class EventsById:
         self, reader: Reader, source: str, ids: Sequence[str], at: Micros
     ) -> dict[str, Row]:
         """Return, by id, the event that makes another one at `at` a duplicate or a conflict."""
-        declared, door = self._sources[source], self._doors[source]
+        door = self._doors[source]
         found: dict[str, Row] = {}
         waiting = self._pushed[source].find(ids, folded_offset(reader, source), door)
-        for name, place in remembered(reader, source, ids, at, declared.dedup_us).items():
+        for name, place in self._worker.intake(source).remembered(reader, ids, at).items():
             event = self._said(source, place, door)
             if event is not None:
                 found[name] = event

@@ -129,7 +129,7 @@ class Live:
         self._routes: dict[str, Route] = {}
         self._refused: dict[tuple[str, str], int] = {}
         self._is_behind = False
-        self._events = EventsById(system, home)
+        self._events = EventsById(system, home, self._engine.worker)
         self._resume()
         self._writer = PredictionWriter(
             system,

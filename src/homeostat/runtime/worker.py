@@ -161,6 +161,10 @@ class FoldWorker:
             for source in self.sources
         }
 
+    def intake(self, source: str) -> Intake:
+        """Return the intake of a source."""
+        return self._intakes[source]
+
     def carry_over(self, writer: Writer) -> None:
         """Remember ids anew that an earlier release kept one by one: from the log, as they came."""
         for source in self.sources:
