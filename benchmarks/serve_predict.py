@@ -109,15 +109,15 @@ def declared() -> hs.System:
         count().over("1h", "3h"),
     )
     views = (
-        hs.FeatureView("airport", origin, departures, windows, exclude_own=True),
+        hs.FeatureView("airport", origin, departures, windows),
         hs.FeatureView("line", hs.Entity("line", key="carrier"), departures, windows[:2]),
         hs.FeatureView(
             "route", hs.Entity("route", key=("origin", "destination")), departures,
-            (mean("delay").over("1d", "7d"), count().over("1d")), exclude_own=True,
+            (mean("delay").over("1d", "7d"), count().over("1d")),
         ),
         hs.FeatureView(
             "aircraft", hs.Entity("aircraft", key="tail_number"), departures,
-            (last("delay").over("1d"), mean("delay").over("1d")), exclude_own=True,
+            (last("delay").over("1d"), mean("delay").over("1d")),
         ),
         hs.FeatureView(
             "weather_at", origin, weather,

@@ -107,7 +107,6 @@ airport_departures = hs.FeatureView(
         share(col("delay_minutes") >= 15).named("late_share").over("2h", "6h"),
         count().over("3h", "6h"),
     ),
-    exclude_own=True,
 )
 airport_schedule = hs.FeatureView(
     "airport_schedule", airport, schedule, aggregations=(count().over("3h", "6h"),)
@@ -117,7 +116,6 @@ carrier_departures = hs.FeatureView(
     carrier_at_airport,
     departures,
     aggregations=(mean("delay_minutes").over("3h"), count().over("6h")),
-    exclude_own=True,
 )
 carrier_schedule = hs.FeatureView(
     "carrier_schedule", carrier_at_airport, schedule, aggregations=(count().over("6h"),)
@@ -127,21 +125,18 @@ destination_arrivals = hs.FeatureView(
     destination,
     arrivals,
     aggregations=(mean("arrival_delay_minutes").over("3h", "1d"),),
-    exclude_own=True,
 )
 route_arrivals = hs.FeatureView(
     "route_arrivals",
     route,
     arrivals,
     aggregations=(mean("arrival_delay_minutes").over("1d"),),
-    exclude_own=True,
 )
 flight_history = hs.FeatureView(
     "flight_history",
     flight,
     arrivals,
     aggregations=(mean("arrival_delay_minutes").over("28d"),),
-    exclude_own=True,
 )
 aircraft_arrivals = hs.FeatureView(
     "aircraft_arrivals",
@@ -152,14 +147,12 @@ aircraft_arrivals = hs.FeatureView(
         last("scheduled_minutes").over("1d"),
         time_since_last().over("1d"),
     ),
-    exclude_own=True,
 )
 aircraft_departures = hs.FeatureView(
     "aircraft_departures",
     aircraft,
     departures,
     aggregations=(time_since_last().over("1d"),),
-    exclude_own=True,
 )
 airport_weather = hs.FeatureView(
     "airport_weather",

@@ -74,7 +74,6 @@ def system() -> hs.System:
         hs.Entity("pair", key=("card", "shop", "online")),
         sales,
         (count().over("1d"), mean("amount").over("30d")),
-        exclude_own=True,
     )
     model = hs.Model(
         "fraud",

@@ -83,8 +83,6 @@ def history(view: FeatureView, events: pl.DataFrame) -> pl.DataFrame:
     """
     keys = list(view.entity.keys)
     spine = events.select(*keys, at=pl.col("_known_time")).drop_nulls().unique(maintain_order=True)
-    if view.exclude_own:  # the event of a row is not known before its instant anyway
-        spine = spine.with_columns(pl.lit(None, pl.String).alias(view.source.event_id))
     values = point_in_time(view, events, spine)
     whole = whole_features(view)
     columns = [

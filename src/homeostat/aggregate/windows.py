@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -51,6 +51,13 @@ class Queries:
         if own is not None:
             own = _own_rows(block, group, own)
         return cls(group, block.first[group], sure, high, limit, own)
+
+    def only_own_since(self, block: Block, since: Ints) -> Queries:
+        """Return the queries with their own events left out only from an event time on."""
+        if self.own is None or not len(block.times):
+            return self
+        is_recent = block.times[self.own] >= since
+        return replace(self, own=np.where((self.own >= 0) & is_recent, self.own, -1))
 
     def pieces(self, block: Block, start: Ints | None) -> Pieces:
         """Cut the windows that start at `start` (None: whole history) into visible slices."""

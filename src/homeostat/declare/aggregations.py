@@ -12,6 +12,7 @@ from homeostat.declare.expressions import Expr, Expression, as_expression
 from homeostat.declare.mistakes import duration, require
 
 __all__ = [
+    "SUMMARIES",
     "Aggregation",
     "FeatureSpec",
     "count",
@@ -34,6 +35,11 @@ OPERATIONS = frozenset(
         "decayed_sum", "custom",
     }
 )  # fmt: skip
+
+SUMMARIES = frozenset(
+    {"last_n", "distinct_count", "quantile", "top_share", "top_values", "decayed_sum", "custom"}
+)
+"""Operations whose states merge, and out of which no event can be taken again."""
 
 Option = int | float | str | tuple[float, ...]
 

@@ -45,7 +45,7 @@ def _own_event_leaks(system: System) -> Iterator[Lint]:
     for model in system.models:
         label = model.label
         for view in system.views_of(model):
-            if view.exclude_own or view.source.name == label.predicts.name:
+            if view.own_field(label.predicts) or view.source.name == label.predicts.name:
                 continue
             where = f"model {model.name!r}, view {view.name!r}"
             if view.source.name == label.outcome.name:
@@ -70,12 +70,14 @@ def _own_event_leaks(system: System) -> Iterator[Lint]:
 
 def _own_advice(view: FeatureView, model: Model) -> str:
     own, request = view.source.event_id, model.label.predicts
+    if own in view.entity.keys:
+        return f"key it by a field that several events share: each has its own {own!r}"
     if not request.schema.has(own):
         return (
-            f"add the field {own!r} to the request {request.name!r} and set exclude_own=True on "
-            "the view, unless no outcome is ever known before its request"
+            f"add the field {own!r} to the request {request.name!r}, so that its own event can be "
+            "left out, unless no outcome is ever known before its request"
         )
-    return "set exclude_own=True on the view, unless no such event is ever known before its request"
+    return "drop exclude_own=False from the view, unless its own event is to count"
 
 
 def _personal_uses(system: System) -> Iterator[Lint]:

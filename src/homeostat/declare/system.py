@@ -9,7 +9,7 @@ from typing import TypeVar
 from homeostat.core.errors import DeclarationError, HomeostatError, SystemInvalid, UnknownName
 from homeostat.core.hashing import SAYS_ALL, UNSET_IS_UNSAID, content_hash
 from homeostat.declare import mistakes as collected
-from homeostat.declare.aggregations import Aggregation
+from homeostat.declare.aggregations import SUMMARIES, Aggregation
 from homeostat.declare.deployments import Deployment
 from homeostat.declare.models import Model
 from homeostat.declare.monitors import Drift, Freshness, Quality, Rejections, Retrain, Skew
@@ -241,16 +241,8 @@ def _view_mistakes(view: FeatureView, request: EventSource, where: str) -> Itera
             f"keys among {', '.join(request.schema.names())}",
             "add the field to the request's event, or use another view",
         )
-    own = view.source.event_id
-    if view.exclude_own and not request.schema.has(own):
-        yield DeclarationError(
-            where,
-            f"view {view.name!r} leaves out the request's own event, but the request has "
-            f"no field {own!r}",
-            "a request that carries the event id of the view's source",
-            "add the field, or drop exclude_own",
-        )
-    for name in (*view.entity.keys, *([own] if view.exclude_own else [])):
+    yield from _own_event_mistakes(view, request, where)
+    for name in view.entity.keys:
         if not (request.schema.has(name) and view.source.schema.has(name)):
             continue
         asked, held = (s.schema.field(name, where).kind for s in (request, view.source))
@@ -262,6 +254,35 @@ def _view_mistakes(view: FeatureView, request: EventSource, where: str) -> Itera
                 "the same kind on both sides, or nothing is ever found",
                 "change one annotation",
             )
+
+
+def _own_event_mistakes(
+    view: FeatureView, request: EventSource, where: str
+) -> Iterator[HomeostatError]:
+    """Yield why a request's own event cannot be left out of a view."""
+    if view.exclude_own and view.source == request and request.event_id in view.entity.keys:
+        yield DeclarationError(
+            where,
+            f"view {view.name!r} is keyed by {request.event_id!r}, the id of the request "
+            f"{request.name!r} itself, and a request's own event is not in its features: it is "
+            "always empty",
+            "a key that several events share, or exclude_own=False",
+            "write exclude_own=False on the view if it is to find the request itself",
+        )
+    if view.own_field(request) is None:
+        return
+    merged = [
+        spec.name for spec in view.features() if spec.window is None and spec.operation in SUMMARIES
+    ]
+    if merged:
+        yield DeclarationError(
+            where,
+            f"view {view.name!r} summarizes the whole history ({', '.join(merged)}), out of which "
+            f"the request's own event, named by {view.own_id!r}, cannot be taken again",
+            "summaries over windows, or exclude_own=False; whole-history counts, sums, means, "
+            "extremes, first and last values",
+            "write .over('90d'), or exclude_own=False on the view if its own event may count",
+        )
 
 
 def _on_demand_features(model: Model) -> Iterator[OnDemand]:

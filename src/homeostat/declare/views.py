@@ -18,6 +18,8 @@ from homeostat.declare.sources import Entity, EventSource
 
 __all__ = ["FeatureRef", "FeatureView", "OnDemand", "on_demand"]
 
+DAY = 86_400_000_000
+
 KEY_KINDS = ("string", "integer", "boolean")
 NUMERIC_INPUT = frozenset(
     {
@@ -44,8 +46,14 @@ class FeatureRef:
 class FeatureView:
     """Features of one entity, aggregated from one source.
 
-    `where` keeps only some events. `exclude_own=True` leaves out the event that carries the
-    request's own event id: needed where a request's own outcome can be known before it is asked.
+    `where` keeps only some events. The request's own event is left out: the event of the view's
+    source whose id the request carries, in the field that is the source's event id. So it makes no
+    difference whether an event is pushed before its request is asked, or asked about twice, and a
+    request's own outcome is never in its features. `exclude_own=False` counts it like any other. It
+    is not left out where the id is a key of the entity: that looks up the event itself.
+
+    Of the whole history (features without a window) the own event is left out as long as it
+    happened at most the source's lateness and a day (`own_kept`) before the request's instant.
     """
 
     name: str
@@ -53,7 +61,7 @@ class FeatureView:
     source: EventSource
     aggregations: tuple[Aggregation, ...]
     where: Expression | Expr | None = None
-    exclude_own: bool = False
+    exclude_own: bool = True
 
     def __post_init__(self) -> None:
         identifier("view", self.name)
@@ -83,15 +91,6 @@ class FeatureView:
             "one or more features with different names",
             "give one of them a name: count(where=...).named('late_departures')",
         )
-        if self.exclude_own:
-            whole = [spec.name for spec in self.features() if spec.window is None]
-            require(
-                not whole,
-                where,
-                f"exclude_own with whole-history features {', '.join(whole)}",
-                "exclude_own over windows",
-                "give them windows, since the own event must still be at hand to be left out",
-            )
 
     def _check_input(self, aggregation: Aggregation) -> None:
         where = f"view {self.name!r}, {aggregation.label!r}"
@@ -140,6 +139,21 @@ class FeatureView:
         if feature not in names:
             report(UnknownName("feature", feature, names, f"view {self.name!r}"))
         return FeatureRef(self.name, feature)
+
+    @property
+    def own_id(self) -> str | None:
+        """The field whose value in a request names the event to leave out, None for none."""
+        own = self.source.event_id
+        return own if self.exclude_own and own not in self.entity.keys else None
+
+    def own_field(self, request: EventSource) -> str | None:
+        """Return the field of a request that names its own event in the view, None for none."""
+        return self.own_id if self.own_id and request.schema.has(self.own_id) else None
+
+    @property
+    def own_kept(self) -> Micros:
+        """How long an own event is left out of the whole history, by its event time."""
+        return self.source.lateness_us + DAY
 
     @property
     def longest_window(self) -> Micros:

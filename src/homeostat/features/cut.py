@@ -42,7 +42,9 @@ class Cut:
     def weights(self, start: Micros) -> list[int]:
         """Return the magnitudes of the sums of the window that begins at `start`."""
         is_whole, begin = start == BEFORE, 1 if start == BEFORE else self.begin(start)
-        own, found = self._is_own(begin), []
+        own, found = self._is_own(begin), list[int]()
+        if is_whole:  # of all time it is left out as long as that is promised
+            own &= self.rows[begin:, 0] >= self.at - self.shape.layout.view.own_kept
         for place, lane in enumerate(self.shape.heavy.tolist()):
             steps = np.abs(np.diff(self.rows[begin - 1 :, 2 + lane]))
             if is_whole:

@@ -37,15 +37,15 @@ def is_latest(log: Log) -> bool:
     reads, signals = log.layout.reads, log.layout.signals
     return (
         bool(log.lookups)
-        and not log.layout.view.exclude_own
         and all(map(log.table.is_log, log.table.parts))
         and all(read.operation.select == "latest" for read in reads)
         and all(signals[read.signal] == Input(None, None) for read in reads)
     )
 
 
-def latest_values(log: Log, entities: Entities, at: Ints, limits: Ints) -> Floats:
-    """Return the features of a view that `is_latest`, float64 of shape (questions, features).
+def latest_values(log: Log, entities: Entities, at: Ints, limits: Ints) -> tuple[Floats, Ints]:
+    """Return the features of a view that `is_latest`, float64 of shape (questions, features), and
+    the row of the latest event of each question, negative for none.
 
     Args:
         log: the events of the view.
@@ -63,7 +63,7 @@ def latest_values(log: Log, entities: Entities, at: Ints, limits: Ints) -> Float
             found[:, place] = np.where(seen[read.window] >= 0, (at - times) / 1e6, np.nan)
     wanted = [(lookup, seen[lookup.window]) for lookup in log.lookups]
     look_up(layout, log.table, wanted, found)
-    return found
+    return found, rows
 
 
 def _inside(layout: Layout, window: int, at: Ints, times: Ints, rows: Ints) -> Ints:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from sys import byteorder
 
 import numpy as np
@@ -43,11 +43,15 @@ class StateGone(HomeostatError):
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """The record of an entity, empty for none, and the tie of the request's own event, or 0."""
+    """The record of an entity, empty for none, and the tie of the request's own event, or 0.
+
+    `is_paged` says that the own event may be in a page of the record.
+    """
 
     key: bytes
     record: bytes
     own: int
+    is_paged: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,16 +110,18 @@ class LiveWindows:
         """Return what is in the windows of every record."""
         starts = self.starts(at)
         looked = Looked.room(len(stored), len(starts), self._record)
+        stored = [self._placed(reader, one) for one in stored]
         own = np.array([one.own for one in stored], np.int64)
         records = [one.record for one in stored]
         # A single record is given the pages that it needs at once.
-        alone = stored[0] if len(stored) == 1 and not stored[0].own else None
+        alone = stored[0] if len(stored) == 1 and not stored[0].is_paged else None
         pages = _NO_PAGES if alone is None else self._wanted(reader, alone, starts)
-        self._read(records, own, starts, pages, looked)
+        since = at - self._view.own_kept
+        self._read(records, own, since, starts, pages, looked)
         for place in np.flatnonzero(looked.states).tolist():
             one = stored[place]
             if looked.states[place] == self._loaded:
-                self._read_paged(reader, one, starts, looked.only(place))
+                self._read_paged(reader, one, since, starts, looked.only(place))
             state = int(looked.states[place])
             if state == self._gone:
                 raise StateGone(self._view.name, at)
@@ -132,29 +138,45 @@ class LiveWindows:
         return Cut.of(self._record, words, at, one.own)
 
     def _read(
-        self, records: Sequence[bytes], own: Ints, starts: Ints, pages: tuple[Ints, Ints],
-        looked: Looked,
+        self, records: Sequence[bytes], own: Ints, since: Micros, starts: Ints,
+        pages: tuple[Ints, Ints], looked: Looked,
     ) -> None:  # fmt: skip
         ends = np.zeros(len(records) + 1, np.int64)
         ends[1:] = [len(record) // 8 for record in records]
         self._look_up(
             self._record.shape, self._record.selected, starts, _words(records), ends.cumsum(), own,
-            *pages, looked.sums, looked.picks, looked.times, looked.states,
+            since, *pages, looked.sums, looked.picks, looked.times, looked.states,
         )  # fmt: skip
 
-    def _read_paged(self, reader: Reader, one: Stored, starts: Ints, looked: Looked) -> None:
+    def _read_paged(
+        self, reader: Reader, one: Stored, since: Micros, starts: Ints, looked: Looked
+    ) -> None:
         """Read a record with its pages; all of them where the request's own event may be in one."""
         record, pages = one.record, _NO_PAGES
-        if one.own:
+        if one.is_paged:
             words = self._pages.whole(reader, one.key, np.frombuffer(record, _WORDS))
             record = words.tobytes()
         else:
             pages = self._wanted(reader, one, starts)
-        self._read([record], np.array([one.own], np.int64), starts, pages, looked)
+        self._read([record], np.array([one.own], np.int64), since, starts, pages, looked)
+
+    def _placed(self, reader: Reader, one: Stored) -> Stored:
+        """Find out where the own event of a request is: among the rows, perhaps in a page, or not.
+
+        Usually it is nowhere, and nothing is done about it.
+        """
+        if not one.own or not _pages_of(one.record):
+            return one
+        words = np.frombuffer(one.record, _WORDS)
+        _, rows = self._record.directory(words)
+        if (words[rows + 1 :: self._record.width] == one.own).any():
+            return one
+        is_paged = self._pages.may_have(reader, one.key, words, one.own)
+        return replace(one, own=one.own if is_paged else 0, is_paged=is_paged)
 
     def _wanted(self, reader: Reader, one: Stored, starts: Ints) -> tuple[Ints, Ints]:
         """Return the pages of a record that are needed, and where each begins."""
-        if not int.from_bytes(one.record[8 * PAGES : 8 * PAGES + 8], byteorder):
+        if not _pages_of(one.record):
             return _NO_PAGES
         words = np.frombuffer(one.record, _WORDS)
         entries = self._pages.entries(words)
@@ -164,6 +186,11 @@ class LiveWindows:
             page_at[page] = size
             size += len(loaded[-1]) // 8
         return _words(loaded), page_at
+
+
+def _pages_of(record: bytes) -> int:
+    """Return how many pages a record has."""
+    return int.from_bytes(record[8 * PAGES : 8 * PAGES + 8], byteorder)
 
 
 def _words(parts: Sequence[bytes]) -> Ints:

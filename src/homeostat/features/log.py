@@ -26,16 +26,17 @@ CHUNK = 1 << 18
 _BEFORE = -(2**63)
 
 
-def event_columns(view: FeatureView, *, at_offsets: bool = False) -> list[str]:
+def event_columns(view: FeatureView, *, at_offsets: bool = False, own: bool = True) -> list[str]:
     """Return the columns of the events frame that `point_in_time` looks at, sorted.
 
-    `at_offsets` says whether it will be asked at offsets. Reading no other columns saves time.
+    `at_offsets` says whether it will be asked at offsets, `own` whether by requests whose own
+    events may have to be left out. Reading no other columns saves time.
     """
     layout = Layout(view)
     wanted = {*view.entity.keys, *layout.columns, "_known_time", "_event_time", "_too_late"}
     if view.condition is not None:
         wanted |= view.condition.columns()
-    if layout.ordered or view.exclude_own:
+    if layout.ordered or (own and view.own_id):
         wanted.add("_tie")
     return sorted(wanted | ({"_offset"} if at_offsets else set()))
 
@@ -47,7 +48,9 @@ class Log:
     fetched only for the rows that are somebody's answer: `lookups` says which.
     """
 
-    def __init__(self, view: FeatureView, table: EventTable, *, at_offsets: bool) -> None:
+    def __init__(
+        self, view: FeatureView, table: EventTable, *, at_offsets: bool, own: bool = False
+    ) -> None:
         self._view, self.table = view, table
         plain = frozenset(name for name in Layout(view).columns if not table.gaps(name))
         self.layout = Layout(view, plain)
@@ -57,7 +60,7 @@ class Log:
         self.clock = self._clocks[-1]
         system = {*self._clocks, "_event_time", "_too_late"}
         self.columns = sorted(used | system | set(self.layout.columns))
-        self._has_ties = "_tie" in event_columns(view)
+        self._has_ties = "_tie" in event_columns(view, own=own)
         self._last = [_BEFORE] * len(self._clocks)
 
     @property

@@ -267,7 +267,7 @@ def _lost_fields(bound: Bound, today: Model) -> Iterator[Lost]:
         one = replace(bound.model, features=(feature,))
         needed = {need for need in model_inputs(one) if isinstance(need, str)}
         for view in bound.system.views_of(one):
-            needed |= {*view.entity.keys, *([view.source.event_id] if view.exclude_own else [])}
+            needed |= {*view.entity.keys, *filter(None, [view.own_field(one.label.predicts)])}
         changed = _changed_fields(then.schema, now.schema, needed)
         if changed:
             advice = f"leave the field in the event of {where}; new features may use another"

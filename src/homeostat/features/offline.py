@@ -46,9 +46,10 @@ def point_in_time(
 
     `events` are those of the view's source in the order of the log, at least its `event_columns`:
     a frame, or a table that is read in parts. `spine` has the entity's key columns, `at` (UTC
-    microseconds) and, if the view excludes the request's own event, the event id. A row sees the
-    events known strictly before its `at`; with `offsets` (one per row), those up to that place in
-    the log. A row with a missing key has no history.
+    microseconds) and, if the rows are requests whose own events may be among them, the event id
+    (`FeatureView.own_id`): those are left out. A row sees the events known strictly before its
+    `at`; with `offsets` (one per row), those up to that place in the log. A row with a missing key
+    has no history.
 
     The events of the entities in question are held at once, or as many as take `memory` bytes:
     then the table is read once per round of entities: all of it, or, where it is sorted by them,
@@ -58,21 +59,34 @@ def point_in_time(
     if not spine.height:
         return np.empty((0, len(view.features())))
     table, at_offsets = as_table(events), offsets is not None
-    log = Log(view, table, at_offsets=at_offsets)
-    is_whole = len(table.parts) == 1 and table.is_log(table.parts[0])
-    if is_whole and not is_latest(log):  # one read instead of one per step
-        table = FrameEvents(table.read(table.parts[0], event_columns(view, at_offsets=at_offsets)))
-        log = Log(view, table, at_offsets=at_offsets)
-    entities = Entities(view, table.schema, spine)
+    own = _own_digests(view, spine)
+    log = Log(view, table, at_offsets=at_offsets, own=own is not None)
     at = _instants(spine)
     limits = _limits(at, offsets)
     if is_latest(log):
-        return latest_values(log, entities, at, limits)
+        found, rows = latest_values(log, Entities(view, table.schema, spine), at, limits)
+        unsure = _rows_of_own(table, rows, own)
+        if len(unsure):  # their latest event is their own
+            theirs = None if own is None else own[unsure]
+            found[unsure] = _dealt(log, spine[unsure], at[unsure], limits[unsure], theirs, memory)
+        return found
+    if len(table.parts) == 1 and table.is_log(table.parts[0]):  # one read instead of one per step
+        columns = event_columns(view, at_offsets=at_offsets, own=own is not None)
+        table = FrameEvents(table.read(table.parts[0], columns))
+        log = Log(view, table, at_offsets=at_offsets, own=own is not None)
+    return _dealt(log, spine, at, limits, own, memory)
+
+
+def _dealt(
+    log: Log, spine: pl.DataFrame, at: Ints, limits: Ints, own: Ints | None, memory: int | None
+) -> Floats:
+    """Return the features of rows by dealing their entities to buckets."""
+    view, table = log.layout.view, log.table
+    entities = Entities(view, table.schema, spine)
     found = np.empty((spine.height, len(view.features())))
     codes = _codes(entities, table)
     weights = _weights(entities, codes)
     plan = Plan(weights)
-    own = _own_digests(view, spine) if view.exclude_own else None
     asked = _Questions(np.arange(spine.height), entities.asked, at, limits, own)
     order, cuts = plan.deal(entities.asked)
 
@@ -154,8 +168,11 @@ class _Questions:
 def _answered(layout: Layout, block: Block, asked: _Questions) -> Floats:
     entity = asked.entity.astype(np.int64, copy=False)
     queries = Queries.of(block, entity, asked.limit, asked.own)
+    recent = queries.only_own_since(block, asked.at - layout.view.own_kept)
     windows = [
-        queries.pieces(block, None if window is None else window_start(asked.at, window, hop))
+        recent.pieces(block, None)
+        if window is None
+        else queries.pieces(block, window_start(asked.at, window, hop))
         for window, hop in layout.windows
     ]
     return Answers(layout, block, asked.at, windows).table()
@@ -175,5 +192,24 @@ def _instants(spine: pl.DataFrame) -> Ints:
     return found
 
 
-def _own_digests(view: FeatureView, spine: pl.DataFrame) -> Ints:
-    return id_digests(spine[view.source.event_id].cast(pl.String).fill_null("").to_list())
+def _own_digests(view: FeatureView, spine: pl.DataFrame) -> Ints | None:
+    """Return the digest of each row's own event id, 0 for none; None where no row is a request."""
+    if view.own_id is None or view.own_id not in spine.columns:
+        return None
+    names = spine[view.own_id].cast(pl.String)
+    found = id_digests(names.fill_null("").to_list())
+    found[names.is_null().to_numpy()] = 0
+    return found
+
+
+def _rows_of_own(table: EventTable, rows: Ints, own: Ints | None) -> Ints:
+    """Return which questions have found their own event, by its row (negative: none)."""
+    if own is None:
+        return np.empty(0, np.int64)
+    is_own = np.zeros(len(rows), np.bool_)
+    for part in table.parts:
+        here = np.flatnonzero((rows >= part.start) & (rows < part.stop))
+        if len(here):
+            ties = table.read(part, ["_tie"])["_tie"].to_numpy()
+            is_own[here] = ties[rows[here] - part.start] == own[here]
+    return np.flatnonzero(is_own)

@@ -17,11 +17,19 @@ from homeostat.features.record import BEFORE, EVICTED, KNOWN, NEXT, PAGES, Recor
 
 __all__ = ["Pages"]
 
+_TIES = 1 << 63
+"""Numbers from here on are no pages but the ties of some."""
+
+_TOGETHER = 4
+"""The ties of 2^4 pages lie together."""
+
 
 class Pages:
     """The pages of one view's records.
 
-    A record's pages lie under the key that `page_key` makes of its own and a page's number.
+    A record's pages lie under the key that `key` makes of its own and a page's number. Beside them
+    are the lower halves of their rows' ties: so a request finds out at little cost that its own
+    event is in none of them. Ties of pages that are gone may be among them.
     """
 
     def __init__(self, record: Record, prefixes: tuple[bytes, bytes]) -> None:
@@ -51,6 +59,12 @@ class Pages:
         """Return the directory of a record, shape (pages, entry), from the oldest page on."""
         begin, end = self._record.directory(words)
         return words[begin:end].reshape(-1, self._record.entry)
+
+    def may_have(self, reader: Reader, key: bytes, words: Ints, tie: int) -> bool:
+        """Return whether a row with this tie may be in a page of a record; False if in none."""
+        wanted = np.uint32(tie & 0xFFFFFFFF)
+        parts = (reader.get(self.key(key, part)) for part in self._parts(self.entries(words)))
+        return any(bool((np.frombuffer(raw or b"", np.uint32) == wanted).any()) for raw in parts)
 
     def whole(self, reader: Reader, key: bytes, words: Ints) -> Ints:
         """Return the record as it would be without pages."""
@@ -97,6 +111,7 @@ class Pages:
             writer.delete(self.key(key, entry[0]))
             head[EVICTED] = max(int(head[EVICTED]), entry[3])
         head[PAGES] -= gone
+        self._forget(writer, key, entries[:gone], entries[gone:])
         return np.concatenate([head, entries[gone:].reshape(-1), words[end:]])
 
     def insert(self, writer: Writer, key: bytes, words: Ints, rows: Ints) -> Ints:
@@ -119,6 +134,7 @@ class Pages:
                 made += entries[place + 1 :]
                 break
         head[PAGES] = len(made)
+        self._forget(writer, key, self.entries(words), np.array(made))
         return np.concatenate([head, *made, inline.reshape(-1)])
 
     def _merged(
@@ -153,8 +169,20 @@ class Pages:
         described(self._record.lanes, page, entry)
         entry[0] = head[NEXT]
         writer.put(self.key(key, int(entry[0])), page.tobytes())
+        (part,) = self._parts(entry[None])
+        before = writer.get(self.key(key, part)) or b""
+        writer.put(self.key(key, part), before + page[:, 1].astype(np.uint32).tobytes())
         head[NEXT] += 1
         return entry
+
+    def _forget(self, writer: Writer, key: bytes, before: Ints, left: Ints) -> None:
+        """Drop ties of which no page is left."""
+        for part in sorted(self._parts(before) - self._parts(left)):
+            writer.delete(self.key(key, part))
+
+    def _parts(self, entries: Ints) -> set[int]:
+        """Return the numbers under which the ties of pages lie."""
+        return {_TIES | number >> _TOGETHER for number in entries[:, 0].tolist()}
 
     @property
     def _lanes(self) -> slice:

@@ -69,13 +69,13 @@ class ViewReader:
         """Return the features of each entity at `at`, float64 of shape (len(keys), features).
 
         `at` is not before the latest known time folded. `own` are the event ids of the requests
-        themselves, needed if the view leaves them out. Raises `StateGone` where `at` is so old
-        that evicted events would be needed.
+        themselves, None where nobody asks: the view leaves their events out. Raises `StateGone`
+        where `at` is so old that evicted events would be needed.
         """
         found = np.empty((len(keys), len(self._nothing)))
         if not len(keys):
             return found
-        left_out = own if self.view.exclude_own else None
+        left_out = own if self.view.own_id else None
         stored = []
         for place, parts in enumerate(keys):
             key = self._codec.key(parts)

@@ -27,6 +27,8 @@ import numpy as np
 from homeostat.aggregate.arrays import Ints
 from homeostat.aggregate.layout import Layout
 from homeostat.aggregate.operations import SELECTIONS, Selection
+from homeostat.core.durations import Micros
+from homeostat.declare.views import FeatureView
 from homeostat.features.whole import Whole
 
 __all__ = ["BEFORE", "EVICTED", "HEAVY", "KNOWN", "NEXT", "OLDER", "PAGES", "Record"]
@@ -58,7 +60,11 @@ _NAN_BITS = int(np.array(np.nan).view(np.int64))
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A whole-history selection: where its (time, tie, value bits) lie in the header."""
+    """A whole-history selection: where it lies in the header.
+
+    Twice (time, tie, value bits), of the selected event and of the one that is selected without it:
+    a request's own event is left out.
+    """
 
     at: int
     select: Selection
@@ -89,14 +95,14 @@ class Record:
                 key = (select, read.signal)
                 if key not in self.kept:
                     self.kept[key] = Kept(at, *key)
-                    at += 3
+                    at += 6
         self.whole = Whole(layout, at)
         self.header = self.whole.end
         self.heavy = np.array(layout.heavy, np.int64)
         self.selected = np.array(
             [(k.at, SELECTIONS.index(k.select), k.signal) for k in self.kept.values()], np.int64
         ).reshape(-1, 3)
-        self.reach, self.page = layout.view.longest_window + SLACK, PAGE
+        self.reach, self.page = _reach(layout.view) + SLACK, PAGE
         self.shape = np.array(
             [
                 self.width, self.lanes, self.signals, self.header, at, self.entry, self.reach,
@@ -112,7 +118,7 @@ class Record:
 
     def _empty(self) -> bytes:
         header = [BEFORE, BEFORE, 0, 0, 0, *(0 for _ in range(2 * len(self.heavy)))]
-        header += [word for _ in self.kept for word in (BEFORE, 0, _NAN_BITS)]
+        header += [word for _ in self.kept for word in 2 * (BEFORE, 0, _NAN_BITS)]
         sizes, states = self.whole.empty()
         sentinel = [BEFORE, BEFORE, *(0 for _ in range(self.width - 2))]
         words = np.array([*header, *sizes], np.int64).tobytes()
@@ -122,3 +128,9 @@ class Record:
         """Return where the directory of a record begins and ends."""
         begin = self.whole.begin(words)
         return begin, begin + int(words[PAGES]) * self.entry
+
+
+def _reach(view: FeatureView) -> Micros:
+    """Return how far back rows are needed: for windows, and to leave own events out of all time."""
+    is_whole = any(spec.window is None for spec in view.features())
+    return max(view.longest_window, view.own_kept if is_whole and view.own_id else 0)

@@ -34,13 +34,16 @@ class SpineInvalid(HomeostatError, ValueError):
         super().__init__(f"spine: {found}; allowed: {allowed}; {next_step}.")
 
 
-def spine_of(given: object, needs: Mapping[str, str]) -> pl.DataFrame:
+def spine_of(
+    given: object, needs: Mapping[str, str], own: Mapping[str, str] | None = None
+) -> pl.DataFrame:
     """Return a spine as a frame: the columns in `needs` of their kinds, `at` in UTC, the others.
 
     Args:
         given: a frame (Polars, or what speaks Arrow or the interchange protocol: pandas, pyarrow,
             DuckDB), or a file that holds one.
         needs: the kind of each column that is asked by, besides `at`.
+        own: the kinds of columns that name a row's own event, where the rows are requests.
 
     Returns:
         The rows as they came.
@@ -63,7 +66,9 @@ def spine_of(given: object, needs: Mapping[str, str]) -> pl.DataFrame:
             )
     if not frame.height:
         raise SpineInvalid("it has no rows", "one row or more", "look at where it comes from")
-    made = [_of_kind(frame[name], kind, has_texts) for name, kind in needs.items()]
+    named = {name: kind for name, kind in (own or {}).items() if name in frame.columns}
+    kinds = {**named, **needs}
+    made = [_of_kind(frame[name], kind, has_texts) for name, kind in kinds.items()]
     return frame.with_columns(*made, _instants(frame["at"], has_texts))
 
 

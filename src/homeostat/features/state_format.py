@@ -2,5 +2,5 @@
 
 __all__ = ["STATE_FORMAT"]
 
-STATE_FORMAT = 4
+STATE_FORMAT = 5
 """State in another format is never read: views are filled again from the lake."""

@@ -96,25 +96,41 @@ def _directory(words: Ints, sizes_at: int, size: int) -> int:
 
 
 @compiled
+def _is_selected(
+    select: int, value: float, time: int, tie: int, other: float, other_time: int, other_tie: int
+) -> bool:  # fmt: skip
+    """Whether an event is selected rather than another, whose value is missing if there is none."""
+    if np.isnan(other):
+        return True
+    if select == _LEAST_OF:
+        return value < other
+    if select == _GREATEST_OF:
+        return value > other
+    is_before = _is_before(time, tie, other_time, other_tie)
+    return is_before if select == _EARLIEST_OF else not is_before
+
+
+@compiled
 def _select(here: Ints, numbers: Floats, selected: Ints, table: Ints, row: int, lanes: int) -> None:
-    """Let one event into the selections of the whole history; `numbers` are `here` as floats."""
+    """Let one event into the selections of the whole history; `numbers` are `here` as floats.
+
+    Of each, the two best are kept: the second is what is selected without the first.
+    """
     values = table.view(np.float64)
+    time, tie = table[row, 0], table[row, 1]
     for number in range(len(selected)):
         at, select = selected[number, 0], selected[number, 1]
         value = values[row, 2 + lanes + selected[number, 2]]
         if np.isnan(value):
             continue
-        best = numbers[at + 2]
-        if select == _LEAST_OF:
-            better = value < best
-        elif select == _GREATEST_OF:
-            better = value > best
+        if _is_selected(select, value, time, tie, numbers[at + 2], here[at], here[at + 1]):
+            for word in range(at, at + 3):
+                here[word + 3] = here[word]
+        elif _is_selected(select, value, time, tie, numbers[at + 5], here[at + 3], here[at + 4]):
+            at += 3
         else:
-            better = _is_before(table[row, 0], table[row, 1], here[at], here[at + 1])
-            if select == _LATEST_OF:
-                better = not better
-        if np.isnan(best) or better:
-            here[at], here[at + 1], numbers[at + 2] = table[row, 0], table[row, 1], value
+            continue
+        here[at], here[at + 1], numbers[at + 2] = time, tie, value
 
 
 @compiled
@@ -363,11 +379,15 @@ def _read_part(part: Ints, start: int, found: Ints, pick: Floats, time: Ints) ->
 
 
 @compiled
-def _read_kept(words: Ints, selected: Ints, picks: Floats, times: Ints) -> None:
-    """Read the selections of the whole history from the header of a record."""
+def _read_kept(
+    words: Ints, selected: Ints, time: int, tie: int, picks: Floats, times: Ints
+) -> None:
+    """Read the selections of the whole history from a header, without one event (tie 0: all)."""
     numbers = words.view(np.float64)
     for kept in range(len(selected)):
         at, select, signal = selected[kept, 0], selected[kept, 1], selected[kept, 2]
+        if tie != 0 and words[at] == time and words[at + 1] == tie:
+            at += 3
         picks[signal, select] = numbers[at + 2]
         if select == _LATEST_OF:
             times[signal] = words[at]
@@ -394,6 +414,7 @@ def _from_latest(starts: Ints) -> Ints:
     INTS,
     INTS,
     INTS,
+    types.int64,
     INTS,
     INTS,
     written("int64", 3),
@@ -403,12 +424,13 @@ def _from_latest(starts: Ints) -> Ints:
 )
 def looked_up(
     shape: Ints, selected: Ints, starts: Ints, records: Ints, ends: Ints, own: Ints,
-    pages: Ints, page_at: Ints, sums: Ints, picks: Floats, times: Ints, states: Ints,
+    since: int, pages: Ints, page_at: Ints, sums: Ints, picks: Floats, times: Ints, states: Ints,
 ) -> None:  # fmt: skip
     """Read the windows of records: their sums, and the selected values of their signals.
 
     Record i is `records[ends[i]:ends[i + 1]]`, empty for an entity without one; `own[i]` is the tie
-    of the request's own event, 0 for none. A window begins at its `starts`, `BEFORE` means the
+    of the request's own event, 0 for none; out of the whole history it is left if it happened at
+    `since` or later. A window begins at its `starts`, `BEFORE` means the
     whole history. `pages[page_at[p]:]` are the rows of page p of the only record, for all that are
     wanted; without any, records that want pages are only told so.
 
@@ -435,19 +457,25 @@ def looked_up(
         entries = words[directory:begin].reshape(count_of_pages, entry)
         mine = -1
         if own[number] != 0:
-            if count_of_pages > 0:
-                states[number] = LOADED
             for row in range(1, count):
                 if rows[row, 1] == own[number]:
                     mine = row
+            if mine < 0 and count_of_pages > 0:  # it may be in one of them
+                states[number] = LOADED
         cursor, page = count, count_of_pages
         pick[:], older[:] = np.nan, 0
         for window in order:
             start, found = starts[window], sums[number, window]
             if start == _BEFORE:
+                is_out = mine > 0 and rows[mine, 0] >= since
                 for lane in range(lanes):
                     found[lane] = rows[count - 1, 2 + lane]
-                _read_kept(words, selected, picks[number, window], times[number, window])
+                    if is_out:
+                        found[lane] += rows[mine - 1, 2 + lane] - rows[mine, 2 + lane]
+                _read_kept(
+                    words, selected, rows[mine, 0], own[number] if is_out else 0,
+                    picks[number, window], times[number, window],
+                )  # fmt: skip
                 continue
             if words[0] >= start:
                 states[number] = GONE

@@ -100,7 +100,7 @@ def view_plan(
     tail = 0 if events.tail is None else events.tail.height
     rows = events.rows + tail
     entities = whole.n_unique() if whole.height else 0
-    log = Log(view, events, at_offsets=False)
+    log = Log(view, events, at_offsets=False, own=view.own_id in spine.columns)
     if is_latest(log):  # no event is held but the latest of each entity
         passes, held = 1, ENTITY_BYTES * entities
     else:

@@ -113,16 +113,19 @@ class Builder:
         self, given: object, views: Sequence[FeatureView], model: Model | None
     ) -> pl.DataFrame:
         needs: dict[str, str] = {}
+        own: dict[str, str] = {}
         for view in views:
-            schema, own = view.source.schema, [view.source.event_id] if view.exclude_own else []
-            for name in (*view.entity.keys, *own):
-                needs[name] = schema.field(name, f"view {view.name!r}").kind
+            schema, where = view.source.schema, f"view {view.name!r}"
+            for name in view.entity.keys:
+                needs[name] = schema.field(name, where).kind
+            if view.own_id is not None:
+                own[view.own_id] = schema.field(view.own_id, where).kind
         if model is not None:
             request = model.label.predicts.schema
             for need in model_inputs(model):
                 if isinstance(need, str):
                     needs[need] = request.field(need, f"model {model.name!r}").kind
-        rows = spine_of(given, needs)
+        rows = spine_of(given, needs, own)
         taken = [ref.name for view in views for ref in view.all() if ref.name in rows.columns]
         if taken:
             raise SpineInvalid(

@@ -96,8 +96,6 @@ class HomeEvidence:
                 "at": pl.Series([at]).cast(pl.Datetime("us", "UTC")),
             }
         )
-        if view.exclude_own:  # nobody asks, so no event is the request's own
-            spine = spine.with_columns(pl.lit(None, pl.String).alias(view.source.event_id))
         lake = point_in_time(view, events, spine, offsets=np.array([folded]))
         return not differ(live + 0.0, lake + 0.0).any()
 

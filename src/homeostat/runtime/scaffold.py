@@ -74,7 +74,6 @@ cafe_pickups = hs.FeatureView(
         share(col("wait_minutes") >= 10).named("late_share").over("1h"),
         count().over("1h"),
     ),
-    exclude_own=True,
 )
 
 

@@ -56,6 +56,7 @@ class Lookup:
         self.names = model.feature_names()
         self.definitions = Definitions.of(system, model).digest
         self._views = system.views_of(model)
+        self._own = {view.name: view.own_field(model.label.predicts) for view in self._views}
         self._widths = {view.name: len(view.features()) for view in self._views}
         self.sources = tuple(sorted({view.source.name for view in self._views}))
         self._inputs = tuple(n for n in model_inputs(model) if isinstance(n, str))
@@ -97,8 +98,9 @@ class Lookup:
         for view in self._views:
             keys = [tuple([row[key] for key in view.entity.keys]) for row in rows]
             own = None
-            if view.exclude_own:
-                given = [row[view.source.event_id] for row in rows]
+            field = self._own[view.name]
+            if field is not None:
+                given = [row[field] for row in rows]
                 own = [None if name is None else str(name) for name in given]
             found[view.name] = self._parts.readers[view.name].read(reader, keys, at, own)
         return found

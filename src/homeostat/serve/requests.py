@@ -238,8 +238,6 @@ def required_fields(system: System, model: Model) -> frozenset[str]:
     needed = {need for need in model_inputs(model) if isinstance(need, str)}
     for view in system.views_of(model):
         needed.update(view.entity.keys)
-        if view.exclude_own:
-            needed.add(view.source.event_id)
     return frozenset(needed - {source.event_id, source.event_time, source.known_time})
 
 

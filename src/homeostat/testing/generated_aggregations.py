@@ -11,6 +11,7 @@ from collections.abc import Callable
 from hypothesis import strategies as st
 
 from homeostat.declare.aggregations import (
+    SUMMARIES,
     Aggregation,
     count,
     first,
@@ -109,7 +110,7 @@ def _operations(draw: st.DrawFn) -> Aggregation:
 
 @st.composite
 def aggregations(draw: st.DrawFn, windowed: bool) -> tuple[Aggregation, ...]:
-    """Draw one to five aggregations; with `windowed` none of them is of the whole history."""
+    """Draw one to five aggregations; with `windowed` no summary of them is of the whole history."""
     found = []
     for number in range(draw(st.integers(1, 5))):
         made = draw(_operations())
@@ -117,7 +118,8 @@ def aggregations(draw: st.DrawFn, windowed: bool) -> tuple[Aggregation, ...]:
         if is_trend:
             made = trend(made, draw(st.sampled_from(("difference", "ratio"))))
         made = made.named(f"f{number}")
-        if windowed or is_trend or draw(st.integers(0, 2)):
+        is_merged = windowed and made.operation in SUMMARIES
+        if is_merged or is_trend or draw(st.integers(0, 2)):
             spans = draw(st.lists(st.sampled_from(_WINDOWS), min_size=1, max_size=3, unique=True))
             hop = draw(st.sampled_from(_HOPS))
             spans = [span for span in spans if _ORDER.index(span) >= _ORDER.index(hop)] or ["1m"]

@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 from hypothesis import strategies as st
 
-from homeostat.declare.aggregations import Aggregation
+from homeostat.declare.aggregations import SUMMARIES, Aggregation
 from homeostat.declare.schema import Event, Timestamp
 from homeostat.declare.sources import Entity, EventSource
 from homeostat.declare.views import FeatureView
@@ -102,7 +102,7 @@ def _views(draw: st.DrawFn, extra: tuple[Aggregation, ...]) -> FeatureView:
     )
     where = draw(st.none() | st.sampled_from(CONDITIONS))
     made = draw(aggregations(windowed=own))
-    made += tuple(a for a in extra if not own or None not in a.windows)
+    made += tuple(a for a in extra if not (own and a.operation in SUMMARIES and None in a.windows))
     return FeatureView("view", entity, readings, made, where=where, exclude_own=own)
 
 
@@ -110,7 +110,7 @@ def _views(draw: st.DrawFn, extra: tuple[Aggregation, ...]) -> FeatureView:
 def histories(draw: st.DrawFn, extra: tuple[Aggregation, ...] = ()) -> History:
     """Draw a view, a history for it, and questions; the view has the aggregations `extra` too.
 
-    Those of the whole history are left out where the view leaves out the request's own event.
+    Summaries of the whole history are left out where the view leaves out the request's own event.
     """
     view, rows = draw(_views(extra)), draw(event_rows())
     # Events known in the same instant are folded together before anybody can ask.

@@ -99,7 +99,7 @@ def feature_value(
         for event in events
         if _is_counted(view, event, key)
         and _is_visible(event, at, offset)
-        and not (view.exclude_own and event["_id"] == own)
+        and not _is_own(view, spec, event, own, at)
     ]
     visible.sort(key=lambda event: (event["_event_time"], event["_tie"]))
     tail = _tail(spec, at, 1)
@@ -121,6 +121,15 @@ def _is_counted(view: FeatureView, event: Event, key: tuple[Any, ...]) -> bool:
     if missing or event["_too_late"] or found != key:
         return False
     return view.condition is None or evaluate(view.condition, event) is True
+
+
+def _is_own(
+    view: FeatureView, spec: FeatureSpec, event: Event, own: str | None, at: Micros
+) -> bool:
+    """Whether an event is the request's own and is left out; of all time, for as long as it is."""
+    if view.own_id is None or event["_id"] != own:
+        return False
+    return spec.window is not None or to_micros(event["_event_time"]) >= at - view.own_kept
 
 
 def _is_visible(event: Event, at: Micros, offset: int | None) -> bool:

@@ -97,7 +97,6 @@ MISTAKES: list[tuple[Callable[[Any], Any], str]] = [
     (lambda w: view(w, replace(hs.mean("amount"), operation="meen")), "Did you mean 'mean'"),
     (lambda w: view(w, hs.count(), hs.count()), "features named twice: count"),
     (lambda w: loose.FeatureView("view", w.card, w.taps, ()), "no aggregations"),
-    (lambda w: view(w, hs.count(), exclude_own=True), "exclude_own with whole-history features"),
     (lambda w: view(w, entity=hs.Entity("city", key="citty")), "no field named 'citty'"),
     (lambda w: view(w, entity=hs.Entity("sum", key="amount")), "key 'amount' is a float"),
     (lambda w: view(w, where=hs.col("shp") == "a"), "Did you mean 'shop'"),

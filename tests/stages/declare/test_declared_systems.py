@@ -46,6 +46,11 @@ def numbered_view(world: Any, **changes: Any) -> dict[str, Any]:
     }
 
 
+def own_view(world: Any, *made: Any, **changes: Any) -> dict[str, Any]:
+    view = hs.FeatureView("own", changes.pop("entity", world.card), world.taps, made, **changes)
+    return {**with_model(world, features=view.all()), "views": (world.by_card, view)}
+
+
 @hs.on_demand("shop")
 def of_a_string(shop: Any) -> Any:
     return shop
@@ -94,8 +99,12 @@ CROSS: list[tuple[Callable[[Any], dict[str, Any]], list[str]]] = [
         ["'card' is a string in the request 'taps' and a integer in 'numbered'"],
     ),
     (
-        lambda w: numbered_view(w, exclude_own=True),
-        ["'card' is a string in the request", "'tap_id' is a string in the request"],
+        lambda w: own_view(w, hs.distinct_count("shop"), hs.count()),
+        ["view 'own' summarizes the whole history (shop_distinct_count), out of which"],
+    ),
+    (
+        lambda w: own_view(w, hs.count().over("1h"), entity=hs.Entity("tap", key="tap_id")),
+        ["view 'own' is keyed by 'tap_id', the id of the request 'taps' itself"],
     ),
     (
         lambda w: {"policies": (hs.Access("analyst", (replace(w.taps, lateness="9d"),)),)},
@@ -123,9 +132,7 @@ def test_a_request_must_carry_the_keys_of_its_views(world: Any) -> None:
 
     anonymous = hs.EventSource("anonymous", Anonymous, event_id="tap_id", event_time="at")
     label = replace(world.label, predicts=anonymous)
-    own = replace(
-        world.by_card, exclude_own=True, source=replace(world.taps, event_id="shop"), name="own"
-    )
+    own = replace(world.by_card, source=replace(world.taps, event_id="shop"), name="own")
     model = replace(world.model, label=label, features=(*world.by_card.all(), *own.all()))
     with pytest.raises(SystemInvalid) as raised:
         hs.System(
@@ -136,7 +143,23 @@ def test_a_request_must_carry_the_keys_of_its_views(world: Any) -> None:
         )
     said = str(raised.value)
     assert "view 'by_card' is keyed by card, which the request 'anonymous' does not carry" in said
-    assert "the request has no field 'shop'" in said
+    assert "view 'own' is keyed by card, which the request 'anonymous' does not carry" in said
+
+
+@pytest.mark.parametrize("merged", [False, True])
+def test_a_view_may_count_the_own_event_if_it_says_so(world: Any, merged: bool) -> None:
+    made = (hs.distinct_count("shop"),) if merged else (hs.count().over("1h"),)
+    entity = world.card if merged else hs.Entity("tap", key="tap_id")
+    replace(world.system, **own_view(world, *made, entity=entity, exclude_own=False))
+
+
+def test_an_own_event_is_one_whose_id_the_request_carries(world: Any) -> None:
+    assert world.by_card.own_field(world.taps) == "tap_id"
+    assert replace(world.by_card, exclude_own=False).own_field(world.taps) is None
+    by_tap = replace(world.by_card, entity=hs.Entity("tap", key="tap_id"))
+    assert by_tap.own_field(world.taps) is None  # it looks the event itself up
+    renamed = replace(world.by_card, source=replace(world.taps, event_id="shop"))
+    assert renamed.own_field(world.taps) == "shop"
 
 
 def test_a_system_reports_into_a_surrounding_check(world: Any) -> None:

@@ -107,13 +107,15 @@ def test_lints_are_values_in_a_fixed_order(world: Any) -> None:
 
 
 def test_the_outcome_as_a_feature(world: Any) -> None:
-    assert rules(with_features(world, losses(world))) == ["own-outcome"]
-    assert rules(with_features(world, losses(world, exclude_own=True))) == []
+    assert rules(with_features(world, losses(world, exclude_own=False))) == ["own-outcome"]
+    assert rules(with_features(world, losses(world))) == []
 
 
 def test_the_own_event_as_a_feature(world: Any) -> None:
-    assert rules(with_features(world, about_shop(Left, "tap_id"))) == ["own-event"]
-    assert rules(with_features(world, about_shop(Left, "tap_id", exclude_own=True))) == []
+    assert rules(with_features(world, about_shop(Left, "tap_id", exclude_own=False))) == [
+        "own-event"
+    ]
+    assert rules(with_features(world, about_shop(Left, "tap_id"))) == []
     assert rules(with_features(world, about_shop(Note, "note_id"))) == []
 
 

@@ -342,7 +342,7 @@ def test_what_decides_no_value_is_no_part_of_a_meaning() -> None:
     patient = replace(readings, lateness="9d", compatibility="NONE")
     assert meaning_under(replace(view, source=patient)) == meaning
     assert meaning_under(replace(view, entity=Entity("spot", "place"))) == meaning
-    assert meaning_under(replace(view, exclude_own=True)) != meaning
+    assert meaning_under(replace(view, exclude_own=False)) != meaning
     assert meaning_under(replace(view, source=replace(readings, clock_skew="1s"))) != meaning
 
 

@@ -56,7 +56,7 @@ LATEST = (
 def latest_histories(draw: st.DrawFn) -> History:
     """Draw a history of a view of latest values, of columns without gaps."""
     history = draw(histories())
-    view = replace(history.view, aggregations=LATEST, exclude_own=False)
+    view = replace(history.view, aggregations=LATEST)
     rows = tuple(
         {**row, "amount": row["amount"] or -0.0, "flag": bool(row["flag"])} for row in history.rows
     )
@@ -225,7 +225,7 @@ def test_without_events_nothing_is_known(rows: int) -> None:
         (replace(LEVEL, aggregations=LATEST), True),
         (replace(LEVEL, aggregations=(last("level"), count())), False),
         (replace(LEVEL, aggregations=(last("units"),)), False),
-        (replace(LEVEL, aggregations=(last("level").over("1m"),), exclude_own=True), False),
+        (replace(LEVEL, aggregations=(last("level").over("1m"),)), True),
         (replace(LEVEL, aggregations=(time_since_last(),)), False),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import nan
 from typing import Any
 
@@ -68,7 +69,7 @@ def read(view: FeatureView, store: MemoryStore, at: int, *key: Any) -> list[floa
 
 @pytest.mark.parametrize("step", [1, 7, 3000])
 def test_a_busy_entity_stays_small(step: int) -> None:
-    view = view_of(count().over("1m"), sum_("level"))
+    view = replace(view_of(count().over("1m"), sum_("level")), exclude_own=False)
     rows = [reading(n, level=n) for n in range(3000)]
     store = folded(view, rows, step)
     with store.reader() as reader:
@@ -221,7 +222,7 @@ def pages_of(view: FeatureView, store: MemoryStore) -> list[bytes]:
 
 
 def test_pages_are_dropped_with_what_no_window_reaches() -> None:
-    view = view_of(sum_("level").over("5m"), count())
+    view = replace(view_of(sum_("level").over("5m"), count()), exclude_own=False)
     rows = [reading(n, level=n) for n in range(400)]
     with small_records(2):
         store = folded(view, rows, 7)

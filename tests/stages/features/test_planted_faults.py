@@ -130,7 +130,7 @@ def cases() -> list[tuple[History, Any]]:
 
     @seed(20130101)
     @settings(
-        max_examples=100, deadline=None, database=None, phases=[Phase.generate],
+        max_examples=150, deadline=None, database=None, phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )  # fmt: skip
     @given(histories(EVERYTHING))
@@ -140,16 +140,17 @@ def cases() -> list[tuple[History, Any]]:
             known = replace(history, view=replace(history.view, aggregations=kept))
             found.append((known, oracle_rows(known)))
             # Nothing but latest values of a column without gaps has a path of its own.
-            found.append((swept := only_latest(known), oracle_rows(swept)))
+            swept = [only_latest(known, own) for own in (True, False)]
+            found += [(one, oracle_rows(one)) for one in swept]
 
     collect()
     return found
 
 
-def only_latest(history: History) -> History:
+def only_latest(history: History, own: bool) -> History:
     """The same history, asked for nothing but latest values."""
     made = (last("level"), last("level").over(*SPANS, hop="7us"), time_since_last())
-    return replace(history, view=replace(history.view, aggregations=made, exclude_own=False))
+    return replace(history, view=replace(history.view, aggregations=made, exclude_own=own))
 
 
 def large_sums() -> History:
@@ -190,7 +191,6 @@ def one_place(
     made: tuple[Aggregation, ...], amounts: list[float], lags: list[int] | None = None
 ) -> History:
     """Events of one entity, known ten seconds apart, with two questions after each."""
-    view = FeatureView("v", Entity("place", "place"), readings, made)
     rows = tuple(
         {
             "id": f"e{n}", "at": START + n * TICK - lag, "place": "a", "site": 1,
@@ -204,17 +204,20 @@ def one_place(
     # Right after the newest event, and where the next one is not known yet.
     instants = [(n, START + (n - 1) * TICK + later) for n in cuts for later in (1, TICK)]
     questions = tuple(Question(n, ("a",), at, "none") for n, at in instants)
-    return History(view, rows, cuts, questions)
+    return History(
+        FeatureView("v", Entity("place", "place"), readings, made), rows, cuts, questions
+    )
 
 
 def tied_pairs() -> list[History]:
-    """Nothing but latest values, of events of which two tie; those between are a little older."""
+    """Nothing but latest values; two events tie, or all; those between are a little older."""
     made = (last("amount"), last("amount").over("20s", "1m"))
     found = []
     for n in range(8):
         tied = n + 1 + n % 3
         lags = [TICK * (m - n) + (m < tied) if n < m <= tied else 0 for m in range(11)]
         found.append(one_place(made, [float(m) for m in range(11)], lags))
+    found.append(one_place(made, [float(m) for m in range(11)], [TICK * m for m in range(11)]))
     return found
 
 
@@ -432,8 +435,7 @@ def swept(right: str, wrong: str) -> tuple[Execution, Any, str, Any]:
 
 
 def unlearned(self: Any, last_part: int) -> Any:
-    kept = self._ties.copy()
-    ties = _learn(self, last_part)
+    kept, ties = self._ties.copy(), _learn(self, last_part)
     self._ties[:] = kept
     return ties
 
@@ -456,11 +458,9 @@ def any_window(layout: Any, window: int, at: Any, times: Any, rows: Any) -> Any:
 
 
 _by_part = lookups._by_part
+T, L, Sum = training_rows, live, decayed.DecayedSum
 
-T, L = training_rows, live
-Sum = decayed.DecayedSum
-
-_squares = columns.squares
+_squares: Any = vars(columns)["squares"]
 
 
 def no_range(*given: Any) -> None:
@@ -478,8 +478,7 @@ FAULTS: dict[str, tuple[Execution, Any, str, Any]] = {
     "live: sums beyond their range have a value": (L, read.ViewReader, "_leave_out", no_range),
     "live: squares are rounded": (L, columns, "squares", rounded_squares),
     "live: magnitudes are not added up": loop(
-        state_rows, "folded", "here[5 + 2 * place] += weight >> 31", "pass",
-    ),
+        state_rows, "folded", "here[5 + 2 * place] += weight >> 31", "pass"),
     "offline: an event on the boundary is left out": (T, offline, "window_start", later_start),
     "live: an event on the boundary is left out": (L, live_windows, "window_start", later_start),
     "offline: no hop": (T, offline, "window_start", no_hop),
@@ -488,110 +487,91 @@ FAULTS: dict[str, tuple[Execution, Any, str, Any]] = {
     "live: the hop rounds up": (L, live_windows, "window_start", truncated_hop),
     "offline: known at the instant itself": (T, offline, "_limits", known_at_once),
     "latest: known at the instant itself": swept(
-        "limits[question] <= clock", "limits[question] < clock",
-    ),
+        "limits[question] <= clock", "limits[question] < clock"),
     "latest: late events come last": swept(
-        "time > best[entity, 0] or best[entity, 1] < 0", "time != best[entity, 0]",
-    ),
+        "time > best[entity, 0] or best[entity, 1] < 0", "time != best[entity, 0]"),
     "latest: ties are in the order of arrival": swept(
-        "is_later = time > best[entity, 0]", "is_later = time >= best[entity, 0]",
-    ),
+        "is_later = time > best[entity, 0]", "is_later = time >= best[entity, 0]"),
     "latest: ties are turned around": swept(
-        "ties[event] >= best_ties[entity]", "ties[event] <= best_ties[entity]",
-    ),
-    "latest: the tie of the latest is forgotten": swept(
-        "best_ties[entity] = ties[event]", "pass",
-    ),
+        "ties[event] >= best_ties[entity]", "ties[event] <= best_ties[entity]"),
+    "latest: the tie of the latest is forgotten": swept("best_ties[entity] = ties[event]", "pass"),
     "latest: ties before the first known one are not learned": (
-        T, latest._Sweep, "_learn", unlearned,
-    ),
+        T, latest._Sweep, "_learn", unlearned),
     "latest: rows count from the beginning of a part": swept("first + event", "event"),
     "latest: the event that ties first is passed over": swept(
-        "stopped = event", "stopped = event + 1",
-    ),
+        "stopped = event", "stopped = event + 1"),
     "latest: others' events count": swept("if entity == 0:", "if entity < 0:"),
     "latest: what is asked after the last event is not answered": (
-        T, latest._Sweep, "_run", unfinished,
-    ),
+        T, latest._Sweep, "_run", unfinished),
     "latest: too late events count": (T, log, "wanted", never_too_late),
     "latest: a window holds everything": (T, latest, "_inside", any_window),
     "latest: an event on the boundary is left out": (T, latest, "window_start", later_start),
     "latest: values of one row too early": (
-        T, lookups, "_by_part", lambda table, rows: _by_part(table, np.maximum(rows, 1) - 1),
-    ),
+        T, lookups, "_by_part", lambda table, rows: _by_part(table, np.maximum(rows, 1) - 1)),
     "offline: late events are seen before they are known": (T, Block, "of", seen_before_known),
     "offline: late events are forgotten": (T, windows.Queries, "_runs", no_late_runs),
     "live: late events come last": loop(
-        state_rows, "folded", "if there > 0 and _is_before(", "if there < 0 and _is_before(",
-    ),
+        state_rows, "folded", "if there > 0 and _is_before(", "if there < 0 and _is_before("),
     "live: late events do not go to their pages": loop(
-        state_rows, "folded", "if (is_split or here[2]) and _", "if is_split and _",
-    ),
+        state_rows, "folded", "if (is_split or here[2]) and _", "if is_split and _"),
     "live: late events do not go to their older rows": loop(
-        state_rows, "folded", "if (is_split or here[2]) and _", "if here[2] and _",
-    ),
+        state_rows, "folded", "if (is_split or here[2]) and _", "if here[2] and _"),
     "live: late events are added to no later sums": loop(
-        state_rows, "folded", "rows[place, 2 + lane] += total[lane]", "pass",
-    ),
+        state_rows, "folded", "rows[place, 2 + lane] += total[lane]", "pass"),
     "live: pages are left out of sums": loop(
-        state_rows, "looked_up", "found[lane] += older[lane]", "pass",
-    ),
+        state_rows, "looked_up", "found[lane] += older[lane]", "pass"),
     "live: a window that begins in a page begins late": loop(
-        state_rows, "looked_up",
-        "first = _first_from(part, 0, 0, n, start)",
-        "first = _first_from(part, 0, 0, n, start + 1)",
-    ),
+        state_rows, "looked_up", "first = _first_from(part, 0, 0, n, start)",
+        "first = _first_from(part, 0, 0, n, start + 1)"),
     "live: what is before a window in its page counts": loop(
-        state_rows, "looked_up", "found[lane] -= part[first - 1, 2 + lane]", "pass",
-    ),
+        state_rows, "looked_up", "found[lane] -= part[first - 1, 2 + lane]", "pass"),
     "live: the greatest value of a page is its last": loop(
-        state_rows, "described", "or value > picks[at + 1 + _GREATEST_OF]", "or True",
-    ),
+        state_rows, "described", "or value > picks[at + 1 + _GREATEST_OF]", "or True"),
     "live: the latest value is that of the oldest page": loop(
-        state_rows, "looked_up", "if np.isnan(picks[signal, _LATEST_OF]):", "if True:",
-    ),
+        state_rows, "looked_up", "if np.isnan(picks[signal, _LATEST_OF]):", "if True:"),
     "offline: too late events count": (T, log, "wanted", never_too_late),
     "live: too late events count": (L, fold, "usable", nothing_is_too_late),
     "offline: the own event counts": (
-        T, offline, "id_digests", lambda ids: np.zeros(len(ids), np.int64),
-    ),
+        T, offline, "id_digests", lambda ids: np.zeros(len(ids), np.int64)),
     "live: the own event counts": (L, read, "id_digest", lambda name: 0),
+    "latest: the own event counts": (
+        T, offline, "_rows_of_own", lambda table, rows, own: np.empty(0, np.int64)),
     "offline: ties are in the order of arrival": (T, Block, "of", ties_by_arrival),
     "live: ties are in the order of arrival": (L, fold.ViewFold, "prepare", folded_by_arrival),
     "live: rows are evicted too early": (L, record, "SLACK", -(10**12)),
     "live: pages are dropped too early": (L, pages.Pages, "evict", evicted_early),
     "live: evicted sums are forgotten": loop(
-        state_rows, "folded",
-        "rows[0, word] = rows[low - 1, word]", "rows[0, word] = 0",
-    ),
+        state_rows, "folded", "rows[0, word] = rows[low - 1, word]", "rows[0, word] = 0"),
     "live: sums that leave int64 stop there": loop(
-        state_rows, "folded",
-        "rows[place, 2 + lane] = rows[there, 2 + lane] + total[lane]",
-        "rows[place, 2 + lane] = min(int(rows[there, 2 + lane]) + int(total[lane]), 2**63 - 1)",
-    ),
+        state_rows, "folded", "rows[place, 2 + lane] = rows[there, 2 + lane] + total[lane]",
+        "rows[place, 2 + lane] = min(int(rows[there, 2 + lane]) + int(total[lane]), 2**63 - 1)"),
     "offline: running sums are floats": (T, block, "running", running_floats),
     "offline: the last limb is lost": (T, operations, "rounded", rounded_short),
     "live: the last limb is lost": loop(
         kernel, "finalized", "_nearest(lanes[b], lanes[b + 1], lanes[b + 2])",
-        "_nearest(lanes[b], lanes[b + 1], 0)",
-    ),
+        "_nearest(lanes[b], lanes[b + 1], 0)"),
     "missing values are zero": (L, columns, "numbers", always_present),
     "negative zero stays": (L, columns, "_signal", negative_zeros),
     "offline: a trend is turned around": (T, answers, "compared", turned),
     "live: the window before contains this one": (L, read, "_trend", against_both),
     "live: the latest of all is the last to arrive": loop(
-        state_rows, "folded", "better = not better", "better = True",
-    ),
+        state_rows, "folded", "else not is_before", "else True"),
+    "live: the second best of all is forgotten": loop(
+        state_rows, "folded", "here[word + 3] = here[word]", "pass"),
+    "live: the own event is selected from all time": loop(
+        state_rows, "looked_up", "if tie != 0 and words[at] == time", "if tie != 0 and False"),
+    "live: the own event counts in all time": loop(
+        state_rows, "looked_up", "found[lane] += rows[mine - 1, 2 + lane] - rows[mine, 2 + lane]",
+        "pass"),
+    "offline: the own event counts in all time": (
+        T, windows.Queries, "only_own_since", lambda self, block, since: replace(self, own=None)),
     "live: the last values come oldest first": (L, recent.LastN, "_latest", oldest_first),
     "offline: the last values come oldest first": (
-        T, recent.LastN, "columns", columns_oldest_first,
-    ),
+        T, recent.LastN, "columns", columns_oldest_first),
     "live: distinct values beyond k are not seen": (
-        L, distinct.DistinctCount, "state", one_code_less,
-    ),
+        L, distinct.DistinctCount, "state", one_code_less),
     "offline: distinct values beyond k are not seen": (
-        T, distinct.DistinctCount, "columns", counted_columns,
-    ),
+        T, distinct.DistinctCount, "columns", counted_columns),
     "the rank of a quantile is rounded down": (T, quantiles.Quantiles, "_ranks", ranks_down),
     "the bins of a quantile have no sign": (L, quantiles.Quantiles, "_bins", without_sign),
     "offline: too many values are not sampled": (T, top._Top, "_sampled", all_sampled),
