@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import Field, fields, is_dataclass
-from types import CellType, CodeType, FunctionType
 from typing import Any
 
+from homeostat.core.code_meaning import meaning
 from homeostat.core.errors import HomeostatError
 
 __all__ = [
@@ -102,67 +101,10 @@ def source_hash(function: Callable[..., object]) -> str:
     """Return a hash of what a function does.
 
     That is its source text (or its code where no source can be read), and what it takes from
-    around it: constants of its module and closure, and functions of its module that it calls.
+    around it: constants, functions and classes of its module, its closure, and other modules of
+    the user (`core/code_meaning.py`).
     """
-    return content_hash(_meaning(function, set()))
-
-
-def _meaning(function: Callable[..., object], seen: set[str]) -> dict[str, object]:
-    """Return source and surroundings of a function; `seen` stops functions that call each other."""
-    code = getattr(function, "__code__", None)
-    try:
-        text = inspect.getsource(function)
-    except (OSError, TypeError):
-        if not isinstance(code, CodeType):
-            raise HomeostatError(
-                f"the source of {function!r} cannot be read; allowed: functions written in Python; "
-                "wrap it in one, as in def f(x): return g(x)"
-            ) from None
-        text = repr([(c.co_code, c.co_names, _constants(c)) for c in _codes(code)])
-    if not isinstance(function, FunctionType):
-        return {"text": text}
-    names = {name for c in _codes(function.__code__) for name in c.co_names}
-    around = {name: function.__globals__[name] for name in names & function.__globals__.keys()}
-    cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
-    around |= {name: cell.cell_contents for name, cell in cells if _is_filled(cell)}
-    seen.add(function.__qualname__)
-    taken: dict[str, object] = {}
-    for name in sorted(around):
-        value = around[name]
-        if _is_constant(value):
-            taken[name] = value
-        elif (
-            isinstance(value, FunctionType)
-            and value.__module__ == function.__module__
-            and value.__qualname__ not in seen
-        ):
-            taken[name] = _meaning(value, seen)
-    return {"text": text, "around": taken}
-
-
-def _is_constant(value: object) -> bool:
-    if isinstance(value, tuple | frozenset):
-        return all(map(_is_constant, value))
-    return value is None or isinstance(value, bool | int | float | str | bytes)
-
-
-def _codes(code: CodeType) -> Iterator[CodeType]:
-    """Yield the code of a function and of the functions inside it."""
-    yield code
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield from _codes(constant)
-
-
-def _constants(code: CodeType) -> list[str]:
-    return [repr(value) for value in code.co_consts if not isinstance(value, CodeType)]
-
-
-def _is_filled(cell: CellType) -> bool:
-    try:
-        return isinstance(cell.cell_contents, object)
-    except ValueError:  # a name that its function has not given a value yet
-        return False
+    return content_hash(meaning(function))
 
 
 def short_digest(parts: Iterable[str]) -> str:

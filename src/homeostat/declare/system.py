@@ -54,6 +54,12 @@ class System:
             "kept",
         ):  # fmt: skip
             object.__setattr__(self, part, collected.several(getattr(self, part)))
+        waiting: list[object] = [*self.kept, *(f for model in self.models for f in model.features)]
+        while waiting:
+            feature = waiting.pop()
+            if isinstance(feature, OnDemand):
+                feature.read_code()
+                waiting += feature.inputs
         found = list(self._mistakes())
         if found:
             collected.report(SystemInvalid(self.name, found))

@@ -176,6 +176,13 @@ class OnDemand:
     code: str = field(init=False)
 
     def __post_init__(self) -> None:
+        self.read_code()
+
+    def read_code(self) -> None:
+        """Hash the function and what it uses, as they are now.
+
+        A system does so for its features: helpers that stand below a function are there by then.
+        """
         object.__setattr__(self, "code", source_hash(self.function))
 
     def __call__(self, *arrays: Any) -> Any:

@@ -1,0 +1,241 @@
+"""What a function does: its source, and what it takes from around it in the user's own modules.
+
+Names that its code uses are looked up in its module and closure. Followed are constants (and lists,
+sets and mappings of them, as they are then), functions, classes, partials, and objects of classes,
+also those of other modules, where these belong to the user: neither Python's own nor an installed
+package. Of a module only the names that the code uses count. What is found while it runs (by
+`getattr`, `eval`, in a file) cannot be seen.
+"""
+
+from __future__ import annotations
+
+import ast
+import dis
+import importlib
+import importlib.util
+import inspect
+import sys
+import textwrap
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from pathlib import Path
+from types import CellType, CodeType, FunctionType, MethodType, ModuleType
+from typing import Any
+
+from homeostat.core.errors import HomeostatError
+
+__all__ = ["meaning"]
+
+_NOTHING = object()
+_INSTALLED = frozenset(("site-packages", "dist-packages"))
+
+
+def meaning(function: Callable[..., object], seen: set[object] | None = None) -> dict[str, object]:
+    """Return the source and the surroundings of a function, as values that have a content hash.
+
+    Args:
+        function: a function, or a class.
+        seen: what was met on the way, which stops functions that call each other.
+    """
+    seen = set() if seen is None else seen
+    code = getattr(function, "__code__", None)
+    try:
+        text = inspect.getsource(function)
+    except (OSError, TypeError):
+        if not isinstance(code, CodeType):
+            raise HomeostatError(
+                f"the source of {function!r} cannot be read; allowed: functions written in Python; "
+                "wrap it in one, as in def f(x): return g(x)"
+            ) from None
+        text = repr([(c.co_code, c.co_names, _constants(c)) for c in _codes(code)])
+    seen.add(id(function))
+    if not isinstance(function, FunctionType):
+        return {"text": text}
+    found: dict[str, object] = {"text": text, "around": _around(function, seen)}
+    defaults = list(_defaults(function, text, seen))
+    return {**found, "defaults": defaults} if defaults else found
+
+
+def _around(function: FunctionType, seen: set[object]) -> dict[str, object]:
+    """Return what a function takes from its module and closure, by name."""
+    names = {name for c in _codes(function.__code__) for name in c.co_names}
+    around = {name: function.__globals__[name] for name in names & function.__globals__.keys()}
+    around |= _imported(function)
+    cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
+    around |= {name: cell.cell_contents for name, cell in cells if _is_filled(cell)}
+    taken = {name: _taken(around[name], function, names, seen) for name in sorted(around)}
+    return {name: value for name, value in taken.items() if value is not _NOTHING}
+
+
+def _taken(value: Any, user: FunctionType, names: set[str], seen: set[object]) -> object:
+    """Return what a value means to the function that uses it, `_NOTHING` if it is not followed."""
+    if _is_constant(value):
+        return value
+    if isinstance(value, list | dict | set):
+        return value if value and _is_plain(value, 5) else _NOTHING
+    if isinstance(value, partial):
+        given = {str(place): each for place, each in enumerate(value.args)} | value.keywords
+        return _each({"func": value.func, **given}, user, names, seen)
+    if isinstance(value, MethodType):
+        return _each({"func": value.__func__, "self": value.__self__}, user, names, seen)
+    for inner in ("__wrapped__", "py_func", "function"):
+        # a cache, a compiled function, an on-demand feature: what they hold is called
+        held = None if isinstance(value, FunctionType | type) else getattr(value, inner, None)
+        if isinstance(held, FunctionType):
+            value = held
+    if isinstance(value, ModuleType):
+        key = ("module", id(value), id(user))
+        if key in seen or not _is_users(value.__name__):
+            return _NOTHING
+        seen.add(key)
+        used = {name: vars(value)[name] for name in names & vars(value).keys()}
+        return _each(used, user, names, seen)
+    kind = value if isinstance(value, FunctionType | type) else type(value)
+    if id(kind) in seen or not (kind.__module__ == user.__module__ or _is_users(kind.__module__)):
+        return _NOTHING
+    if isinstance(kind, FunctionType):
+        return meaning(kind, seen)
+    found = _class(kind, seen)
+    state = getattr(value, "__dict__", {}) if kind is not value else {}
+    held_plain = {name: each for name, each in state.items() if _is_plain(each, 5)}
+    return {**found, "state": held_plain} if held_plain else found
+
+
+def _each(
+    values: dict[Any, Any], user: FunctionType, names: set[str], seen: set[object]
+) -> dict[str, object]:
+    taken = {str(name): _taken(values[name], user, names, seen) for name in sorted(values, key=str)}
+    return {name: value for name, value in taken.items() if value is not _NOTHING}
+
+
+def _class(kind: type, seen: set[object]) -> dict[str, object]:
+    """Return what a class of the user does: its source, its methods' surroundings, its bases."""
+    seen.add(id(kind))
+    found: dict[str, object] = {}
+    try:
+        found["text"] = inspect.getsource(kind)
+    except (OSError, TypeError):
+        found["text"] = ""  # without a file: its methods' code says it
+    for name, member in sorted(vars(kind).items()):
+        made = member.fget if isinstance(member, property) else member
+        made = getattr(made, "__func__", getattr(made, "func", made))
+        if not isinstance(made, FunctionType) or id(made) in seen:
+            continue
+        if found["text"] and made.__code__.co_filename.startswith("<"):
+            continue  # written by a decorator from what the source says
+        seen.add(id(made))
+        around = _around(made, seen) if found["text"] else meaning(made, seen)
+        if around:
+            found[name] = around
+    bases = [base for base in kind.__bases__ if id(base) not in seen and _is_users(base.__module__)]
+    return {**found, "bases": [_class(base, seen) for base in bases]} if bases else found
+
+
+def _defaults(function: FunctionType, text: str, seen: set[object]) -> Iterator[object]:
+    """Yield the default arguments that the source does not spell out."""
+    values = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
+    if not values:
+        return
+    try:
+        (node,) = ast.parse(textwrap.dedent(text)).body
+    except (SyntaxError, ValueError):  # a piece of a line: a lambda among other things
+        node = ast.Pass()
+    nodes: list[ast.expr | None] = [None] * len(values)
+    if isinstance(node, ast.FunctionDef):
+        spelt = [*node.args.defaults, *(each for each in node.args.kw_defaults if each)]
+        nodes = [*spelt] if len(spelt) == len(values) else nodes
+    for each, value in zip(nodes, values, strict=True):
+        if each is None or not _is_literal(each):
+            taken = _taken(value, function, set(), seen)
+            if taken is not _NOTHING:
+                yield taken
+
+
+def _is_literal(node: ast.expr) -> bool:
+    try:
+        ast.literal_eval(node)
+    except (ValueError, TypeError):
+        return False
+    return True
+
+
+def _imported(function: FunctionType) -> dict[str, ModuleType]:
+    """Return the user's modules that a function imports when it is called, by name."""
+    package = str(function.__globals__.get("__package__") or "")
+    found: dict[str, ModuleType] = {}
+    for code in _codes(function.__code__):
+        for step in dis.get_instructions(code):
+            if step.opname != "IMPORT_NAME":
+                continue
+            for name in filter(None, (step.argval, f"{package}.{step.argval}" if package else "")):
+                module = _module(name)
+                if module is not None and _is_users(name):
+                    found[name] = module
+    return found
+
+
+def _module(name: str) -> ModuleType | None:
+    """Return a module of the user by name, imported if it is not yet; None for any other."""
+    if name in sys.modules:
+        return sys.modules[name]
+    try:
+        spec = importlib.util.find_spec(name)
+        if spec is None or spec.origin is None or not _is_outside(name, spec.origin):
+            return None
+        return importlib.import_module(name)
+    except (ImportError, ValueError):
+        return None
+
+
+def _is_users(name: str | None) -> bool:
+    """Return whether a module belongs to the user."""
+    module = sys.modules.get(name or "")
+    if module is None or name is None:
+        return False
+    if name == "__main__":
+        return True
+    places: Iterable[str] = getattr(module, "__path__", None) or ()
+    place = getattr(module, "__file__", None) or next(iter(places), None)
+    return place is not None and _is_outside(name, place)
+
+
+def _is_outside(name: str, place: str) -> bool:
+    top = name.partition(".")[0]
+    is_known = top == "homeostat" or top in sys.stdlib_module_names
+    return not is_known and not _INSTALLED & set(Path(place).parts)
+
+
+def _is_constant(value: object) -> bool:
+    if isinstance(value, tuple | frozenset):
+        return all(map(_is_constant, value))
+    return value is None or isinstance(value, bool | int | float | str | bytes)
+
+
+def _is_plain(value: object, deep: int) -> bool:
+    """Return whether a value is made of constants only, in at most so many containers."""
+    if isinstance(value, dict):
+        return deep > 0 and all(
+            _is_constant(k) and _is_plain(v, deep - 1) for k, v in value.items()
+        )
+    if isinstance(value, list | set | tuple | frozenset):
+        return deep > 0 and all(_is_plain(each, deep - 1) for each in value)
+    return _is_constant(value)
+
+
+def _codes(code: CodeType) -> Iterator[CodeType]:
+    """Yield the code of a function and of the functions inside it."""
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _codes(constant)
+
+
+def _constants(code: CodeType) -> list[str]:
+    return [repr(value) for value in code.co_consts if not isinstance(value, CodeType)]
+
+
+def _is_filled(cell: CellType) -> bool:
+    try:
+        return isinstance(cell.cell_contents, object)
+    except ValueError:  # a name that its function has not given a value yet
+        return False
