@@ -103,8 +103,8 @@ USERS = {
         "scale RATE",
     ),
     "a closure": (
-        "from helper_maths import scale\ndef made(g):\n    def f(x):\n        return g(x)\n"
-        "    return f\nf = made(scale)", "",
+        ("from helper_maths import scale\ndef made(g):\n    def f(x):\n        return g(x)\n"
+        "    return f\nf = made(scale)"), "",
         "scale RATE",
     ),
     "a lambda": (
