@@ -70,6 +70,8 @@ def by_hand(
         with here.app() as app:
             return app.live.by_hand(model, action, reason)
     except HomeBusy as busy:
+        if action == "train":
+            _require_applied(here)
         orders = Orders(here.folder / "meta.db")
         try:
             number, began = orders.place(action, model, reason), monotonic()
@@ -83,6 +85,17 @@ def by_hand(
             return made
         finally:
             orders.close()
+
+
+def _require_applied(here: Session) -> None:
+    """Raise `NotApplied` if the process that runs the home would train by other declarations."""
+    from homeostat.runtime.applying import NotApplied
+    from homeostat.runtime.plan import applied, plan
+
+    system = here.system()
+    changes = plan(applied(here.folder), system)
+    if changes:
+        raise NotApplied(system.name, [f"{change.subject} {change.kind}" for change in changes])
 
 
 def standing(home: Home, model: str) -> RolloutState:

@@ -12,12 +12,13 @@ from homeostat.core.clock import from_micros
 from homeostat.core.errors import HomeostatError
 from homeostat.declare.feeds import Folder
 from homeostat.declare.system import System
-from homeostat.deploy.state import replayed
+from homeostat.deploy.state import RolloutState, replayed
 from homeostat.features.folded import folded_offset
 from homeostat.ingest.file_parts import Reached, mark_of
 from homeostat.ingest.folder import files_in, stream_of
 from homeostat.ingest.schedules import SCHEDULE
 from homeostat.lake.raw import RawRecords
+from homeostat.monitor.findings import open_alerts
 from homeostat.runtime.applying import serving, views_to_fill
 from homeostat.runtime.home import Home
 from homeostat.runtime.lock import owner_of
@@ -73,6 +74,7 @@ def examine(
             _offsets,
             _lake,
             _journal,
+            _jobs,
             _packages,
             _service,
             _declarations,
@@ -179,6 +181,36 @@ def _journal(system: System, home: Home) -> Iterator[Check]:
         return
     digest = home.journal.hash()[:12] or "none"
     yield Check("journal", "ok", f"{len(decisions)} decisions, chain verified, hash {digest}")
+
+
+def _jobs(system: System, home: Home) -> Iterator[Check]:
+    """Say of each deployed model what became of its last training, and which alerts are open."""
+    decisions = home.journal.decisions()
+    states = replayed(decisions)
+    for deployment in system.deployments:
+        model = deployment.model.name
+        name, state = f"training of {model}", states.get(model, RolloutState())
+        stands = (
+            "no version answers: the fallback does"
+            if state.champion is None
+            else f"version {state.champion} answers"
+        )
+        if state.stage == "training" and owner_of(home.folder) is None:
+            advice = "nothing to do: the next `homeostat run` begins it again"
+            yield Check(name, "note", f"it was cut off with its process; {stands}", advice)
+        elif state.failures:
+            since = f"{state.failures} in a row failed" if state.failures > 1 else "it failed"
+            advice = f"put the cause right, then run `homeostat train {model}`"
+            yield Check(name, "note", f"{since}: {state.failure}; {stands}", advice)
+        else:
+            yield Check(name, "ok", stands if state.stage != "training" else f"goes on; {stands}")
+    for alert in open_alerts(decisions).values():
+        kind = alert.evidence.get("kind")
+        if kind in ("unjudged", "upkeep"):
+            advice = (
+                "put the cause right: it is tried again by itself, at the next step of the loop"
+            )
+            yield Check(str(alert.evidence["key"]), "note", alert.reason, advice)
 
 
 def _packages(system: System, home: Home) -> Iterator[Check]:
