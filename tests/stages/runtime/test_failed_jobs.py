@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -17,10 +20,13 @@ import pytest
 
 import homeostat as hs
 from homeostat.core.clock import ManualClock, to_micros
+from homeostat.core.decisions import Decision
 from homeostat.runtime.app import App
 from homeostat.runtime.applying import apply_changes
 from homeostat.runtime.doctor import examine
 from homeostat.runtime.home import Home
+from homeostat.runtime.journal import Journal
+from homeostat.train.dataset import Sample
 from homeostat.train.package import Package
 
 START = datetime(2024, 3, 1, tzinfo=UTC)
@@ -98,7 +104,13 @@ ALL = hs.Split(validation="1d", test="1d")
 
 
 def system(
-    estimator: hs.Estimator = GOOD, more: tuple[Any, ...] = (), split: hs.Split = ALL, **given: Any
+    estimator: hs.Estimator = GOOD,
+    more: tuple[Any, ...] = (),
+    split: hs.Split = ALL,
+    gates: tuple[hs.Gate, ...] = (),
+    *,
+    is_retrained: bool = True,
+    **given: Any,
 ) -> hs.System:
     label = hs.Label(
         "bad", predicts=ASKED, outcome=TOLD, join_on="pid", value=hs.col("bad") == True,  # noqa: E712
@@ -110,7 +122,7 @@ def system(
         label=label,
         estimator=estimator,
         split=split,
-        requirements=hs.Requirements(false_positive_cost=1, false_negative_cost=5),
+        requirements=hs.Requirements(false_positive_cost=1, false_negative_cost=5, gates=gates),
         **given,
     )
     deployment = hs.Deployment(
@@ -121,7 +133,7 @@ def system(
         sources=(ASKED, TOLD),
         models=(model,),
         deployments=(deployment,),
-        retraining=(hs.Retrain(model, every="1d", cooldown="6h"),),
+        retraining=(hs.Retrain(model, every="1d", cooldown="6h"),) if is_retrained else (),
     )
 
 
@@ -170,7 +182,7 @@ def damage_the_champion(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def lose_a_table(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
     for file in (app.home.folder / "lake" / "told").rglob("*.parquet"):
-        file.unlink()
+        file.rename(file.with_suffix(".gone"))
 
 
 def fill_the_disk(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,6 +190,13 @@ def fill_the_disk(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Package, "save", no_room)
+
+
+def forget_how_to_learn(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(model: hs.Model, sample: Sample) -> None:
+        raise ValueError("nothing can be learned")
+
+    monkeypatch.setattr("homeostat.train.fit.learn", refused)
 
 
 Act = Callable[[App, pytest.MonkeyPatch], None]
@@ -211,23 +230,15 @@ WAYS: dict[str, tuple[dict[str, Any], Act | None, str]] = {
     "panic": (clumsy("panic"), None, "Panic: a native library gave up"),
     "a missing table": (NOTHING, lose_a_table, "told"),
     "a full disk": (NOTHING, fill_the_disk, "No space left on device"),
-    "no rows": ({"split": LATEST}, None, "at least"),
     "one class": ({"split": LATEST}, None, "are positive"),
-    "a transform cannot learn": (
-        {"split": LATEST, "transforms": (hs.Bins("amount", count=4),)}, None, "amount",
-    ),
+    "a transform cannot learn": (NOTHING, forget_how_to_learn, "nothing can be learned"),
 }  # fmt: skip
 
 
 def latest(way: str) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Return what comes after the champion was trained."""
-    if way == "no rows":
-        return events(ROWS, 1, DAYS)
     has_gaps = way != "on-demand is infinite"
     asked, told = events(ROWS, ROWS, DAYS, True if way == "one class" else None, has_gaps)
-    if way == "a transform cannot learn":
-        asked = asked.with_columns(amount=pl.lit(None, pl.Float64))
-        told = told.with_columns(bad=pl.int_range(pl.len()) % 2 == 0)
     return asked, told
 
 
@@ -244,7 +255,7 @@ def applied(declared: hs.System, home: Path, at: ManualClock) -> App:
 def outcomes(app: App) -> list[str]:
     """Return what was journaled of the model; a training is followed by its outcome."""
     actions = [d.action for d in app.home.journal.decisions() if d.model == "m"]
-    kept = [action for action in actions if action not in ("alert", "clear")]
+    kept: list[str] = [action for action in actions if action not in ("alert", "clear")]
     for action, after in pairwise([*kept, "train"]):
         assert (action == "train") != (after == "train") or action != "train", kept
     return kept
@@ -285,10 +296,132 @@ def test_the_champion_goes_on_and_the_home_opens(
             assert "homeostat train m" in found.advice
         assert "version 1 answers" in found.found
     if act is lose_a_table:
-        shutil.copytree(served / "lake" / "told", home / "lake" / "told", dirs_exist_ok=True)
+        for file in (home / "lake" / "told").rglob("*.gone"):
+            file.rename(file.with_suffix(".parquet"))
     with applied(system(), home, clock(2 * DAYS + 0.02)) as app:
-        if way in ("no rows", "one class", "a transform cannot learn"):
+        if way == "one class":
             take(app, *events(2 * ROWS, ROWS, DAYS))
-        assert [d.action for d in app.train("m")] == ["train", "shadow"]
+        made = app.train("m")
+        assert [d.action for d in made] == ["train", "shadow"], made[-1].reason
     checks = {check.name: check for check in examine(system(), home)}
     assert checks["training of m"].status == "ok"
+
+
+def test_a_damaged_champion_does_not_stop_the_next_one(served: Path, tmp_path: Path) -> None:
+    """A gate that compares with it is left out, and says so."""
+    home = tmp_path / "home"
+    shutil.copytree(served, home)
+    gated = system(gates=(hs.Gate("auc", within=0.1),))
+    with applied(gated, home, clock(2 * DAYS)) as app:
+        take(app, *events(ROWS, ROWS, DAYS))
+        for file in (home / "packages").rglob("*.onnx"):
+            file.write_bytes(b"no graph")
+    with hs.open(gated, home, clock(2 * DAYS + 0.01)) as app:
+        made = app.train("m")
+        assert [d.action for d in made] == ["train", "shadow"]
+        assert "1 skipped" in made[-1].reason
+        assert app.predict("m", {**ASK, "pid": "new"})[0].score == 0.1, "the fallback answers"
+    with hs.open(gated, home, clock(2 * DAYS + 0.02)) as app:
+        assert app.state("m").challenger == 2
+
+
+def test_without_any_row_the_next_step_tries_again(tmp_path: Path) -> None:
+    home, at = tmp_path / "home", clock(DAYS)
+    with hs.open(system(), home, at) as app:
+        made = app.step()
+        assert [d.action for d in made] == ["train", "reject"]
+    with hs.open(system(), home, clock(DAYS + 0.5)) as app:
+        take(app, *events(0, ROWS, 0))
+        assert [d.action for d in app.step()] == ["train", "promote"]
+
+
+def test_trainings_that_fail_are_tried_ever_more_rarely(tmp_path: Path) -> None:
+    """Until they are declared otherwise; and nothing is tried twice at one instant."""
+    home, at = tmp_path / "home", clock(DAYS)
+    tried = []
+    with hs.open(system(**clumsy("fit"), is_retrained=False), home, at) as app:
+        take(app, *events(0, ROWS, 0))
+        for minute in range(0, 160, 5):
+            at.advance_to(to_micros(START + timedelta(days=DAYS, minutes=minute)))
+            if "train" in [d.action for d in app.step()]:
+                tried.append(minute)
+    assert tried == [0, 10, 30, 70, 150]
+    with applied(system(is_retrained=False), home, at) as app:
+        assert "promote" in [d.action for d in app.step()]
+
+
+def test_one_models_failure_stops_no_other(served: Path, tmp_path: Path) -> None:
+    """Nor does a companion's failure lose the candidate."""
+    home = tmp_path / "home"
+    shutil.copytree(served, home)
+    good = system()
+    model, failing = good.models[0], replace(system(**clumsy("fit")).models[0], name="first")
+    companion = replace(failing, name="beside")
+    both = replace(
+        good,
+        models=(failing, model, companion),
+        deployments=(
+            replace(good.deployments[0], model=failing),
+            *good.deployments,
+        ),
+        retraining=(hs.Retrain(model, every="1d", companions=(companion,)),),
+    )
+    with applied(both, home, clock(2 * DAYS)) as app:
+        take(app, *events(ROWS, ROWS, DAYS))
+        made = app.step()
+        told = {(d.model, d.action) for d in made}
+        assert {("first", "reject"), ("beside", "reject"), ("m", "shadow")} <= told
+        assert app.state("m").challenger == 2
+    with hs.open(both, home, clock(2 * DAYS + 0.01)) as app:
+        assert app.state("m").challenger == 2
+        assert ("alert", "training/first") in {
+            (d.action, d.evidence.get("key")) for d in app.step()
+        }
+
+
+KILLED = """
+import sys
+from pathlib import Path
+import homeostat as hs
+from {name} import *
+at = clock(DAYS)
+with hs.open(system(**clumsy("killed")), Path(sys.argv[1]), at) as app:
+    if not app.home.journal.decisions():
+        take(app, *events(0, ROWS, 0))
+    app.step()
+"""
+
+
+def test_a_training_that_takes_its_process_along_is_rejected_after_a_few(tmp_path: Path) -> None:
+    """As one that needs more memory than there is, at every start."""
+    home = tmp_path / "home"
+    words = [sys.executable, "-c", KILLED.format(name=Path(__file__).stem), str(home)]
+    place = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    ends = [subprocess.run(words, env=place, check=False).returncode for _ in range(4)]
+    assert ends == [-signal.SIGKILL] * 3 + [0]
+    with hs.open(system(**clumsy("killed")), home, clock(DAYS)) as app:
+        assert outcomes(app) == ["train", "reject"] * 3
+        assert "attempt 3 of 3" in app.home.journal.decisions()[-1].reason
+        assert app.state("m").failures == 1
+    found = {check.name: check for check in examine(system(**clumsy("killed")), home)}
+    assert "the process ended while it trained" in found["training of m"].found
+    with applied(system(), home, clock(DAYS + 0.5)) as app:
+        assert [d.action for d in app.train("m")] == ["train", "promote"]
+
+
+def test_a_home_of_a_release_that_left_trainings_without_outcome_opens(
+    served: Path, tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    shutil.copytree(served, home)
+    journal = Journal(home / "meta.db")
+    for place in range(2):  # the second one was refused only after it had been written down
+        at = to_micros(START + timedelta(days=2 * DAYS, minutes=place))
+        step = (journal.last_step() or 0) + 1
+        journal.write(step, 0, Decision(at, "m", "train", "age"))
+    journal.close()
+    with hs.open(system(), home, clock(2 * DAYS + 0.01)) as app:
+        assert app.state("m").champion == 1
+        last = [d.action for d in app.home.journal.decisions()][-2:]
+        assert last == ["train", "reject"], "it is finished: the same rows, the same package"
+        assert app.predict("m", {**ASK, "pid": "new"})[0].version == 1
