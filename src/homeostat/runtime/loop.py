@@ -28,7 +28,7 @@ from homeostat.deploy.state import RolloutState, advance, replayed
 from homeostat.features.keys import view_stem
 from homeostat.features.manifest import Bound
 from homeostat.monitor.findings import Finding, decide_alerts, open_alerts
-from homeostat.retrain.decide import decide_retrain, rest_after
+from homeostat.retrain.decide import LONGEST_REST, decide_retrain, rest_after
 from homeostat.runtime.arms import Arms
 from homeostat.runtime.filled import filled_stems
 from homeostat.runtime.home import Home
@@ -403,7 +403,9 @@ class Loop:
         if state.declared != content_hash(deployment.model):
             state = replace(state, failures=0)  # it is declared otherwise than what failed
         if state.champion is None:
-            wait = max(retrain.cooldown_us if retrain else 0, rest_after(state.failures))
+            # The first model is urgent: a day, where the cooldown of later ones is longer.
+            cooldown = min(retrain.cooldown_us, LONGEST_REST) if retrain else 0
+            wait = max(cooldown, rest_after(state.failures))
             if state.trained is not None and now.at - state.trained < wait:
                 return None
             return Decision(now.at, name, "train", "there is no model yet"), None
