@@ -141,7 +141,7 @@ def cases() -> list[tuple[History, Any]]:
             found.append((known, oracle_rows(known)))
             # Nothing but latest values of a column without gaps has a path of its own.
             swept = [only_latest(known, own) for own in (True, False)]
-            found += [(one, oracle_rows(one)) for one in swept]
+            found.extend([(one, oracle_rows(one)) for one in swept])
 
     collect()
     return found
