@@ -1,0 +1,254 @@
+"""A system under steady load: the process that tests kill, and whose memory they read.
+
+Run it as `python tests/journeys/steady_load.py HOME SECONDS PREDICTIONS EVENTS [MODE [HISTORY]]`:
+so many predictions and events a second, with steps, trainings, audits and compactions beside them.
+A new home begins with so many requests of the last half hour. Each answer is a line of HOME.answers
+as soon as it is given. It prints "running" when it begins, and ends with what it measured, as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections import deque
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+from random import Random
+from threading import Event, Thread
+from time import sleep, time
+
+import numpy as np
+import polars as pl
+
+import homeostat as hs
+from homeostat import col, mean, sum_
+from homeostat.core.clock import SystemClock, from_micros
+from homeostat.features.folded import folded_offset
+from homeostat.runtime.app import App
+from homeostat.runtime.prediction_writer import LogPredictions
+from homeostat.runtime.timeline import Timeline
+
+EVERY_S = 10
+CARDS = 500
+
+
+class Payment(hs.Event):
+    """Somebody asks to pay."""
+
+    payment_id: str
+    card: str
+    amount: float
+    asked_at: hs.Timestamp
+
+
+class Verdict(hs.Event):
+    """Seconds later it is known whether the payment was fraud."""
+
+    payment_id: str
+    judged_at: hs.Timestamp
+    fraud: bool
+
+
+def steady_system() -> hs.System:
+    """Return a system whose every window is minutes, so that all of it happens in some."""
+    payments = hs.EventSource("payments", Payment, event_id="payment_id", event_time="asked_at")
+    verdicts = hs.EventSource("verdicts", Verdict, event_id="payment_id", event_time="judged_at")
+    cards = hs.FeatureView(
+        "cards",
+        hs.Entity("card", key="card"),
+        payments,
+        (hs.count().over("10m", "1h"), sum_("amount").over("10m"), mean("amount").over("1h")),
+    )
+    label = hs.Label(
+        "fraud", predicts=payments, outcome=verdicts, join_on="payment_id",
+        value=col("fraud") == True, delay="20s", when_absent=False,  # noqa: E712
+    )  # fmt: skip
+    model = hs.Model(
+        "fraud",
+        features=(*cards.all(), "amount"),
+        label=label,
+        estimator=hs.Estimator("lightgbm:LGBMClassifier", {"n_estimators": 300, "num_leaves": 15}),
+        split=hs.Split(validation="15s", test="15s"),
+        requirements=hs.Requirements(
+            false_positive_cost=1, false_negative_cost=5, gates=(hs.Gate("auc", at_least=0.3),)
+        ),
+    )
+    return hs.System(
+        "steady",
+        sources=(payments, verdicts),
+        views=(cards,),
+        models=(model,),
+        deployments=(
+            hs.Deployment(
+                model=model,
+                rollout=(hs.Shadow("30s"), hs.Canary((0.3,), every="30s")),
+                guards=(hs.Guard("cost", within=0.9, rows=20),),
+                degradation=hs.Degradation(score=0.1),
+            ),
+        ),
+        monitors=(
+            hs.Freshness(payments, "1m"),
+            hs.Drift(model, psi=0.5, window="5m"),
+            hs.Skew(model, at_most=300),
+            hs.Quality(model, "auc", worse_by=0.3, window="5m", rows=50),
+        ),
+        retraining=(hs.Retrain(model, every="2m", cooldown="1m"),),
+    )
+
+
+class Load:
+    """Asks and pushes at steady rates, and looks how old the oldest event is that is not folded."""
+
+    def __init__(self, app: hs.App, answers: int, seed: int) -> None:
+        self._app, self._answers, self._draw = app, answers, Random(seed)
+        self._tag, self._serial = f"{os.getpid()}-{seed}", count()
+        self._asked: deque[str] = deque(maxlen=20_000)
+        self._pushed: deque[tuple[int, float]] = deque()
+        self.gaps: list[float] = []
+        self.asking: list[float] = []
+
+    def payment(self) -> dict[str, object]:
+        name = f"{self._tag}-{next(self._serial)}"
+        card = f"card-{self._draw.randrange(CARDS)}"
+        amount = round(self._draw.expovariate(0.02), 2)
+        return {"payment_id": name, "card": card, "amount": amount}
+
+    def ask(self) -> None:
+        request, began = self.payment(), time()
+        (answer,) = self._app.predict("fraud", request)
+        name, now = str(request["payment_id"]), time()
+        self.asking.append(now - began)
+        self._asked.append(name)
+        os.write(self._answers, f"{answer.prediction_id} {name} {now}\n".encode())
+
+    def push(self, events: int) -> None:
+        """Push payments of others, and what became of those that were asked about."""
+        now = from_micros(self._app.clock.now()).isoformat()
+        told = min(len(self._asked), events * 3 // 5)
+        others = [{**self.payment(), "asked_at": now} for _ in range(events - told)]
+        verdicts = [
+            {"payment_id": self._asked.popleft(), "judged_at": now,
+             "fraud": self._draw.random() < 0.2}
+            for _ in range(told)
+        ]  # fmt: skip
+        for source, rows in (("payments", others), ("verdicts", verdicts)):
+            if rows:
+                payloads = [json.dumps(row).encode() for row in rows]
+                found = self._app.live.ingest(source, payloads)
+                if source == "payments":
+                    self._pushed.append((found.first_offset + found.events, time()))
+
+    def look(self) -> None:
+        """Note for how long the oldest pushed payments have waited to be folded."""
+        with self._app.home.store.reader() as reader:
+            folded, now = folded_offset(reader, "payments"), time()
+        while self._pushed and self._pushed[0][0] <= folded:
+            self.gaps.append(now - self._pushed.popleft()[1])
+        if self._pushed:
+            self.gaps.append(now - self._pushed[0][1])
+
+
+def steadily(act: Callable[[], None], a_second: float, stop: Event) -> Thread:
+    """Act so many times a second on a thread; what is late is made up for."""
+
+    def run() -> None:
+        began, done = time(), 0
+        while not stop.is_set():
+            due = int((time() - began) * a_second)
+            if due <= done:
+                stop.wait(1 / a_second)
+            for _ in range(min(due - done, 50)):
+                act()
+                done += 1
+
+    thread = Thread(target=run)
+    thread.start()
+    return thread
+
+
+def memory_mb() -> float:
+    """Return what this process has allocated, without pages of files."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("RssAnon"):
+            return int(line.split()[1]) / 1024
+    return 0.0
+
+
+def import_history(app: hs.App, rows: int) -> None:
+    """Import requests of the last half hour, and what became of them a second later."""
+    draw, now = np.random.default_rng(1), app.clock.now()
+    at = pl.Series(np.sort(now - draw.integers(5_000_000, 1_800_000_000, rows)))
+    asked = at.cast(pl.Datetime("us", "UTC"))
+    ids, amount = [f"h{n}" for n in range(rows)], draw.exponential(50, rows).round(2)
+    cards = [f"card-{n}" for n in draw.integers(0, CARDS, rows)]
+    payments = {"payment_id": ids, "card": cards, "amount": amount, "asked_at": asked}
+    app.ingest("payments", pl.DataFrame(payments), history=True)
+    fraud = draw.random(rows) < np.minimum(amount / 300, 0.9)
+    verdicts = {"payment_id": ids, "judged_at": asked.dt.offset_by("1s"), "fraud": fraud}
+    app.ingest("verdicts", pl.DataFrame(verdicts), history=True)
+
+
+def run(
+    home: Path, seconds: float, predictions: float, events: int, mode: str, history: int
+) -> dict[str, object]:
+    """Load a home for so long, and return what was seen."""
+    is_new = not home.exists()
+    if is_new:
+        home.mkdir(parents=True)
+        Timeline(SystemClock().now(), EVERY_S * 1_000_000).save(home)
+    answers = os.open(f"{home}.answers", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    memory: list[tuple[float, float]] = []
+    done: dict[str, int] = {}
+    log: LogPredictions = "sync" if mode == "sync" else "soon"
+    with App(steady_system(), home, log_predictions=log, finish=False) as app:
+        if is_new and history:
+            import_history(app, history)
+        load, stop, began = Load(app, answers, seed=int(time())), Event(), time()
+        failed: list[str] = []
+
+        def told(pass_: object) -> None:
+            if isinstance(pass_, Exception):
+                failed.append(repr(pass_))
+            else:
+                for decision in getattr(pass_, "decisions", ()):
+                    done[decision.action] = done.get(decision.action, 0) + 1
+
+        loop = Thread(target=app.live.run, args=(stop, 0.02, told))
+        loop.start()
+        sys.stdout.write("running\n")
+        sys.stdout.flush()
+        threads = [
+            steadily(load.ask, predictions, stop),
+            steadily(lambda: load.push(max(events // 10, 1)), 10, stop),
+            steadily(load.look, 50, stop),
+        ]
+        while time() - began < seconds:
+            sleep(min(5.0, max(seconds / 20, 0.05)))
+            memory.append((round(time() - began, 1), round(memory_mb(), 1)))
+        stop.set()
+        for thread in [*threads, loop]:
+            thread.join()
+        gaps, asking = np.array(load.gaps), np.array(load.asking)
+        app.live.drain()
+        parts = len(app.home.predictions.store.parts("fraud"))
+    shares = (0.5, 0.99, 1)
+    half = [mb for at, mb in memory if at >= min(600, seconds / 2)]
+    return {
+        "predictions": len(asking),
+        "decisions": done,
+        "failed passes": failed[:3],
+        "parts at the end": parts,
+        "ask p50/p99/max ms": [round(float(np.quantile(asking, q)) * 1e3, 2) for q in shares],
+        "fold gap p50/p99/max s": [round(float(np.quantile(gaps, q)), 3) for q in shares],
+        "memory MB": memory[:: max(len(memory) // 20, 1)],
+        "memory MB of the second half, least and most": [min(half), max(half)],
+    }
+
+
+if __name__ == "__main__":
+    folder, a, b, c, *rest = sys.argv[1:]
+    mode, history = [*rest, *("soon", "0")[len(rest) :]]
+    said = run(Path(folder), float(a), float(b), int(c), mode, int(history))
+    sys.stdout.write(json.dumps(said) + "\n")
