@@ -107,15 +107,6 @@ class Label:
         return self.join_on == self.predicts.event_id
 
     @property
-    def embargo_us(self) -> Micros:
-        """The span before the next part of a split whose rows are left out, in microseconds.
-
-        It is the delay, in which an outcome can tell the labels of rows on both sides. Outcomes
-        that complete a request tell one row each, so nothing has to be left out.
-        """
-        return 0 if self.completes_request else self.delay_us
-
-    @property
     def of_several(self) -> str:
         """Which of several outcomes decides: "first", "last" or "any"."""
         return self.which or "first"
@@ -308,9 +299,9 @@ class Model:
             request.schema.field(column, f"{where}, slices")
         check_transforms(self.transforms, names, self.text_features(), where)
         validation, test, history = self.split.spans_us
-        taken = validation + test + 2 * self.label.embargo_us
+        taken = validation + test + 2 * self.label.delay_us
         require(
-            history is None or taken < history,
+            history is None or self.label.completes_request or taken < history,
             where,
             f"a history of {format_duration(history or 0)}, of which validation, test and the "
             f"embargo of the label's delay before each take {format_duration(taken)}",

@@ -51,7 +51,7 @@ class Sample:
 class Rows:
     """The labelled rows in three parts, oldest first: train < validation < test by `at`.
 
-    `embargo` has the rows between two parts, whose labels may share an outcome with the later one.
+    `embargo` has the rows between two parts, whose labels reach into the later one.
     """
 
     train: pl.DataFrame
@@ -97,8 +97,10 @@ def split(model: Model, rows: pl.DataFrame, until: Micros) -> Rows:
     With `end = until - label delay`, the first instant without a final label: the test part is
     `[end - test, end)`, validation a span before it, training everything earlier that is within
     `[end - history, ...)`. Each part begins at its first instant and excludes its last. Before
-    the first instant of validation and of test, rows are left out for the label's embargo: one
-    outcome could tell the labels of rows on both sides.
+    the first instant of validation and of test, rows are left out for the label's delay: a
+    training at that instant would not have their labels, and one outcome could tell the labels of
+    rows on both sides. Only where the history is too short for that, and each outcome completes one
+    request, so that no two rows share one, nothing is left out.
 
     Args:
         model: the declared model.
@@ -108,8 +110,14 @@ def split(model: Model, rows: pl.DataFrame, until: Micros) -> Rows:
     Returns:
         The three parts and what is left out between them, rows in their order.
     """
+    parts = _divided(model, rows, until, model.label.delay_us)
+    if model.label.completes_request and not (parts.train.height and parts.validation.height):
+        return _divided(model, rows, until, 0)
+    return parts
+
+
+def _divided(model: Model, rows: pl.DataFrame, until: Micros, embargo: Micros) -> Rows:
     validation, test, history = model.split.spans_us
-    embargo = model.label.embargo_us
     end = until - model.label.delay_us
     first_test = end - test
     first_validation = first_test - embargo - validation

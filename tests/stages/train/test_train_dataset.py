@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 import homeostat as hs
 from homeostat.core.errors import HomeostatError
+from homeostat.declare.models import Model
 from homeostat.testing.toy_training import TOY_LABEL, toy_model, toy_sample
 from homeostat.train.dataset import Sample, TrainingRefused, describe_span, labelled, split
 
@@ -126,7 +127,7 @@ readings, failures = (
 )
 
 
-def by_machine() -> hs.Model:
+def by_machine() -> Model:
     """Return the toy's model with a label that one outcome tells of many rows."""
     label = replace(
         TOY_LABEL,
@@ -140,19 +141,11 @@ def by_machine() -> hs.Model:
     return replace(toy_model(), features=("failed",), label=label, requirements=plain)
 
 
-def test_each_part_begins_at_its_first_instant_and_excludes_its_last() -> None:
-    bounds = [END - 30 * DAY, END - 3 * DAY, END - DAY, END]
-    rows = split(toy_model(), spine(*(b + d for b in bounds for d in (-1, 0))), UNTIL)
-    assert instants_of(rows.train) == [bounds[0], bounds[1] - 1]
-    assert instants_of(rows.validation) == [bounds[1], bounds[2] - 1]
-    assert instants_of(rows.test) == [bounds[2], bounds[3] - 1]
-    assert instants_of(rows.embargo) == []
-
-
-def test_rows_whose_label_reaches_into_the_next_part_are_left_out() -> None:
+@pytest.mark.parametrize("model", [toy_model(), by_machine()], ids=["own", "shared"])
+def test_rows_whose_label_reaches_into_the_next_part_are_left_out(model: Model) -> None:
     test, validation = END - DAY, END - DAY - DELAY - 2 * DAY
     bounds = [END - 30 * DAY, validation - DELAY, validation, test - DELAY, test, END]
-    rows = split(by_machine(), spine(*(b + d for b in bounds for d in (-1, 0))), UNTIL)
+    rows = split(model, spine(*(b + d for b in bounds for d in (-1, 0))), UNTIL)
     assert instants_of(rows.train) == [bounds[0], validation - DELAY - 1]
     assert instants_of(rows.validation) == [validation, test - DELAY - 1]
     assert instants_of(rows.test) == [test, END - 1]
@@ -161,16 +154,27 @@ def test_rows_whose_label_reaches_into_the_next_part_are_left_out() -> None:
 
 
 @given(st.lists(st.integers(END - 40 * DAY, END - 1), max_size=30), st.booleans())
-def test_no_outcome_is_shared_by_two_parts_and_no_row_is_lost_uncounted(
+def test_no_label_reaches_into_the_next_part_and_no_row_is_lost_uncounted(
     instants: list[int], shared: bool
 ) -> None:
     rows = split(by_machine() if shared else toy_model(), spine(*instants), UNTIL)
     parts = [instants_of(part) for part in (rows.train, rows.validation, rows.test)]
     found = [instant for part in parts for instant in part] + instants_of(rows.embargo)
     assert sorted(found) == sorted(t for t in instants if t >= END - 30 * DAY)
-    reach = DELAY if shared else 0
-    for earlier, later in pairwise(parts):
-        assert all(one + reach < other for one in earlier for other in later)
+    last_trained = END - DAY - DELAY - 2 * DAY - DELAY
+    is_long = any(END - 30 * DAY <= t < last_trained for t in instants)
+    if shared or (is_long and parts[1]):
+        assert all(t + DELAY < END - DAY - DELAY - 2 * DAY for t in parts[0])
+        for earlier, later in pairwise(parts):
+            assert all(one + DELAY < other for one in earlier for other in later)
+
+
+def test_a_history_too_short_for_the_embargo_is_used_whole_where_no_outcome_is_shared() -> None:
+    instants = [END - 3 * DAY - 1, END - 2 * DAY, END - 1]
+    own = split(toy_model(), spine(*instants), UNTIL)
+    assert [p.height for p in (own.train, own.validation, own.test, own.embargo)] == [1, 1, 1, 0]
+    shared = split(by_machine(), spine(*instants), UNTIL)
+    assert (shared.train.height, shared.validation.height) == (0, 2)
 
 
 def test_a_history_that_the_embargo_uses_up_is_refused() -> None:
