@@ -286,13 +286,17 @@ ROUTES: dict[str, Route] = {}
 def over_http(address: str, requests: list[dict[str, Any]], total: int) -> None:
     """Print the round trip of one request, alone and from eight connections at once."""
     host = address.removeprefix("http://")
-    bodies = [json.dumps({**r, "scheduled_at": r["scheduled_at"].isoformat()}) for r in requests]
+    bodies = [{**r, "scheduled_at": r["scheduled_at"].isoformat()} for r in requests]
+    serial = counter()  # a request that comes again is not measured: each has an id of its own
 
     def ask(path: str, method: str, n: int, offset: int = 0) -> list[int]:
         connection = HTTPConnection(host)
         spent = []
         for place in range(n):
-            body = bodies[(offset + place) % len(bodies)] if method == "POST" else None
+            body = None
+            if method == "POST":
+                new = {"flight_id": f"N{next(serial)}"}
+                body = json.dumps({**bodies[(offset + place) % len(bodies)], **new})
             began = perf_counter_ns()
             connection.request(method, path, body)
             response = connection.getresponse()

@@ -10,7 +10,7 @@ from homeostat.declare.schema import EventSchema, Field
 from homeostat.declare.system import System
 from homeostat.serve.answer import Answer, ModelStatus, Readiness, Record
 from homeostat.serve.push import Pushed
-from homeostat.serve.requests import required_fields
+from homeostat.serve.requests import LIMIT, required_fields
 
 __all__ = ["describe", "foreign"]
 
@@ -75,16 +75,23 @@ def foreign(summary: str) -> dict[str, Any]:
 
 def _predict(request: str, answer: dict[str, Any]) -> dict[str, Any]:
     one = {"$ref": f"#/components/schemas/{request}"}
-    many = {"type": "object", "required": ["requests"], "properties": {"requests": _array(one)}}
+    rows = {**_array(one), "minItems": 1, "maxItems": LIMIT}
+    many = {
+        "type": "object",
+        "description": "Several requests: each has the deadline of one, and none harms another",
+        "required": ["requests"],
+        "properties": {"requests": rows},
+        "additionalProperties": False,
+    }
     answers = {"type": "object", "properties": {"predictions": _array(answer)}}
     reasons = {"name": "reasons", "in": "query", "schema": {"type": "boolean"}}
     return {
-        "summary": "Score one request, or several",
+        "summary": "Score one request, or several; the same one again has the same answer",
         "parameters": [reasons],
         "requestBody": _content({"oneOf": [one, many]}),
         "responses": {
             "200": _json({"oneOf": [answer, answers]}),
-            "400": _error(), "413": _error(), "422": _error(),
+            "400": _error(), "409": _error(), "413": _error(), "422": _error(),
         },
     }  # fmt: skip
 

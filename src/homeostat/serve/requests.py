@@ -16,7 +16,14 @@ from homeostat.declare.models import Model
 from homeostat.declare.schema import EventSchema, Field
 from homeostat.declare.system import System, model_inputs
 
-__all__ = ["Problem", "RequestInvalid", "RequestMalformed", "RequestReader", "required_fields"]
+__all__ = [
+    "LIMIT",
+    "Problem",
+    "RequestInvalid",
+    "RequestMalformed",
+    "RequestReader",
+    "required_fields",
+]
 
 Row: TypeAlias = dict[str, Any]
 

@@ -154,6 +154,31 @@ def test_a_caller_without_a_deadline_waits() -> None:
     assert [a.degraded for a in found] == [[]] * 3
 
 
+@settings(max_examples=40, deadline=None)
+@given(st.lists(ROWS, min_size=2, max_size=16), st.data())
+def test_without_a_deadline_a_hostile_row_changes_no_other(
+    rows: list[tuple[float, int]], data: st.DataObject
+) -> None:
+    out = data.draw(st.integers(0, len(rows) - 1))
+
+    def answered(kept: list[int]) -> dict[int, tuple[Any, ...]]:
+        watch = Watch()
+        system = payments(deadline="1s", on_demand=refuses_eleven)
+        made = Bench(system, Route(champion=arm(Hostile(watch), 3)), stopwatch=watch)
+        requests = RequestReader(system, system.models[0]).rows(
+            [tap(tap_id=f"t{i}", amount=rows[i][0], items=rows[i][1]) for i in kept]
+        )
+        return dict(zip(kept, map(told, made.service().predict("fraud", requests)), strict=True))
+
+    together = answered(list(range(len(rows))))
+    without = answered([i for i in range(len(rows)) if i != out])
+    assert {i: told_of for i, told_of in together.items() if i != out} == without
+    fails = {7, 11, 13}
+    assert all(
+        (found[1] == "champion") == (rows[i][1] not in fails) for i, found in together.items()
+    )
+
+
 def test_what_cannot_be_said_in_json_is_named_by_its_place() -> None:
     system = payments()
     reader = RequestReader(system, system.models[0])

@@ -387,6 +387,10 @@ def test_the_interface_describes_itself(bench: MakesBench) -> None:
     assert event["required"] == ["card", "shop", "amount", "items", "online"]
     assert event["properties"]["tapped_at"]["type"] == ["string", "null"]
     assert event["additionalProperties"] is False
+    body = found["paths"][PREDICT]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    many = body["oneOf"][1]
+    assert (many["required"], many["properties"]["requests"]["maxItems"]) == (["requests"], 1000)
+    assert "409" in found["paths"][PREDICT]["post"]["responses"]
     assert set(found["paths"]) >= {PREDICT, "/events/taps", "/events/claims", "/ready"}
 
 
