@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -14,7 +15,7 @@ from homeostat.declare.aggregations import FeatureSpec
 from homeostat.declare.expressions import Expression
 from homeostat.declare.views import FeatureView
 
-__all__ = ["Gather", "Input", "Layout", "Read", "Source", "State"]
+__all__ = ["Gather", "Input", "Layout", "Read", "Source", "State", "summed_columns"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,3 +241,18 @@ def _source(look: Look, needed: Input) -> Source | None:
     if look == "known":
         return Source("known", needed)
     return Source("present" if look == "count" or needed.column is None else "value", needed)
+
+
+def summed_columns(views: Iterable[FeatureView]) -> set[str]:
+    """Return the columns whose values some feature of the views adds up."""
+    return {
+        spec.column
+        for view in views
+        for spec in view.features()
+        if spec.column is not None
+        and (spec.operation == "decayed_sum" or "sum" in _lanes(spec.operation))
+    }
+
+
+def _lanes(operation: str) -> tuple[LaneKind, ...]:
+    return OPERATIONS[operation].lanes if operation in OPERATIONS else ()

@@ -7,7 +7,7 @@ at once where there are cores.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -41,6 +41,7 @@ def point_in_time(
     *,
     offsets: Ints | None = None,
     memory: int | None = None,
+    told: Callable[[str, int], None] = lambda name, values: None,
 ) -> Floats:
     """Return the view's features for each row of `spine`, float64 of shape (rows, features).
 
@@ -55,6 +56,9 @@ def point_in_time(
     then the table is read once per round of entities: all of it, or, where it is sorted by them,
     what holds them. One entity is never divided. Of a view of nothing but latest values only the
     latest event of each entity is held.
+
+    `told` is told the names of features some of whose values are missing because they cannot be
+    computed exactly, and how many.
     """
     if not spine.height:
         return np.empty((0, len(view.features())))
@@ -68,17 +72,25 @@ def point_in_time(
         unsure = _rows_of_own(table, rows, own)
         if len(unsure):  # their latest event is their own
             theirs = None if own is None else own[unsure]
-            found[unsure] = _dealt(log, spine[unsure], at[unsure], limits[unsure], theirs, memory)
+            found[unsure] = _dealt(
+                log, spine[unsure], at[unsure], limits[unsure], theirs, memory, told
+            )
         return found
     if len(table.parts) == 1 and table.is_log(table.parts[0]):  # one read instead of one per step
         columns = event_columns(view, at_offsets=at_offsets, own=own is not None)
         table = FrameEvents(table.read(table.parts[0], columns))
         log = Log(view, table, at_offsets=at_offsets, own=own is not None)
-    return _dealt(log, spine, at, limits, own, memory)
+    return _dealt(log, spine, at, limits, own, memory, told)
 
 
 def _dealt(
-    log: Log, spine: pl.DataFrame, at: Ints, limits: Ints, own: Ints | None, memory: int | None
+    log: Log,
+    spine: pl.DataFrame,
+    at: Ints,
+    limits: Ints,
+    own: Ints | None,
+    memory: int | None,
+    told: Callable[[str, int], None],
 ) -> Floats:
     """Return the features of rows by dealing their entities to buckets."""
     view, table = log.layout.view, log.table
@@ -89,6 +101,7 @@ def _dealt(
     plan = Plan(weights)
     asked = _Questions(np.arange(spine.height), entities.asked, at, limits, own)
     order, cuts = plan.deal(entities.asked)
+    missing: list[Ints] = []
 
     def answer(buckets: Buckets, number: int) -> None:
         rows = order[cuts[number] : cuts[number + 1]]
@@ -101,8 +114,9 @@ def _dealt(
             given["entity"], given["_event_time"], given[log.clock], given.get("_tie"),
             given.get("row"), [given[place] for place in range(len(log.layout.sources))],
         )  # fmt: skip
-        block = Block.of(log.layout, events_of, end - first)
-        found[mine.rows] = _answered(log.layout, block, mine)
+        answers = _answers(log.layout, Block.of(log.layout, events_of, end - first), mine)
+        found[mine.rows] = answers.table()
+        missing.append(answers.not_exact)
 
     most = None if memory is None else max(memory // log.event_bytes, 1)
     for numbers in plan.rounds(weights, most):
@@ -116,6 +130,8 @@ def _dealt(
     wanted = [(lookup, _row_numbers(found[:, lookup.places[0]])) for lookup in log.lookups]
     if wanted:
         look_up(log.layout, table, wanted, found)
+    for column in np.flatnonzero(np.any(missing, axis=0) if missing else ()).tolist():
+        told(log.layout.reads[column].name, int(sum(counted[column] for counted in missing)))
     return found
 
 
@@ -165,7 +181,7 @@ class _Questions:
         )  # fmt: skip
 
 
-def _answered(layout: Layout, block: Block, asked: _Questions) -> Floats:
+def _answers(layout: Layout, block: Block, asked: _Questions) -> Answers:
     entity = asked.entity.astype(np.int64, copy=False)
     queries = Queries.of(block, entity, asked.limit, asked.own)
     recent = queries.only_own_since(block, asked.at - layout.view.own_kept)
@@ -175,7 +191,7 @@ def _answered(layout: Layout, block: Block, asked: _Questions) -> Floats:
         else queries.pieces(block, window_start(asked.at, window, hop))
         for window, hop in layout.windows
     ]
-    return Answers(layout, block, asked.at, windows).table()
+    return Answers(layout, block, asked.at, windows)
 
 
 def _limits(at: Ints, offsets: Ints | None) -> Ints:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import nan
 from typing import Any
 
@@ -13,6 +13,7 @@ from homeostat.aggregate.exact import WEIGHT_LIMIT
 from homeostat.aggregate.layout import Layout, Read
 from homeostat.aggregate.operations import compared_one
 from homeostat.core.durations import Micros
+from homeostat.core.errors import HomeostatError
 from homeostat.core.ids import id_digest
 from homeostat.core.store import Reader
 from homeostat.declare.views import FeatureView
@@ -21,28 +22,41 @@ from homeostat.features.keys import KeyCodec
 from homeostat.features.live_windows import LiveWindows, StateGone, Stored
 from homeostat.features.whole import empty_state
 
-__all__ = ["StateGone", "ViewReader"]
+__all__ = ["NotExact", "StateGone", "ViewReader"]
+
+
+class NotExact(HomeostatError, ArithmeticError):
+    """Why a value is missing: a sum left the range in which it is exact. It is told, not raised."""
+
+    def __init__(self, where: str) -> None:
+        super().__init__(
+            f"{where}: the values of a window add up to 2^52 or more in magnitude, or one of them "
+            "is that large; allowed: sums below 2^52 (2^62 for whole numbers); the value is "
+            "missing for that entity: change the unit of the column, shorten the window, or leave "
+            "large values out (where=)"
+        )
 
 
 class ViewReader:
     """Reads the features of a view from its records.
 
-    `not_exact` counts, by feature, the values so far that are missing because they could not be
-    computed exactly.
+    Args:
+        view: the declared view.
+        told: told the name of a feature for each of its values that is missing because it cannot
+            be computed exactly.
     """
 
-    def __init__(self, view: FeatureView) -> None:
+    def __init__(self, view: FeatureView, told: Callable[[str], None] = lambda name: None) -> None:
         from homeostat.aggregate.kernel import finalized
         from homeostat.aggregate.read_plan import ReadPlan
 
-        self.view = view
+        self.view, self._told = view, told
         self._layout = Layout(view)
         self._plan = ReadPlan.of(self._layout)
         self._windows = LiveWindows(view, self._layout)
         self._codec = KeyCodec(view)
         self._finalize = finalized
         self._nothing = self._empty()
-        self.not_exact = [0] * len(self._layout.reads)
 
     def _empty(self) -> list[float]:
         """Return the features of an entity without events."""
@@ -110,7 +124,7 @@ class ViewReader:
             before = weights[read.longer][place] - weight if read.trend else 0
             if max(weight, before) >= WEIGHT_LIMIT:
                 found[column] = nan
-                self.not_exact[column] += 1
+                self._told(read.name)
 
     def _gather(self, cut: Cut, starts: Ints, found: Floats) -> None:
         """Write what is read from summaries, of one entity."""

@@ -39,6 +39,10 @@ class Builder:
         events: opens the events of a source within a span of known times.
         memory: bytes that events may take at once; None for a quarter of the machine's.
         told: is told how far the reading is.
+
+    Attributes:
+        not_exact: how many values of each feature built so far, as "view.feature", are missing
+            because they cannot be computed exactly.
     """
 
     def __init__(
@@ -50,6 +54,7 @@ class Builder:
     ) -> None:
         self._system, self._events, self._told = system, events, told
         self._memory = memory_to_use() if memory is None else memory
+        self.not_exact: dict[str, int] = {}
 
     def views(self, views: Sequence[str], spine: object) -> pl.DataFrame:
         """Return a spine with the features of views at its instants: the same rows, in order."""
@@ -141,8 +146,12 @@ class Builder:
         for view in views:
             events = self._events(view.source.name, span_of(view, first, last)[0])
             watched = _Watched(events, partial(self._told, view.name))
-            found.append(point_in_time(view, watched, rows, memory=self._memory))
+            told = partial(self._left_out, view.name)
+            found.append(point_in_time(view, watched, rows, memory=self._memory, told=told))
         return found
+
+    def _left_out(self, view: str, feature: str, values: int) -> None:
+        self.not_exact[f"{view}.{feature}"] = values
 
 
 class _Watched:

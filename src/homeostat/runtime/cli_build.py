@@ -93,7 +93,15 @@ def build(
     if later:
         are = "row is" if later == 1 else "rows are"
         here.note(f"{later:,} {are} in the future: what they will see may not have come yet")
-    body = {"written": str(out), "rows": rows.height, "columns": rows.columns, "future": later}
+    for name, values in builder.not_exact.items():
+        here.note(
+            f"{name}: {values:,} values are missing: sums that leave the exact range (not_exact); "
+            "change the unit of the column, shorten the window, or leave large values out (where=)"
+        )
+    body = {
+        "written": str(out), "rows": rows.height, "columns": rows.columns, "future": later,
+        "not_exact": builder.not_exact,
+    }  # fmt: skip
     here.answer(body, lambda to: _show_written(to, out, rows))
 
 

@@ -52,19 +52,24 @@ def read(view: str, keys: tuple[tuple[str, str], ...]) -> None:
         parts = _entity(declared, dict(keys))
         with home.store.reader() as reader:
             at = max(present(home), read_after(reader, [declared.source.name]) + 1)
-            values = ViewReader(declared).read(reader, [parts], at, None)[0].tolist()
+            not_exact: list[str] = []
+            live = ViewReader(declared, not_exact.append)
+            values = live.read(reader, [parts], at, None)[0].tolist()
     found = dict(zip((spec.name for spec in declared.features()), values, strict=True))
     body = {
         "view": view,
         "at": from_micros(at),
         "key": dict(zip(declared.entity.keys, parts, strict=True)),
         "features": found,
+        "not_exact": not_exact,
     }
 
     def show(to: Console) -> None:
         from homeostat.runtime.cli_output import table
 
         table(to, [{"feature": name, "value": value} for name, value in found.items()])
+        for name in not_exact:
+            to.print(f"{name} is missing: its sum leaves the exact range (not_exact)")
         to.print(f"at {from_micros(at):%Y-%m-%d %H:%M:%S} UTC", style="dim")
 
     here.answer(body, show)

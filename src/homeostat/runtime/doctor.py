@@ -8,6 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import polars as pl
+
+from homeostat.aggregate.exact import LARGEST
+from homeostat.aggregate.layout import summed_columns
 from homeostat.core.clock import from_micros
 from homeostat.core.errors import HomeostatError
 from homeostat.declare.feeds import Folder
@@ -73,6 +77,7 @@ def examine(
             _log,
             _offsets,
             _lake,
+            _sums,
             _journal,
             _jobs,
             _packages,
@@ -165,6 +170,26 @@ def _lake(system: System, home: Home) -> Iterator[Check]:
             yield Check(f"table {table}", "broken", f"{twice:,} rows are there twice", advice)
         else:
             yield Check(f"table {table}", "ok", f"{rows.height:,} rows")
+
+
+def _sums(system: System, home: Home) -> Iterator[Check]:
+    """Count values of summed columns that are too large for an exact sum."""
+    there = home.lake.tables()
+    for source in system.sources:
+        names = sorted(summed_columns(view for view in system.views if view.source == source))
+        if not names or source.name not in there:
+            continue
+        events = home.lake.read(source.name, names)
+        for name in names:
+            numbers = events[name].cast(pl.Float64)
+            beyond = int(((numbers >= LARGEST) | (numbers <= -LARGEST)).sum())
+            if beyond:
+                yield Check(
+                    f"sums of {source.name}.{name}", "note",
+                    f"{beyond:,} values of 2^52 or more: what is made of their sums is missing "
+                    "for their entities (not_exact)",
+                    "change the unit of the column, or leave them out (where=)",
+                )  # fmt: skip
 
 
 def _journal(system: System, home: Home) -> Iterator[Check]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from homeostat.declare.system import System, model_inputs
 from homeostat.features.assemble import FeaturePlan, Features
 from homeostat.features.definitions import Definitions
 from homeostat.features.folded import folded_offset
-from homeostat.features.read import ViewReader
+from homeostat.features.read import NotExact, ViewReader
 from homeostat.serve.draft import Draft
 from homeostat.serve.ports import Faults, Floats, PlansFeatures, ReadsView
 
@@ -36,10 +37,17 @@ class FeatureParts:
     readers: Mapping[str, ReadsView]
 
     @classmethod
-    def of(cls, system: System, model: Model) -> FeatureParts:
-        """Return the parts for a model."""
-        readers = {view.name: ViewReader(view) for view in system.views_of(model)}
+    def of(cls, system: System, model: Model, faults: Faults) -> FeatureParts:
+        """Return the parts for a model; `faults` are told of values that cannot be exact."""
+        readers = {
+            view.name: ViewReader(view, partial(_tell, faults, view.name))
+            for view in system.views_of(model)
+        }
         return cls(FeaturePlan(system, model), readers)
+
+
+def _tell(faults: Faults, view: str, feature: str) -> None:
+    faults(f"not_exact:{view}.{feature}", NotExact(f"view {view!r}, feature {feature!r}"))
 
 
 class Lookup:
@@ -51,7 +59,7 @@ class Lookup:
     def __init__(
         self, system: System, model: Model, parts: FeatureParts | None, faults: Faults
     ) -> None:
-        self._parts = FeatureParts.of(system, model) if parts is None else parts
+        self._parts = FeatureParts.of(system, model, faults) if parts is None else parts
         self._faults = faults
         self.names = model.feature_names()
         self.definitions = Definitions.of(system, model).digest
