@@ -95,7 +95,7 @@ def test_a_home_is_run_asked_looked_at_acted_on_and_stopped(own: Commands) -> No
         live = ("features", "read", "cards", "card=card-1", "--json")
         until(lambda: own(*live).json["features"][count] == 1)  # the request is an event
 
-        for words in (("run", "--port", "0"), ("apply",), ("replay",)):
+        for words in (("run", "--port", "0"), ("replay",)):
             busy = own(*words)
             assert (busy.status, f"process {run.process.pid}" in busy.err) == (1, True), words
 

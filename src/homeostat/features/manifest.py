@@ -24,7 +24,16 @@ from homeostat.declare.system import System, model_inputs
 from homeostat.declare.views import FeatureRef, FeatureView, OnDemand
 from homeostat.features.code import Code, CodeGone
 
-__all__ = ["Bound", "Lost", "ManifestInvalid", "NotKept", "as_manifest", "bind", "same_features"]
+__all__ = [
+    "Bound",
+    "Lost",
+    "ManifestInvalid",
+    "NotKept",
+    "as_manifest",
+    "bind",
+    "same_features",
+    "view_of",
+]
 
 Manifest = Mapping[str, Any]
 
@@ -147,6 +156,12 @@ def bind(manifest: Manifest, system: System, model: Model) -> Bound:
     return Bound(own, bound)
 
 
+def view_of(body: Manifest, code: Code) -> FeatureView:
+    """Return a view from its JSON; raise `CodeGone` if a summary of its own is not there."""
+    made: FeatureView = _checked(_decoded(body, code), body, "view")
+    return made
+
+
 def _model(today: Model, features: tuple[FeatureRef | OnDemand | str, ...], label: Label) -> Model:
     """Return a model of these features; how it is trained is not asked of it."""
     costs = today.requirements
@@ -172,7 +187,10 @@ def _decoded(value: Any, code: Code) -> Any:
     body = {key: inner for key, inner in value.items() if key != "type"}
     if kind == "OnDemand":
         inputs = tuple(_decoded(given, code) for given in body["inputs"])
-        return OnDemand(body["name"], inputs, code.function(body["code"]))
+        one = OnDemand(body["name"], inputs, code.function(body["code"]))
+        # Its file may have been changed since this process has read it, so its text says nothing.
+        object.__setattr__(one, "code", body["code"])
+        return one
     if kind == "EventSource":
         schema = _decoded(body.pop("schema"), code)
         event = cast("type[Event]", type(schema.name, (), {"schema": schema}))

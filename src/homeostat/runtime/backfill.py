@@ -18,7 +18,7 @@ from homeostat.lake.tables import Lake
 from homeostat.runtime.filled import clear, mark_filled
 from homeostat.runtime.worker import CHUNK
 
-__all__ = ["backfill", "unfilled"]
+__all__ = ["backfill", "chunks", "unfilled"]
 
 
 def unfilled(reader: Snapshot, views: Sequence[FeatureView]) -> tuple[FeatureView, ...]:
@@ -60,7 +60,7 @@ def backfill(
         clear(writer, view)
         fold, offered = ViewFold(view), 0
         folded = folded_offset(writer, view.source.name)
-        for events in _chunks(lake, view, folded):
+        for events in chunks(lake, view, folded):
             marked = marked_late(events, view.source) if view_stem(view) in older else events
             fold.apply(writer, fold.prepare(marked), 0, events.height)
             offered += events.height
@@ -70,10 +70,15 @@ def backfill(
     return found
 
 
-def _chunks(lake: Lake, view: FeatureView, folded: int) -> Iterator[pl.DataFrame]:
-    """Yield the events of a view's source up to an offset, in log order, in bounded frames."""
+def chunks(lake: Lake, view: FeatureView, folded: int, after: int = -1) -> Iterator[pl.DataFrame]:
+    """Yield the events of a view's source after one offset, up to another, in log order.
+
+    The frames are of bounded size.
+    """
     source = view.source.name
-    known = lake.read(source, ["_known_time"])["_known_time"].dt.epoch("us")
+    wanted = (pl.col("_offset") > after) & (pl.col("_offset") <= folded)
+    rows = lake.read(source, ["_known_time", "_offset"]).filter(wanted)
+    known = rows["_known_time"].dt.epoch("us")
     if not known.len():
         return
     # Known times never decrease along the log, so spans of them are spans of offsets.
@@ -84,4 +89,4 @@ def _chunks(lake: Lake, view: FeatureView, folded: int) -> Iterator[pl.DataFrame
     columns = [name for name in declared if name in stored]
     for begin, end in pairwise(bounds):
         events = lake.read(source, columns, end, known_from=begin)
-        yield events.filter(pl.col("_offset") <= folded).with_columns(added)
+        yield events.filter(wanted).with_columns(added)

@@ -72,19 +72,30 @@ def by_hand(
     except HomeBusy as busy:
         if action == "train":
             _require_applied(here)
-        orders = Orders(here.folder / "meta.db")
-        try:
-            number, began = orders.place(action, model, reason), monotonic()
-            while (made := orders.outcome(number)) is None:
-                # One that is taken is waited for as long as its process lives.
-                is_late = monotonic() - began > PATIENCE_S and orders.withdraw(number)
-                is_alive = owner_of(here.folder) is not None
-                if is_late or not (is_alive or orders.outcome(number)):
-                    raise Unanswered(action, model, busy) from busy
-                sleep(LOOK_S)
-            return made
-        finally:
-            orders.close()
+        return ordered(here, action, model, reason, busy)
+
+
+def ordered(
+    here: Session,
+    action: Literal["train", "rollback", "apply"],
+    subject: str,
+    reason: str,
+    busy: HomeBusy,
+) -> list[Decision]:
+    """Let the process that runs the home do something; return the decisions that it led to."""
+    orders = Orders(here.folder / "meta.db")
+    try:
+        number, began = orders.place(action, subject, reason), monotonic()
+        while (made := orders.outcome(number)) is None:
+            # One that is taken is waited for as long as its process lives.
+            is_late = monotonic() - began > PATIENCE_S and orders.withdraw(number)
+            is_alive = owner_of(here.folder) is not None
+            if is_late or not (is_alive or orders.outcome(number) is not None):
+                raise Unanswered(action, subject, busy) from busy
+            sleep(LOOK_S)
+        return made
+    finally:
+        orders.close()
 
 
 def _require_applied(here: Session) -> None:

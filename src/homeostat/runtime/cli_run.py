@@ -150,9 +150,9 @@ def _teller(here: Session, app: App) -> Callable[[Ticked | Exception], None]:
             return
         notes = set(app.live.service.ready().notes)
         for note in sorted(notes - noted):
-            click.echo(f"degraded: {note}", err=True)
+            click.echo(f"note: {note}", err=True)
         for note in sorted(noted - notes):
-            click.echo(f"mended: {note}", err=True)
+            click.echo(f"no longer: {note}", err=True)
         noted.clear()
         noted.update(notes)
         for decision in done.decisions:

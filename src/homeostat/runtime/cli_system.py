@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from homeostat.declare.system import System
     from homeostat.ingest.schema_evolution import Evolution
     from homeostat.runtime.applying import Kept
+    from homeostat.runtime.lock import HomeBusy
     from homeostat.runtime.plan import Change
 
 __all__ = ["apply", "check", "init", "plan"]
@@ -277,14 +278,19 @@ def apply(giving_up: tuple[str, ...]) -> None:
     """Make the declarations hold in the home, and fill new and changed views from the lake.
 
     Versions in service keep their features as they were trained with; where that cannot be,
-    nothing is changed unless they are given up.
+    nothing is changed unless they are given up. Where a process runs the home, that process fills
+    the views while it folds and answers; its next start is by the new declarations.
     """
     from homeostat.runtime.applying import apply_changes
-    from homeostat.runtime.lock import HomeLock
+    from homeostat.runtime.lock import HomeBusy, HomeLock
 
     here = session()
     system = here.system()
-    lock = HomeLock(here.folder)
+    try:
+        lock = HomeLock(here.folder)
+    except HomeBusy as busy:
+        _apply_beside(here, system, giving_up, busy)
+        return
     try:
         home = here.opened(system)
         try:
@@ -307,3 +313,24 @@ def apply(giving_up: tuple[str, ...]) -> None:
         to.print(f"{words}: {here.folder} runs on {here.path}", style="green")
 
     here.answer(body, show)
+
+
+def _apply_beside(
+    here: Session, system: System, giving_up: tuple[str, ...], busy: HomeBusy
+) -> None:
+    from homeostat.runtime.applying_beside import asked_of_the_process
+    from homeostat.runtime.cli_home import ordered
+
+    with here.home() as (_, home):
+        changes, order = asked_of_the_process(home, system, giving_up)
+    ordered(here, "apply", system.name, order, busy)
+    number = len(changes)
+    words = f"{number} change{'' if number == 1 else 's'} applied beside {busy.owner}"
+    here.answer(
+        {
+            "home": str(here.folder),
+            "changes": [change.as_json() for change in changes],
+            "beside": busy.owner,
+        },
+        lambda to: to.print(f"{words}, which serves and trains by them after its next start"),
+    )

@@ -12,6 +12,7 @@ from homeostat.core.store import Snapshot, Writer
 from homeostat.declare.models import Label, Model
 from homeostat.declare.monitors import Rejections
 from homeostat.declare.system import System
+from homeostat.declare.views import FeatureView
 from homeostat.features.definitions import Definitions
 from homeostat.features.keys import view_stem
 from homeostat.features.manifest import as_manifest
@@ -63,6 +64,8 @@ class Engine:
         )
         self._followed: tuple[bytes, ...] | None = None
         self._sweeps = False
+        self.ahead: tuple[FeatureView, ...] = ()
+        self.filling: set[bytes] = set()
         self._last_known: dict[str, Micros] = {}
         self._models = {d.model.name: d.model for d in system.deployments}
         for model in self._models.values():
@@ -114,18 +117,28 @@ class Engine:
         Versions leave service as the loop goes on; what only they needed is swept.
         """
         bounds = self.loop.bounds()
-        kept = kept_views(self.system, bounds)
+        today = set(map(view_stem, self.system.views))
+        more = {view_stem(v): v for v in (*kept_views(self.system, bounds), *self.ahead)}
+        kept = [view for stem, view in more.items() if stem not in today]
         if self._followed == tuple(map(view_stem, kept)):
             return
         with self.home.store.writer() as writer:
             filled = filled_stems(writer)
             there = [view for view in kept if view_stem(view) in filled]
             if filled:
-                self._sweeps = retire(writer, (*self.system.views, *there)) > 0
+                self._sweeps = retire(writer, (*self.system.views, *there), self.filling) > 0
         self.worker.follow(there)
         for bound in bounds:
             _keep_definitions(self.home, bound.system, bound.model)
         self._followed = tuple(map(view_stem, kept))
+
+    def precede(self, views: tuple[FeatureView, ...]) -> None:
+        """Fold into the views of declarations that hold from the next start on.
+
+        The caller sees to it that their state is whole, and holds the fold's lock.
+        """
+        self.ahead = views
+        self.follow()
 
     def sweep(self) -> None:
         """Delete a bite of the state that nobody needs any more."""

@@ -7,7 +7,7 @@ follow in bites, so that no fold waits long and a kill in between leaves nothing
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
@@ -18,6 +18,7 @@ from homeostat.features.keys import view_stem
 from homeostat.features.state_format import STATE_FORMAT
 
 __all__ = [
+    "begin_filling",
     "clear",
     "filled_stems",
     "is_marked",
@@ -29,7 +30,7 @@ __all__ = [
     "sweep",
 ]
 
-FILLED, LEAVING, VIEWS = b"filled/", b"leaving/", b"view/"
+FILLED, FILLING, LEAVING, VIEWS = b"filled/", b"filling/", b"leaving/", b"view/"
 PARTS = (b"/", b"-", b"+")
 """What follows a stem in the keys of a view's records, older rows and pages."""
 
@@ -64,23 +65,39 @@ def state_size(reader: Snapshot, stem: bytes) -> tuple[int, int]:
 def mark_filled(writer: Writer, stem: bytes) -> None:
     """Note that the state of a definition holds all that was folded of its source."""
     writer.put(FILLED + stem, b"")
+    writer.delete(FILLING + stem)
+    writer.delete(LEAVING + stem)
+
+
+def begin_filling(writer: Writer, stem: bytes) -> None:
+    """Note that a definition is filled in several transactions; a kill leaves this behind."""
+    writer.put(FILLING + stem, b"")
 
 
 def clear(writer: Writer, view: FeatureView) -> None:
     """Delete all state of one definition, before it is filled."""
     stem = view_stem(view)
     writer.delete(FILLED + stem)
+    writer.delete(FILLING + stem)
     writer.delete(LEAVING + stem)
     for key in list(_keys(writer, stem)):
         writer.delete(key)
 
 
-def retire(writer: Writer, needed: Iterable[FeatureView]) -> int:
-    """Take the marks of all definitions that are not needed; return how many wait to be swept."""
+def retire(writer: Writer, needed: Iterable[FeatureView], filling: Collection[bytes] = ()) -> int:
+    """Take the marks of all definitions that are not needed; return how many wait to be swept.
+
+    `filling` are the stems that are being filled now; others were left by a kill.
+    """
     kept = {view_stem(view) for view in needed}
     for stem in filled_stems(writer) - kept:
         writer.delete(FILLED + stem)
         writer.put(LEAVING + stem, b"")
+    for key, _ in list(writer.scan(FILLING)):
+        stem = key[len(FILLING) :]
+        if stem not in filling:
+            writer.delete(key)
+            writer.put(LEAVING + stem, b"")
     return sum(1 for _ in writer.scan(LEAVING))
 
 

@@ -18,6 +18,7 @@ from homeostat.core.hashing import short_digest
 from homeostat.declare.log_keep import LogKeep
 from homeostat.declare.system import System
 from homeostat.monitor.findings import Finding
+from homeostat.runtime.applying_beside import apply_beside
 from homeostat.runtime.archiving import Archiver, archived
 from homeostat.runtime.background import Background
 from homeostat.runtime.backlog import Backlog
@@ -28,6 +29,7 @@ from homeostat.runtime.lifecycle import Lifecycle
 from homeostat.runtime.loop import Loop
 from homeostat.runtime.observe import Now
 from homeostat.runtime.orders import Order, Orders
+from homeostat.runtime.plan import applied, plan
 from homeostat.runtime.prediction_history import FLUSH_ROWS
 from homeostat.runtime.prediction_writer import LogPredictions, PredictionWriter
 from homeostat.runtime.tallies import add_refused
@@ -69,6 +71,16 @@ class Ticked:
     predictions: int = 0
     counts: dict[str, Counts] = field(default_factory=dict)
     decisions: list[Decision] = field(default_factory=list)
+
+
+class StartedOtherwise(HomeostatError):
+    """Other declarations hold than the process was started with."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "train: this process was started with other declarations than were applied since; "
+            "allowed: a training by those that hold; start the process again, and train then"
+        )
 
 
 class ClockWentBack(HomeostatError):
@@ -126,6 +138,7 @@ class Live:
         self._trainer: Callable[[Training, Event], Outcome | None] | None = None
         self._records, self._has_finished = 0, False
         self._serial = count(1)
+        self._stopped, self._applying = Event(), list[Thread]()
         self._routes: dict[str, Route] = {}
         self._refused: dict[tuple[str, str], int] = {}
         self._is_behind = False
@@ -265,8 +278,36 @@ class Live:
                 made += self._carried_out(order)
         return made
 
-    def _carried_out(self, order: Order) -> list[Decision]:
+    def _apply(self, order: Order) -> None:
+        """Apply declarations beside the fold, and tell who asked what came of it."""
         try:
+            apply_beside(self.home, self._engine, self._lock, self._stopped, order.reason)
+        except HomeostatError as refused:
+            self._orders.finish(order.id, refused)
+        except Exception as broken:  # noqa: BLE001 - whoever asked is told, whatever it is
+            self.metrics.fault("apply", broken)
+            told = f"apply: {sentence_of(broken)}; see `homeostat doctor`, and try again"
+            self._orders.finish(order.id, HomeostatError(told))
+        else:
+            self.service.note(
+                "other declarations were applied: the next start serves and trains by them"
+            )
+            self._orders.finish(order.id, [])
+
+    def _require_applied(self) -> None:
+        """Raise `StartedOtherwise` if other declarations were applied since this process began."""
+        if self._engine.ahead and plan(applied(self.home.folder), self.system):
+            raise StartedOtherwise()
+
+    def _carried_out(self, order: Order) -> list[Decision]:
+        if order.action == "apply":
+            thread = Thread(target=self._apply, args=(order,), name="homeostat-apply", daemon=True)
+            self._applying.append(thread)
+            thread.start()
+            return []
+        try:
+            if order.action == "train":
+                self._require_applied()
             found = self.by_hand(order.model, order.action, order.reason)
         except HomeostatError as refused:
             self._orders.finish(order.id, refused)
@@ -496,6 +537,9 @@ class Live:
 
     def close(self) -> None:
         """Write down what is still in memory."""
+        self._stopped.set()
+        for thread in self._applying:
+            thread.join()
         self.service.close()
         self._writer.close()
         self.flush()

@@ -20,6 +20,7 @@ class HomeBusy(HomeostatError):
     retryable = True
 
     def __init__(self, folder: Path, owner: str) -> None:
+        self.owner = owner
         super().__init__(
             f"home {folder}: {owner} is writing to it; allowed: one writer at a time, and any "
             "number of commands that only look; stop that one first, or send events and requests "

@@ -27,10 +27,10 @@ class OrderFailed(HomeostatError):
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """One thing to do: train a model, or roll it back."""
+    """One thing to do: train a model, roll it back, or apply declarations (`reason` has them)."""
 
     id: int
-    action: Literal["train", "rollback"]
+    action: Literal["train", "rollback", "apply"]
     model: str
     reason: str
 
@@ -57,7 +57,7 @@ class Orders:
         self._database.execute("PRAGMA journal_mode=WAL")
         self._database.execute(_SCHEMA)
 
-    def place(self, action: Literal["train", "rollback"], model: str, reason: str) -> int:
+    def place(self, action: Literal["train", "rollback", "apply"], model: str, reason: str) -> int:
         """Write an order down; return its number."""
         row = self._database.execute(
             "INSERT INTO orders (action, model, reason) VALUES (?, ?, ?) RETURNING id",

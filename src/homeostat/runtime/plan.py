@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,15 @@ from homeostat.core.hashing import canonical_json, content_hash, plain
 from homeostat.declare.system import System
 from homeostat.features.state_format import STATE_FORMAT
 
-__all__ = ["Change", "applied", "has_state_format", "plan", "record_applied"]
+__all__ = [
+    "Change",
+    "applied",
+    "applied_body",
+    "has_state_format",
+    "plan",
+    "record_applied",
+    "record_body",
+]
 
 _CONSEQUENCES = {
     ("sources", "added"): "its log and lake table are made with the first event",
@@ -182,6 +191,19 @@ def applied(home: Path) -> Mapping[str, Any] | None:
 
 def record_applied(home: Path, system: System) -> None:
     """Write down that these declarations now hold, atomically."""
+    record_body(home, applied_body(system))
+
+
+def applied_body(system: System) -> str:
+    """Return what is written down about declarations that hold."""
+    return canonical_json({**plain(system), "state_format": STATE_FORMAT})
+
+
+def record_body(home: Path, body: str) -> None:
+    """Write down that the declarations of `applied_body` now hold, atomically."""
     waiting = home / "applied.json.new"
-    waiting.write_text(canonical_json({**plain(system), "state_format": STATE_FORMAT}))
+    with waiting.open("w", encoding="utf-8") as file:
+        file.write(body)
+        file.flush()
+        os.fsync(file.fileno())
     waiting.replace(home / "applied.json")

@@ -111,6 +111,7 @@ class LocalService:
         self._waiting: dict[int, Predictions] = {}
         self._finishing = 0
         self._failed: dict[str, int] = {}
+        self._notes: list[str] = []
         self._changed = Condition()
 
     def predict(
@@ -249,6 +250,7 @@ class LocalService:
         ]
         if self._parts.store is None:
             notes.append("no feature store")
+        notes += self._notes
         return Readiness(True, notes)
 
     def _silent(self, status: ModelStatus) -> list[str]:
@@ -267,6 +269,11 @@ class LocalService:
             elif arm != "challenger" and UNANSWERED.intersection(causes):
                 failed += 1
         self._failed[predictions.model] = failed
+
+    def note(self, words: str) -> None:
+        """Say something in `ready` from now on."""
+        if words not in self._notes:
+            self._notes.append(words)
 
     def warm(self) -> dict[str, dict[str, bool]]:
         """Score one row by every arm of every model; returns which arms gave a score."""

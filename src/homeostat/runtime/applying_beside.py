@@ -1,0 +1,134 @@
+"""Makes declarations hold while a process runs the home: filled beside its fold, then switched.
+
+The command that asks has read the new `system.py` and judged it; the process that runs the home
+gets the views as JSON, so no code of a file that has changed is run in it. It fills them in short
+transactions between those of its fold, folds into them from then on, and writes down in one step
+that the new declarations hold. It goes on serving and training by those it was started with; the
+next start is by the new ones, and finds their state whole. Killed in between, nothing holds that
+did not before, and what was filled is swept.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from threading import Event, RLock
+from typing import Any
+
+from homeostat.core.errors import HomeostatError
+from homeostat.core.hashing import canonical_json
+from homeostat.declare.system import System
+from homeostat.declare.views import FeatureView
+from homeostat.features.code import Code, CodeGone
+from homeostat.features.fold import ViewFold
+from homeostat.features.folded import folded_offset
+from homeostat.features.keys import view_stem
+from homeostat.features.manifest import view_of
+from homeostat.runtime.applying import NotApplied, require_service, schema_steps, serving
+from homeostat.runtime.backfill import chunks
+from homeostat.runtime.engine import Engine
+from homeostat.runtime.filled import begin_filling, clear, filled_stems, mark_filled
+from homeostat.runtime.home import Home
+from homeostat.runtime.plan import Change, applied, applied_body, plan, record_body
+
+__all__ = ["NotBeside", "apply_beside", "asked_of_the_process"]
+
+SLICE = 10_000
+"""Events that are folded at most in one transaction, while the process's own fold waits."""
+
+NEAR = 5_000
+"""So few events are folded together with the switch."""
+
+
+class NotBeside(HomeostatError):
+    """A change that a running process cannot take."""
+
+    def __init__(self, found: str) -> None:
+        super().__init__(
+            f"apply beside a running process: {found}; allowed: changes of views, models and what "
+            "is about them; stop the process, run `homeostat apply`, and start it again"
+        )
+
+
+def asked_of_the_process(
+    home: Home, system: System, giving_up: Collection[str]
+) -> tuple[tuple[Change, ...], str]:
+    """Return the changes, and the order for the process that runs the home.
+
+    Raises:
+        NotBeside: a source changes: the process takes events in by the sources it was started with.
+        ServiceLost: a version in service cannot be given its features.
+    """
+    changes = plan(applied(home.folder), system)
+    for step in schema_steps(home, system):
+        step.require()
+    moved = [change for change in changes if change.part == "sources"]
+    if moved:
+        raise NotBeside(f"{moved[0].subject} is {moved[0].kind}")
+    require_service(serving(home, system), giving_up)
+    body = {"views": [canonical_json(v) for v in system.views], "applied": applied_body(system)}
+    return changes, json.dumps(body)
+
+
+def apply_beside(home: Home, engine: Engine, lock: RLock, stopped: Event, order: str) -> None:
+    """Fill what the order needs, and write down that its declarations hold.
+
+    Args:
+        home: the home that this process runs.
+        engine: its fold; it follows the new views from the switch on.
+        lock: held by the fold while it folds.
+        stopped: set when the process ends: what is left is then not done.
+        order: what `asked_of_the_process` gave.
+    """
+    asked: dict[str, Any] = json.loads(order)
+    if applied(home.folder) is None:
+        raise NotApplied(home.system.name, ["nothing is applied yet"])
+    code = Code.of(engine.system)
+    try:
+        views = tuple(view_of(json.loads(body), code) for body in asked["views"])
+    except CodeGone as gone:
+        raise NotBeside(gone.why) from gone
+    with home.store.reader() as reader:
+        there = filled_stems(reader)
+    for view in views:
+        if view_stem(view) not in there:
+            _fill(home, engine, lock, stopped, view)
+    with lock:
+        record_body(home.folder, asked["applied"])
+        engine.precede(views)
+
+
+def _fill(home: Home, engine: Engine, lock: RLock, stopped: Event, view: FeatureView) -> None:
+    source, fold, done = view.source.name, ViewFold(view), -1
+    with lock, home.store.writer() as writer:
+        clear(writer, view)
+        begin_filling(writer, view_stem(view))
+        engine.filling.add(view_stem(view))
+    while True:
+        with home.store.reader() as reader:
+            folded = folded_offset(reader, source)
+        if folded - done <= NEAR:
+            break
+        engine.worker.lake.flush()
+        _fold(home, lock, stopped, fold, (done, folded))
+        done = folded
+    with lock:  # nothing is folded meanwhile, so these are the last ones
+        engine.worker.lake.flush()
+        with home.store.writer() as writer:
+            for events in chunks(home.lake, view, folded_offset(writer, source), done):
+                fold.apply(writer, fold.prepare(events), 0, events.height)
+            mark_filled(writer, view_stem(view))
+        engine.filling.discard(view_stem(view))
+        engine.precede((*engine.ahead, view))
+
+
+def _fold(home: Home, lock: RLock, stopped: Event, fold: ViewFold, span: tuple[int, int]) -> None:
+    """Fold the events of the lake after one offset, up to another."""
+    after, upto = span
+    for events in chunks(home.lake, fold.view, upto, after):
+        prepared = fold.prepare(events)
+        for begin in range(0, events.height, SLICE):
+            if stopped.is_set():
+                raise NotBeside("the process ends")
+            with lock, home.store.writer() as writer:
+                fold.apply(writer, prepared, begin, min(begin + SLICE, events.height))

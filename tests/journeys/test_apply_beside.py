@@ -1,0 +1,192 @@
+"""Declarations are applied beside a running server, and by commands that are killed."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Any
+
+import httpx
+import pytest
+
+from homeostat.core.clock import ManualClock
+from homeostat.runtime.app import App
+from homeostat.runtime.loading import load_system
+from homeostat.testing.toy_home import Commands
+from homeostat.testing.toy_replay import toy_schedule
+
+PATIENCE_S = 30.0
+REQUEST = {"card": "card-1", "merchant": "casino", "amount": 80.0}
+
+CHANGED = """\
+from dataclasses import replace
+
+import homeostat as hs
+from homeostat import col, count
+from homeostat.testing.toy_home import patient_toy
+
+
+def changed(old: hs.System) -> hs.System:
+    cards, merchants = old.views
+    model = old.model("fraud")
+    own = tuple(reversed(cards.aggregations))
+    cards = replace(cards, aggregations=(count().over("3h"), *own), where=col("amount") > 5)
+    busy = hs.FeatureView("busy", merchants.entity, cards.source, (count().over("1h"),))
+    features = tuple(reversed((*model.features, busy["count_1h"])))
+    other = replace(model, features=features)
+    deployment = replace(old.deployments[0], model=other)
+    return hs.System(
+        old.name, sources=old.sources, views=(merchants, busy, cards),
+        models=(other, old.models[1]), deployments=(deployment,),
+    )
+
+
+system = changed(patient_toy())
+"""
+
+
+def command(*words: str) -> list[str]:
+    return [sys.executable, "-c", "from homeostat.runtime.cli import main; main()", *words]
+
+
+@contextmanager
+def running(commands: Commands) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Run a home on a free port until the block ends; yield the process and its address."""
+    words = command("run", "--port", "0", "--json", *commands.options())
+    with subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=commands.folder
+    ) as process:
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            if not line:
+                pytest.fail(process.communicate(timeout=PATIENCE_S)[1])
+            yield process, str(json.loads(line)["address"])
+        finally:
+            process.kill()
+
+
+def asked(address: str) -> dict[str, Any]:
+    answer = httpx.post(f"{address}/predict/fraud", json=REQUEST, timeout=PATIENCE_S).json()
+    assert (answer["version"], answer["arm"], answer["degraded"]) == (2, "champion", [])
+    return dict(answer)
+
+
+def holds(commands: Commands, prediction_id: str) -> bool:
+    began = monotonic()
+    while commands("receipt", prediction_id).status == 1:  # not written down yet
+        assert monotonic() - began < PATIENCE_S
+        sleep(0.02)
+    return bool(commands("receipt", prediction_id, "--json").json["holds"])
+
+
+def test_declarations_are_applied_beside_a_server_that_goes_on(own: Commands) -> None:
+    with running(own) as (process, address):
+        before = asked(address)["prediction_id"]
+        (own.folder / "system.py").write_text(CHANGED)
+        planned = own("plan", "--json").json
+        assert planned["views_to_fill"] == ["busy", "cards"]
+        assert planned["lost"] == []
+        meanwhile = asked(address)["prediction_id"]  # the file on disk is none of its business
+        done = own("apply", "--json")
+        assert (done.status, done.json["beside"]) == (0, f"process {process.pid}")
+        after = asked(address)["prediction_id"]
+        ready = httpx.get(f"{address}/ready").json()
+        assert any("next start" in note for note in ready["notes"])
+        assert own("plan", "--exit-code").status == 0
+        assert own("apply").status == 0
+        process.send_signal(signal.SIGTERM)
+        said = process.communicate(timeout=PATIENCE_S)
+        assert process.returncode == 0, said
+    assert "next start" in said[1]
+    with running(own) as (_, address):
+        restarted = asked(address)["prediction_id"]
+        assert httpx.get(f"{address}/ready").json()["notes"] == []
+        assert all(holds(own, name) for name in (before, meanwhile, after, restarted))
+    audit = own("features", "audit", "fraud", "--json")
+    assert (audit.status, audit.json["different"]) == (0, 0)
+
+
+def test_a_change_of_a_source_is_refused_beside_a_server(own: Commands) -> None:
+    with running(own) as (_, address):
+        other = CHANGED.replace(
+            "system = changed(patient_toy())",
+            "olds = [patient_toy()]\n"
+            "extra = hs.EventSource('extra', olds[0].sources[0].event, event_id='payment_id',\n"
+            "                       event_time='asked_at')\n"
+            "system = replace(olds[0], sources=(*olds[0].sources, extra))",
+        )
+        (own.folder / "system.py").write_text(other)
+        refused = own("apply")
+        assert refused.status == 1
+        assert "stop the process" in refused.err
+        asked(address)
+
+
+def life(folder: Path, file: Path) -> list[Any]:
+    """Return what a home logs of some requests, from a fixed instant on."""
+    clock = ManualClock(toy_schedule().end)
+    with App(load_system(file), folder, clock) as app:
+        found = []
+        for number in range(5):
+            clock.advance_to(app.clock.now() + 600_000_000)
+            request = {**REQUEST, "payment_id": f"asked-{number}"}
+            [answer] = app.predict("fraud", request)
+            one = app.receipt(answer.prediction_id)
+            assert one.holds
+            found.append((answer.score, answer.version, answer.arm, repr(one.features)))
+        assert app.audit("fraud").different == 0
+        return found
+
+
+def test_an_apply_that_is_killed_is_run_again_or_undone(own: Commands, tmp_path: Path) -> None:
+    twin = tmp_path / "twin"
+    shutil.copytree(own.folder / "state", twin)
+    undone = tmp_path / "undone"
+    former = own.folder / "former.py"
+    former.write_text((own.folder / "system.py").read_text())
+    (own.folder / "system.py").write_text(CHANGED)
+    draw, killed = random.Random(5), 0
+    for _ in range(3):
+        with subprocess.Popen(command("apply", *own.options()), stderr=subprocess.PIPE) as process:
+            sleep(draw.uniform(0.8, 2.0))
+            process.kill()
+            killed += process.wait() == -signal.SIGKILL
+        if own("plan", "--exit-code").status:  # what it left can be undone
+            shutil.copytree(own.folder / "state", undone, dirs_exist_ok=True)
+    expected = life(twin, former)
+    if undone.exists():
+        assert life(undone, former) == expected
+    assert own("apply").status == 0
+    assert life(own.folder / "state", own.folder / "system.py") == expected
+
+
+@pytest.mark.soak
+def test_servers_are_killed_while_they_apply(lived: Commands, tmp_path: Path) -> None:
+    draw = random.Random(7)
+    for number in range(12):
+        own = Commands(Path(shutil.copytree(lived.folder, tmp_path / str(number))))
+        shutil.copytree(own.folder / "state", own.folder / "twin")
+        former = own.folder / "former.py"
+        former.write_text((own.folder / "system.py").read_text())
+        with running(own) as (process, _):
+            (own.folder / "system.py").write_text(CHANGED)
+            with subprocess.Popen(
+                command("apply", *own.options()), stderr=subprocess.PIPE, stdout=subprocess.PIPE
+            ) as asking:
+                sleep(draw.uniform(0.5, 2.5))
+                process.kill()
+                process.wait()
+                asking.kill()
+        assert own("apply").status == 0
+        assert life(own.folder / "state", own.folder / "system.py") == life(
+            own.folder / "twin", former
+        )
