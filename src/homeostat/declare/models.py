@@ -233,7 +233,18 @@ class Gate:
 class Requirements:
     """What the model must deliver; costs choose the threshold, the rest become gates and watches.
 
-    Costs are in any one unit. `latency_p99` and `freshness` bound serving.
+    Costs are in any one unit.
+
+    Attributes:
+        latency_p99: what 99 of 100 answers may take at most, measured in the server. A challenger
+            that takes longer in canary or blue-green is rolled back, as by a guard on
+            `latency_p99_ms`; above it, the model in service has an alert.
+        freshness: how long a received event may wait until it counts in the features; above it,
+            an alert. That a source is silent is what the monitor `Freshness` tells.
+        gates: bounds on the test rows that a challenger must keep.
+        slices: request fields by whose values the test is reported, too.
+        explain: whether answers may be asked for reasons. False: an answer says
+            `reasons_not_declared` in place of them. `check` warns of an estimator without any.
     """
 
     false_positive_cost: float
@@ -257,6 +268,16 @@ class Requirements:
             "costs above 0",
             "say what a false alarm and a miss cost, in any one unit",
         )
+
+    @property
+    def latency_p99_us(self) -> Micros:
+        """The bound of the latency, in microseconds."""
+        return duration(self.latency_p99, "requirements", "latency_p99")
+
+    @property
+    def freshness_us(self) -> Micros:
+        """The bound of the wait, in microseconds."""
+        return duration(self.freshness, "requirements", "freshness")
 
 
 @dataclass(frozen=True, slots=True)

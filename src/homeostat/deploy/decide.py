@@ -9,7 +9,7 @@ from homeostat.core.decisions import Action, Decision
 from homeostat.core.durations import Micros, format_duration
 from homeostat.core.errors import HomeostatError
 from homeostat.declare.deployments import BlueGreen, Canary, Deployment, Shadow
-from homeostat.deploy.guards import GuardVerdict, RolloutEvidence, judge_guards
+from homeostat.deploy.guards import GuardVerdict, RolloutEvidence, judge_guards, promised_guard
 from homeostat.deploy.state import RolloutState, Stage
 
 __all__ = [
@@ -127,7 +127,8 @@ def decide_rollout(
 ) -> Decision | None:
     """Return the next decision about the challenger, or None to go on as it is.
 
-    A broken guard rolls back at once, at any moment. Otherwise a step lasts its span; guards that
+    A broken guard rolls back at once, at any moment, and so does a required latency that is not
+    kept. Otherwise a step lasts its span; guards that
     still wait for rows extend it, and past twice the span that is journaled once as a hold:
     evidence that is thin never promotes. After the last step the challenger is promoted, once the
     way back to the champion has been rehearsed.
@@ -140,6 +141,10 @@ def decide_rollout(
         return ask.decision("rollback", "the declared rollout has no such step any more", ())
     step = steps[state.step]
     verdicts = judge_guards(deployment.guards, state.stage, evidence)
+    promised = promised_guard(deployment)
+    if promised is not None:
+        found = judge_guards((promised,), state.stage, evidence)
+        verdicts += tuple(verdict for verdict in found if verdict.verdict == "broken")
     broken = [v.sentence for v in verdicts if v.verdict == "broken"]
     if broken:
         return ask.decision("rollback", f"{step}: {'; '.join(broken)}", verdicts)

@@ -12,7 +12,7 @@ from homeostat.core.clock import from_micros
 from homeostat.core.errors import HomeostatError
 from homeostat.declare.deployments import Deployment
 from homeostat.declare.models import METRICS
-from homeostat.deploy.guards import ArmEvidence, RolloutEvidence
+from homeostat.deploy.guards import ArmEvidence, RolloutEvidence, promised_guard
 from homeostat.deploy.state import RolloutState
 from homeostat.evaluate.metrics import Costs, metric
 from homeostat.serve.ports import Broken
@@ -158,6 +158,9 @@ def _arm(deployment: Deployment, version: int, answers: _Answers) -> ArmEvidence
         guard.signal: _signal(deployment, guard.signal, answers, known)
         for guard in deployment.guards
     }
+    promised = promised_guard(deployment)
+    if promised is not None and not np.isnan(answers.latency_ms).all():
+        signals[promised.signal] = _signal(deployment, promised.signal, answers, known)
     return ArmEvidence(version, len(answers.scores), int(known.sum()), signals)
 
 

@@ -7,10 +7,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from homeostat.declare.deployments import Guard
+from homeostat.declare.deployments import Deployment, Guard
 from homeostat.declare.models import METRICS
 
-__all__ = ["ArmEvidence", "GuardVerdict", "RolloutEvidence", "Verdict", "judge_guards"]
+__all__ = [
+    "ArmEvidence",
+    "GuardVerdict",
+    "RolloutEvidence",
+    "Verdict",
+    "judge_guards",
+    "promised_guard",
+]
 
 Verdict = Literal["held", "broken", "waiting", "not judged"]
 
@@ -69,6 +76,17 @@ class GuardVerdict:
             "rows_needed": self.guard.rows,
             "sentence": self.sentence,
         }
+
+
+def promised_guard(deployment: Deployment) -> Guard | None:
+    """Return the guard that the requirements stand for, None where a declared one says it.
+
+    It breaks a rollout as a declared one does, and holds none up for want of rows.
+    """
+    if any(g.signal == "latency_p99_ms" and g.at_most is not None for g in deployment.guards):
+        return None
+    bound = deployment.model.requirements.latency_p99_us
+    return Guard("latency_p99_ms", at_most=bound / 1000)
 
 
 def judge_guards(

@@ -10,18 +10,29 @@ from homeostat.adapters.confluent_registry import ConfluentClient
 from homeostat.adapters.confluent_values import ConfluentValues
 from homeostat.adapters.kafka import Inlet, drain, follow, require_client
 from homeostat.core.clock import Clock
+from homeostat.core.durations import Micros
 from homeostat.core.errors import UnknownName
 from homeostat.declare.kafka import Kafka, Topic
 from homeostat.features.folded import folded_offset
 from homeostat.runtime.home import Home
 
-__all__ = ["Consuming", "drain_topic", "unfolded"]
+__all__ = ["Consuming", "drain_topic", "unfolded", "waiting_since"]
 
 
 def unfolded(home: Home, source: str) -> int:
     """Return how many records of the log are not folded yet."""
     with home.store.reader() as reader:
         return home.log.end(source).next_offset - folded_offset(reader, source) - 1
+
+
+def waiting_since(home: Home, source: str) -> Micros | None:
+    """Return when the oldest record that is not folded yet was received, None if there is none."""
+    with home.store.reader() as reader:
+        folded = folded_offset(reader, source)
+    if home.log.end(source).next_offset <= folded + 1:
+        return None
+    waiting = home.log.read(source, folded, 1)
+    return int(waiting.known[0]) if len(waiting) else None
 
 
 class Consuming:

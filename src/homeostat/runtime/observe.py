@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from math import nan
 
 import polars as pl
 
@@ -23,12 +24,14 @@ from homeostat.features.table import EventsFrom
 from homeostat.monitor.drift import drift_report, judge_drift
 from homeostat.monitor.findings import Finding
 from homeostat.monitor.freshness import judge_freshness
+from homeostat.monitor.promises import LATENCY_WINDOW, judge_latency, judge_waiting
 from homeostat.monitor.quality import judge_quality
 from homeostat.monitor.rejections import HOUR, Tally, judge_rejections
 from homeostat.monitor.sketch import Sketch
 from homeostat.monitor.skew import judge_skew
 from homeostat.runtime.arms import Arms
 from homeostat.runtime.auditing import Auditor
+from homeostat.runtime.consuming import waiting_since
 from homeostat.runtime.drift_sketches import DriftSketches, Reference
 from homeostat.runtime.home import Home
 from homeostat.runtime.in_service import bound_package
@@ -65,6 +68,7 @@ class Observer:
 
     def __init__(self, system: System, arms: Arms, home: Home, *, timed: bool) -> None:
         self._system, self._arms, self._lake, self._timed = system, arms, home.lake, timed
+        self._home = home
         self._letters, self._definitions = home.letters, home.definitions
         self._auditor = Auditor(system, home)
         self._history = home.predictions
@@ -149,6 +153,9 @@ class Observer:
             found = [Finding("package", model.name, "found", told, {"version": state.champion})]
         else:
             found = [Finding("package", model.name, "clear", f"{said} loads")]
+        if self._timed:
+            found += judged(model.name, "latency", partial(self._latency, model, now))
+            found += judged(model.name, "freshness", partial(self._waiting, model, now))
         for monitor in self._system.monitors:
             if isinstance(monitor, Drift) and monitor.model.name == model.name:
                 judge = partial(self._drift, monitor, package, now)
@@ -160,6 +167,17 @@ class Observer:
                 continue
             found += self._judged(model.name, monitor, judge)
         return found
+
+    def _latency(self, model: Model, now: Now) -> list[Finding]:
+        columns = ["at", "latency_total_us"]
+        asked = self.records[model.name].predictions_since(now.at - LATENCY_WINDOW, columns)
+        times = pl.Series([], dtype=pl.Float64) if asked is None else asked["latency_total_us"]
+        return [judge_latency(model, times.cast(pl.Float64).fill_null(nan).to_numpy())]
+
+    def _waiting(self, model: Model, now: Now) -> list[Finding]:
+        sources = {view.source.name for view in self._system.views_of(model)}
+        since = {name: waiting_since(self._home, name) for name in sorted(sources)}
+        return [judge_waiting(model, since, now.at)]
 
     def _drift(self, monitor: Drift, package: Package, now: Now) -> list[Finding]:
         begin, model = now.at - monitor.window_us, monitor.model.name

@@ -322,6 +322,8 @@ class LocalService:
         version = predictions.versions[row]
         if version is None:
             return [], []
+        if not self.predictor(predictions.model).model.requirements.explain:
+            return [], ["reasons_not_declared"]
         try:
             arm = next(arm for arm in route.arms if arm is not None and arm.version == version)
             one = predictions.given(row).take([row]).features

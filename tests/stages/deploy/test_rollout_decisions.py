@@ -345,3 +345,26 @@ def test_whatever_the_evidence_every_decision_is_legal_and_repeatable(
             assert decision.action in ("rollback", "hold")
             assert after.champion == 1
         assert decide_rollout(PLAIN, after, evidence, now) is None or decision.action == "canary"
+
+
+@pytest.mark.parametrize(
+    ("p99_ms", "timed", "stage", "action"),
+    [
+        (140.0, True, "canary", "rollback"), (90.0, True, "canary", None),
+        (140.0, False, "canary", None), (140.0, True, "shadow", None), (None, True, "canary", None),
+    ],
+)  # fmt: skip
+def test_a_required_latency_is_a_guard(
+    p99_ms: float | None, timed: bool, stage: str, action: str | None
+) -> None:
+    steps = (hs.Canary((0.5,), every="2d"),) if stage == "canary" else (hs.Shadow("2d"),)
+    evidence = replace(seen({"latency_p99_ms": p99_ms}), timed=timed)
+    found = decide_rollout(deploying(rollout=steps), begun(deploying(rollout=steps)), evidence, DAY)
+    assert (None if found is None else found.action) == action
+    assert found is None or "latency_p99_ms 140 is above 100 over 1000 requests" in found.reason
+    # it holds nothing up for want of rows, and a declared bound takes its place
+    few = replace(seen({"latency_p99_ms": p99_ms}, rows=50), timed=timed)
+    passed = decide_rollout(deploying(rollout=steps), begun(deploying(rollout=steps)), few, 3 * DAY)
+    assert decided(passed).action == "promote"
+    declared = deploying(hs.Guard("latency_p99_ms", at_most=200), rollout=steps)
+    assert decide_rollout(declared, begun(declared), evidence, DAY) is None
