@@ -126,7 +126,7 @@ class LiveWindows:
             if state == self._gone:
                 raise StateGone(self._view.name, at)
             if state == self._heavy:
-                cut = self.cut(reader, one, at)
+                cut = self._weighed(reader, one, at, starts)
                 looked.weights[place] = [cut.weights(start) for start in starts.tolist()]
         return looked
 
@@ -136,6 +136,15 @@ class LiveWindows:
         if words[PAGES]:
             words = self._pages.whole(reader, one.key, words)
         return Cut.of(self._record, words, at, one.own)
+
+    def _weighed(self, reader: Reader, one: Stored, at: Micros, starts: Ints) -> Cut:
+        """Return the record with all rows that may weigh: its pages only where a window begins
+        before the rows that are not in pages, or where the request's own event may be in one."""
+        cut = Cut.of(self._record, np.frombuffer(one.record, _WORDS), at, one.own)
+        bounded = starts[starts != BEFORE]
+        if one.own or (bounded <= cut.rows[1:2, 0]).any() or len(cut.rows) < 2:
+            return self.cut(reader, one, at)
+        return cut
 
     def _read(
         self, records: Sequence[bytes], own: Ints, since: Micros, starts: Ints,

@@ -216,6 +216,18 @@ def test_large_sums_are_missing_in_pages_too(step: int) -> None:
         assert [repr(value) for value in found] == [repr(LARGE - 299), "nan", repr(LARGE - 299)]
 
 
+def test_large_sums_of_recent_rows_are_judged_without_pages() -> None:
+    view = view_of(sum_("amount").over("30s", "10s"), sum_("amount"))
+    rows = [reading(n, amount=LARGE - n) for n in range(300)]
+    with small_records(4):
+        store = folded(view, rows, 300)
+        with store.writer() as writer:
+            for key in pages_of(view, store):
+                writer.delete(key)
+        found = read(view, store, START + 299 * TICK + 1)
+    assert [repr(value) for value in found] == ["nan", repr(LARGE - 299), "nan"]
+
+
 def pages_of(view: FeatureView, store: MemoryStore) -> list[bytes]:
     with store.reader() as reader:
         return [key for key, _ in reader.scan(page_prefix(view))]
