@@ -171,7 +171,9 @@ class Admission:
             except Exception as broken:  # noqa: BLE001 - a store may fail in any way; one answer
                 self._faults("answers", broken)
             else:
-                found |= {key: one for key, one in read.items() if one is not None}
+                for key, one in read.items():
+                    if one is not None:  # it is among the recent ones from now on
+                        found[key] = self._recent.keep(one[0], [key]).get(0, one)
         return found
 
     def _recorded(self, keys: Sequence[str], at: Micros, store: Store | None) -> dict[str, Found]:

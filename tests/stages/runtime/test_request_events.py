@@ -102,6 +102,19 @@ def test_what_no_event_may_say_is_no_dead_letter(tmp_path: Path) -> None:
         assert app.sql("select count(*) from taps").item() == 1
 
 
+def test_an_answer_that_is_found_again_can_be_looked_at_again(tmp_path: Path) -> None:
+    clock = ManualClock(NOON)
+    with hs.open(payments(), tmp_path / "home", clock) as app:
+        (first,) = app.predict("fraud", tap())
+    with hs.open(payments(), tmp_path / "home", clock) as app:
+        assert app.live.service.prediction(first.prediction_id) is None
+        assert app.predict("fraud", tap()) == [first]
+        found = app.live.service.prediction(first.prediction_id)
+        assert found is not None
+        assert (found.answer, found.request["card"]) == (first, "***")
+        assert app.live.metrics.latency("fraud", "total").count == 0
+
+
 class Visit(hs.Event):
     """Somebody looks at a page; the model needs less than the whole event."""
 
