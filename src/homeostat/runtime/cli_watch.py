@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from homeostat.declare.system import System
     from homeostat.runtime.home import Home
 
-__all__ = ["journal", "rollback", "status"]
+__all__ = ["journal", "rollback", "silent_versions", "status"]
 
 LATEST = 6
 """So many decisions are part of the status."""
@@ -61,7 +61,7 @@ def status(model: str | None) -> None:
             "present": moment(now),
             "written_by": owner_of(here.folder),
             "models": _models(system, decisions, model),
-            "silent": _silent(system, home, model),
+            "silent": silent_versions(system, home, model),
             "sources": _sources(system, home, now),
             "alerts": [
                 {"since": moment(a.at), "alert": a.evidence.get("key", a.model), "found": a.reason}
@@ -101,7 +101,7 @@ def _models(
     return rows
 
 
-def _silent(system: System, home: Home, wanted: str | None) -> list[dict[str, Any]]:
+def silent_versions(system: System, home: Home, wanted: str | None) -> list[dict[str, Any]]:
     """Return the versions in service that answer nothing, with the reason."""
     from homeostat.runtime.applying import serving
     from homeostat.runtime.service_health import problems, silent

@@ -32,7 +32,7 @@ from homeostat.runtime.plan import applied, plan
 from homeostat.runtime.service_health import problems, silent
 from homeostat.runtime.worker import CHUNK
 
-__all__ = ["Check", "examine"]
+__all__ = ["Check", "examine", "service_checks"]
 
 DATABASES = ("meta.db", "predictions.db")
 
@@ -81,7 +81,7 @@ def examine(
             _journal,
             _jobs,
             _packages,
-            _service,
+            service_checks,
             _declarations,
             _letters,
             _feeds,
@@ -256,7 +256,7 @@ def _packages(system: System, home: Home) -> Iterator[Check]:
         yield Check("packages", "ok", f"{sound} of {len(versions)} load with the hash they had")
 
 
-def _service(system: System, home: Home) -> Iterator[Check]:
+def service_checks(system: System, home: Home) -> Iterator[Check]:
     """Say which versions in service are given their features, and which answer."""
     served = serving(home, system)
     broken = problems(home, served)
