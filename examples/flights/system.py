@@ -4,7 +4,8 @@ The events are a year of flights out of New York (`data.py`). Two traps are wort
 
 - More than half of all planes leave before schedule, so when a flight is asked about, its own
   departure is often known, and would be in its own airport's recent past. Every view leaves out
-  the asked flight, as is the default; `homeostat check` warns of `exclude_own=False`. Leaving it in gives an AUC that no live system could reach.
+  the asked flight, as is the default; `homeostat check` warns of `exclude_own=False`. Leaving it in
+  gives an AUC that no live system could reach.
 - Only flights that were cancelled lack a tail number. Windows of a day keep "no known aircraft"
   from meaning "will not leave": most aircraft have no event in the last day now and then.
 """
