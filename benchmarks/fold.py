@@ -37,6 +37,15 @@ VIEW = hs.FeatureView(
 )  # fmt: skip
 
 
+WITH_VARIANCE = hs.FeatureView(
+    "spending",
+    CARD,
+    payments,
+    (*VIEW.aggregations, hs.variance("amount").over("1h", "1d", "7d")),
+    exclude_own=VIEW.exclude_own,
+)
+
+
 def cases(small: bool, folder: Path) -> Sequence[Case]:
     """Batches of four sizes; as many events as take a few seconds."""
     entities, warm = (1_000, 2_000) if small else (100_000, 200_000)
@@ -67,9 +76,18 @@ def prepare(case: Case) -> None:
 
 def ours(case: Case) -> Work:
     """Prepare and apply each batch."""
+    return _folded(case, VIEW)
+
+
+def with_variance(case: Case) -> Work:
+    """The same, and the sums of the squares."""
+    return _folded(case, WITH_VARIANCE)
+
+
+def _folded(case: Case, view: hs.FeatureView) -> Work:
     from homeostat.features.fold import ViewFold
 
-    fold = ViewFold(VIEW)
+    fold = ViewFold(view)
 
     def append(writer: Writer, batch: pl.DataFrame) -> None:
         fold.apply(writer, fold.prepare(batch), 0, batch.height)
@@ -126,7 +144,11 @@ BENCHMARK = Benchmark(
     name="fold",
     claim="Fold: five aggregations over three windows into the live state, committed",
     module=__name__,
-    systems={"homeostat": "ours", "NumPy and LMDB, raw rows": "floor"},
+    systems={
+        "homeostat": "ours",
+        "homeostat, with a variance": "with_variance",
+        "NumPy and LMDB, raw rows": "floor",
+    },
     cases=cases,
     prepare=prepare,
     figures=("events_per_s", "events_per_cpu_s"),

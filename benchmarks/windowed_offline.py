@@ -46,6 +46,14 @@ VIEW = hs.FeatureView(
     ),
 )
 
+WITH_VARIANCE = hs.FeatureView(
+    "spending",
+    CARD,
+    payments,
+    (*VIEW.aggregations, hs.variance("amount").over(*NAMES)),
+    exclude_own=VIEW.exclude_own,
+)
+
 
 def cases(small: bool, folder: Path) -> Sequence[Case]:
     """10 M events and 1 M spine rows, or a fiftieth of them."""
@@ -75,6 +83,15 @@ def prepare(case: Case) -> None:
 
 def ours(case: Case) -> Work:
     """The kernel: one sort, differences of exact prefix sums."""
+    return _kernel(case, VIEW)
+
+
+def with_variance(case: Case) -> Work:
+    """The same with three variances, computed beside the columns that all are compared by."""
+    return _kernel(case, WITH_VARIANCE)
+
+
+def _kernel(case: Case, view: hs.FeatureView) -> Work:
     import pyarrow.parquet  # noqa: F401 - imports are set-up, for every contender
 
     import homeostat.aggregate.kernel  # noqa: F401
@@ -84,7 +101,8 @@ def ours(case: Case) -> Work:
     def work() -> pl.DataFrame:
         events = ParquetEvents(sorted((case.folder / "events").glob("*.parquet")))
         spine = pl.read_parquet(case.folder / "spine.parquet")
-        return pl.from_numpy(point_in_time(VIEW, events, spine), schema=COLUMNS)
+        found = point_in_time(view, events, spine)[:, : len(COLUMNS)]
+        return pl.from_numpy(found, schema=COLUMNS)
 
     return work
 
@@ -305,6 +323,7 @@ BENCHMARK = Benchmark(
     module=__name__,
     systems={
         "homeostat": "ours",
+        "homeostat, with three variances": "with_variance",
         "C, two pointers, one thread": "c_sweep",
         "DuckDB, stacked ASOF, frames for max": "duckdb_asof",
         "DuckDB, RANGE frames": "duckdb_range",
