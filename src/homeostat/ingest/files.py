@@ -24,7 +24,7 @@ from homeostat.declare.schema import Field
 from homeostat.declare.sources import EventSource
 from homeostat.ingest import long_files
 from homeostat.ingest.columns import INSTANT
-from homeostat.ingest.csv_rows import CsvRows, HeaderInvalid, first_record
+from homeostat.ingest.csv_rows import BOM, CsvRows, HeaderInvalid, first_record
 from homeostat.ingest.known_times import believed_times, declared_times, or_before
 from homeostat.ingest.mappings import known_times, mapping_payloads
 from homeostat.ingest.payloads import Payloads
@@ -116,7 +116,7 @@ def _records(
         if found is not None:
             yield from found
             return
-        payloads = Payloads.lines(_bytes(Path(data)))
+        payloads = Payloads.lines(_bytes(Path(data)).removeprefix(BOM))
     elif isinstance(data, str | Path) and kind_of(source, Path(data)) in CSV:
         if isinstance(known_time, str):
             raise FileInvalid(
@@ -189,7 +189,15 @@ def _frame(source: EventSource, data: object) -> pl.DataFrame:
                 "list of mappings",
                 "convert it: polars.DataFrame(...), or put one mapping into a list: [...]",
             )
-        return pl.DataFrame(data)
+        try:
+            return pl.DataFrame(data)
+        except Exception as odd:  # a library's own error: a column of several kinds, among others
+            raise FileInvalid(
+                source.name,
+                f"a {type(data).__name__} that is no Arrow table ({odd})",
+                "columns of one type each, or a list of mappings, whose elements stand alone",
+                "give it as mappings: pandas' frame.to_dict('records')",
+            ) from odd
     path = Path(data)
     return read_table(source, path, kind_of(source, path), _bytes(path))
 
@@ -281,7 +289,7 @@ def _column(
             source.name,
             f"column {field.name!r} is {values.dtype}",
             f"a {field.kind}",
-            "cast it before the import",
+            "cast it before the import, or give the rows as mappings: frame.to_dicts()",
         )
     if isinstance(values.dtype, pl.Datetime):
         if values.dtype.time_zone is None:
@@ -301,6 +309,10 @@ def _column(
     elif is_text and field.kind in ("integer", "float"):
         dtype = pl.Int64 if field.kind == "integer" else pl.Float64
         typed = values.str.strip_chars().cast(dtype, strict=False)
+    elif values.dtype.is_decimal() and field.kind == "integer":
+        # by way of a float, 2**53 + 1 would be its neighbour
+        whole = values.cast(pl.Int64, strict=False)
+        typed = pl.select(pl.when(values % 1 == 0).then(whole)).to_series()
     elif values.dtype.is_decimal():
         typed = values.cast(pl.Float64)
     elif field.kind == "integer" and values.dtype.is_float():

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from homeostat.core.durations import Micros
 from homeostat.declare.sources import EventSource
+from homeostat.ingest.csv_rows import BOM
 from homeostat.ingest.known_times import declared_times
 from homeostat.ingest.lines import BEGINNING, LONGEST, blocks
 from homeostat.ingest.payloads import Payloads
@@ -65,7 +66,7 @@ def _blocks(path: Path) -> Iterator[Payloads]:
     size, end = path.stat().st_size, 0
     with path.open("rb") as file:
         for block, reached in blocks(file, 0, size):
-            yield Payloads.lines(block)
+            yield Payloads.lines(block if end else block.removeprefix(BOM))
             end = reached
         if end < size:
             file.seek(end)

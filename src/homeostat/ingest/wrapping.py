@@ -54,6 +54,6 @@ class Beside:
             try:
                 if not isinstance(msgspec.json.decode(raw), dict | list):
                     value = text
-            except msgspec.DecodeError:
+            except (msgspec.DecodeError, RecursionError):
                 pass  # the text, so that the intake names the field and what is wrong with it
         return json.dumps(name).encode() + b":" + value.encode()

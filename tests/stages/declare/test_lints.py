@@ -278,7 +278,7 @@ def test_ids_that_are_forgotten_while_their_events_count(world: Any) -> None:
 
 
 def test_reasons_of_an_estimator_that_has_none(world: Any) -> None:
-    sound = world.system
+    sound: hs.System = world.system
     linear = hs.Estimator("sklearn.linear_model:LogisticRegression")
 
     def of(explain: bool) -> hs.System:

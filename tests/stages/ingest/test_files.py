@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -179,6 +180,35 @@ def test_missing_is_missing_and_infinite_is_refused() -> None:
     assert [letter.reason for letter in taken.rejected] == [
         "not_finite:amount", "missing_field:amount"
     ]  # fmt: skip
+
+
+def test_a_decimal_is_the_integer_it_is() -> None:
+    frame = pl.DataFrame(rows(1, 2, 3)).with_columns(
+        items=pl.Series([Decimal(2**53 + 1), Decimal("2.5"), None], dtype=pl.Decimal(20, 1))
+    )
+    taken = taken_from(frame)
+    assert taken.events["items"].to_list() == [2**53 + 1, None]
+    assert [letter.reason for letter in taken.rejected] == ["invalid_field:items"]
+
+
+class Mixed:
+    """A table that cannot be one, as a pandas frame with a column of several kinds."""
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        raise TypeError("expected bytes, got a 'int' object")
+
+
+def test_a_table_of_mixed_columns_is_refused_with_a_way_on() -> None:
+    with pytest.raises(FileInvalid, match=r"no Arrow table .*: pandas' frame\.to_dict"):
+        all_of(Mixed())
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_line(tmp_path: Path) -> None:
+    path, text = tmp_path / "x.jsonl", json.dumps(rows(1)[0], default=str).encode()
+    path.write_bytes(text)
+    expected = all_of(path)
+    path.write_bytes(b"\xef\xbb\xbf" + text + b"\n")
+    assert all_of(path) == expected
 
 
 def test_whole_mistakes_are_said_at_once(tmp_path: Path) -> None:

@@ -72,3 +72,9 @@ def test_what_came_beside_a_payload_never_breaks_it() -> None:
     for odd in (b"[1]", b"", b"x", b"\x00refused\x00"):
         assert beside.add(odd, said) == odd
     assert beside.add(b"{}", [("card", b"\xff"), ("items", None)]) == b"{}"
+
+
+def test_a_header_that_is_nested_too_deeply_is_a_text() -> None:
+    deep = b"[" * 100_000
+    payload = Beside(Tap.schema).add(WHOLE, [("items", deep)])
+    assert json.loads(payload)["items"] == deep.decode()
