@@ -271,6 +271,7 @@ class App(AbstractContextManager["App"]):
     def sql(self, query: str, parameters: Mapping[str, object] | None = None) -> pl.DataFrame:
         """Answer a query over the lake's tables; parameters are the values of `$name` in it."""
         self.live.flush()
+        self.live.flush_predictions()
         return lake_sql.query(self.home.lake, query, None, parameters)
 
     def lake_report(self) -> LakeReport:

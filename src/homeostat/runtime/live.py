@@ -368,6 +368,10 @@ class Live:
             decisions += self._attempt("retention", lambda: self._lifecycle.step(at))
             return decisions
 
+    def flush_predictions(self) -> None:
+        """Let the lake take over all predictions that are durable."""
+        self._engine.flush_predictions()
+
     def _take_over(self, at: Micros) -> None:
         """Let the lake take the predictions over, and delete what it has."""
         self._engine.flush_predictions()
