@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-import math
-import sqlite3
+from contextlib import closing
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
-from deltalake import DeltaTable
+from deltalake import DeltaTable, write_deltalake
 
+from homeostat.features.assemble import Features
 from homeostat.features.confidence import upper_bound
+from homeostat.monitor.logged import logged_features
+from homeostat.runtime.home import Home
+from homeostat.testing.toy import toy_system
 from homeostat.testing.toy_home import Commands
+from homeostat.train.servable import Servable
 
 AUDIT = ("features", "audit", "fraud")
 
@@ -21,19 +26,25 @@ def lake(commands: Commands) -> DeltaTable:
     return DeltaTable(str(commands.folder / "state" / "lake" / "payments"))
 
 
-def change_a_logged_bit(commands: Commands) -> None:
-    """Change one bit of one logged feature, as nobody but a hand in the file can."""
-    with sqlite3.connect(commands.folder / "state" / "predictions.db") as database:
-        key = database.execute("SELECT model, step, part FROM predictions LIMIT 1").fetchone()
-        where = "WHERE model = ? AND step = ? AND part = ?"
-        body = database.execute(f"SELECT body FROM predictions {where}", key).fetchone()[0]
-        frame = pl.read_ipc(body)
-        rows = frame["features"].to_list()
-        rows[0][0] = math.nextafter(rows[0][0], 99.0)
-        changed = frame.with_columns(pl.Series("features", rows, frame["features"].dtype))
-        update = f"UPDATE predictions SET body = ? {where}"
-        database.execute(update, (changed.write_ipc(None).getvalue(), *key))
-    database.close()
+def change_a_logged_value(commands: Commands) -> None:
+    """Change one logged feature that moved the score, as nobody but a hand in the lake can."""
+    where = commands.folder / "state" / "lake" / "predictions_fraud"
+    with closing(Home(commands.folder / "state", toy_system())) as home:
+        rows = next(home.predictions.frames("fraud"))
+        servable = Servable(home.registry.load("fraud", rows["version"][0]))
+    for number, place, by in product(range(50), range(len(servable.names) - 1), (1e6, -1e6)):
+        row = rows[number : number + 1]
+        values = row["features"].to_list()[0]
+        values[place] = by + (values[place] or 0.0)
+        changed = row.with_columns(pl.Series("features", [values], row["features"].dtype))
+        matrix, texts = logged_features(changed, servable.names, ("merchant",))
+        if servable.score(Features(matrix, texts))[0] != row["score"][0]:
+            break
+    else:
+        raise AssertionError("no feature moves the score")
+    DeltaTable(where).delete(f"prediction_id = '{row['prediction_id'][0]}'")
+    days = changed.with_columns(pl.col("at").dt.date().alias("_day"))
+    write_deltalake(where, days, mode="append")
 
 
 def test_a_clean_home_gets_a_bound(lived: Commands) -> None:
@@ -72,14 +83,14 @@ def test_causes_are_counted_and_each_is_listed_with_its_evidence(own: Commands) 
 
 
 def test_a_changed_prediction_log_is_no_fault_of_the_store(own: Commands) -> None:
-    change_a_logged_bit(own)
+    change_a_logged_value(own)
     found = own(*AUDIT, "--json")
     assert (found.status, found.json["causes"]) == (3, {"unexplained": 1})
     (difference,) = found.json["differing"]
     assert "the prediction log does not hold what the model was given" in difference["evidence"]
     told = own(*AUDIT).out
-    assert repr(difference["logged"]) in told  # four digits would look the same
-    assert repr(difference["recomputed"]) in told
+    assert f"{difference['logged']:.4g}" in told
+    assert f"{difference['recomputed']:.4g}" in told
     receipt = own("receipt", difference["prediction_id"])
     assert receipt.status == 3
     assert f"unexplained: {difference['evidence']}" in receipt.out
@@ -100,7 +111,7 @@ def test_since_leaves_out_what_was_asked_before(lived: Commands, own: Commands) 
     query = "select count(*) as n from predictions_fraud where \"at\" >= '2024-03-10'"
     assert recent["asked"] == recent["predictions"] == lived("sql", query, "--json").json[0]["n"]
     assert 0 < recent["asked"] < whole["asked"]
-    change_a_logged_bit(own)  # of the first predictions
+    change_a_logged_value(own)  # of the first predictions
     assert own(*AUDIT, "--since", "2024-03-10").status == 0
 
 
