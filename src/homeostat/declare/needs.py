@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from homeostat.core.durations import Micros
+from homeostat.declare.monitors import Quality
 from homeostat.declare.system import System
 
 __all__ = ["Need", "needed_span"]
@@ -21,7 +22,8 @@ class Need:
 def needed_span(system: System, source: str) -> Need:
     """Return how long after an event became known something may still ask for it.
 
-    Features look back by their windows, and late events and open labels are waited for. What
+    Features look back by their windows, late events and open labels are waited for, and monitors
+    of quality join the outcomes of the predictions whose labels became final in their windows. What
     trainings learn from is not counted: how much history they have is the policy's to say.
 
     >>> from homeostat.testing.toy import toy_system
@@ -44,4 +46,13 @@ def needed_span(system: System, source: str) -> Need:
             span = label.delay_us + declared.lateness_us
             if found.span is None or span > found.span:
                 found = Need(span, f"label {label.name!r}, with the lateness,")
+    for monitor in system.monitors:
+        if isinstance(monitor, Quality) and monitor.model.label.outcome.name == source:
+            label = monitor.model.label
+            # Asked `delay` before it became final; an own outcome may be known `delay` before that.
+            back = label.delay_us * (2 if label.completes_request else 1)
+            span = monitor.window_us + back + declared.lateness_us
+            if found.span is None or span > found.span:
+                why = f"quality of {monitor.model.name!r}, with the label's delay and the lateness,"
+                found = Need(span, why)
     return found

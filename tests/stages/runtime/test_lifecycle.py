@@ -82,7 +82,8 @@ def test_what_leaves_is_old_and_never_the_newest(
 def test_what_features_and_labels_need() -> None:
     system = toy_system()
     assert needed_span(system, "payments").span == 25 * 3_600_000_000
-    assert needed_span(system, "verdicts").span == 3 * DAY
+    # Quality over 2 days, of labels final 6 hours after they were asked, a day of lateness.
+    assert needed_span(system, "verdicts").span == 84 * 3_600_000_000
     whole = replace(system.views[0], aggregations=(hs.count(),))
     endless = hs.System("toy", sources=system.sources, views=(whole, system.views[1]))
     assert needed_span(endless, "payments").span is None
