@@ -4,6 +4,8 @@
 steady rate over four connections; a third looks at the online store as a reader elsewhere would.
 One event in fifty is of a card of its own, so that its own count tells when it can be read.
 Freshness is from the instant before the request is sent to the first look that finds it.
+
+In the second case a model is trained meanwhile: code in Python that keeps a core busy.
 """
 
 from __future__ import annotations
@@ -21,10 +23,13 @@ from time import monotonic, sleep, time_ns
 
 import numpy as np
 
+import homeostat as hs
 from benchmarks.card_payments import CARDS
 from benchmarks.contest import ROOT, Benchmark, Case, Work
 from homeostat.adapters.lmdb import LmdbStore
 from homeostat.features.read import ViewReader
+from homeostat.runtime.journal import Journal
+from homeostat.runtime.loading import load_system
 
 __all__ = ["BENCHMARK"]
 
@@ -34,23 +39,81 @@ LOOK_S = 0.005
 
 
 def cases(small: bool, folder: Path) -> Sequence[Case]:
-    """One rate, for a while."""
-    rate, seconds = (200, 2) if small else (2_000, 20)
-    return [Case(f"{rate:,} events/s, {seconds} s", folder / f"push-{rate}",
-                 {"rate": rate, "seconds": seconds})]  # fmt: skip
+    """One rate, for a while, without a training and with one."""
+    rate, seconds, minute = (200, 2, 4) if small else (2_000, 20, 60)
+    return [
+        Case(
+            f"{rate:,} events/s, {lasting} s{', a training meanwhile' if trains else ''}",
+            folder / f"push-{rate}-{lasting}",
+            {"rate": rate, "seconds": lasting, "trains": trains},
+        )
+        for lasting, trains in ((seconds, 0), (minute, 1))
+    ]
+
+
+TRAINED = """
+from pathlib import Path
+import homeostat as hs
+from benchmarks.card_payments import CARDS, PAYMENTS
+
+HOLD = Path(__file__).with_name("hold")
+
+class Verdict(hs.Event):
+    payment_id: str
+    at: hs.Timestamp
+    fraud: bool
+
+verdicts = hs.EventSource("verdicts", Verdict, event_id="payment_id", event_time="at")
+
+@hs.on_demand("amount")
+def twice(amount):
+    while len(amount) > 50 and HOLD.exists():
+        pass
+    return 2 * amount
+
+label = hs.Label("fraud", predicts=PAYMENTS, outcome=verdicts, join_on="payment_id",
+                 value=hs.col("fraud") == True, delay="1h", when_absent=False)
+model = hs.Model(
+    "fraud", features=("amount", twice), label=label,
+    estimator=hs.Estimator("sklearn.linear_model:LogisticRegression"),
+    split=hs.Split(validation="1d", test="1d"),
+    requirements=hs.Requirements(false_positive_cost=1, false_negative_cost=5),
+)
+deployment = hs.Deployment(model=model, rollout=(hs.Shadow("1d"),), guards=(),
+                           degradation=hs.Degradation(score=0.1))
+system = hs.System("payments", sources=(PAYMENTS, verdicts), views=(CARDS,), models=(model,),
+                   deployments=(deployment,))
+"""
+"""The same with a model, whose training is busy in Python as long as the file `hold` is there."""
 
 
 def prepare(case: Case) -> None:
     """Write the system's file."""
-    (case.folder / "system.py").write_text(
-        "from benchmarks.card_payments import SYSTEM\n\nsystem = SYSTEM\n"
-    )
+    words = "from benchmarks.card_payments import SYSTEM\n\nsystem = SYSTEM\n"
+    (case.folder / "system.py").write_text(TRAINED if case["trains"] else words)
+
+
+def _remember(case: Case, home: Path) -> None:
+    """Give a home what a training needs: labelled payments of the days before."""
+    (case.folder / "hold").touch()
+    begin = np.datetime64(time_ns() // 1000, "us") - np.timedelta64(9, "D")
+    at = [f"{begin + np.timedelta64(n, 'h')}Z" for n in range(200)]
+    payments = [
+        {"payment_id": f"old-{n}", "card": "old", "merchant": "old", "amount": n % 7, "paid_at": t}
+        for n, t in enumerate(at)
+    ]
+    verdicts = [{"payment_id": f"old-{n}", "at": t, "fraud": n % 7 > 3} for n, t in enumerate(at)]
+    with hs.open(load_system(case.folder / "system.py"), home) as app:
+        app.ingest("payments", payments, history=True)
+        app.ingest("verdicts", verdicts, history=True)
 
 
 def through_http(case: Case) -> Work:
     """Start the server; the work pushes and looks."""
     opened = ExitStack()
     home = Path(opened.enter_context(TemporaryDirectory(dir=case.folder))) / "home"
+    if case["trains"]:
+        _remember(case, home)
     words = ["run", "--port", "0", "--json", "--system", str(case.folder / "system.py")]
     server = subprocess.Popen(
         [sys.executable, "-c", "from homeostat.runtime.cli import main; main()", *words,
@@ -72,6 +135,9 @@ def through_http(case: Case) -> Work:
             ) as pushing:  # fmt: skip
                 seen = _seen(home, case["rate"] * case["seconds"] // PROBE)
                 told, _ = pushing.communicate()
+            if case["trains"]:
+                last = Journal(home / "meta.db").decisions()[-1]
+                assert last.action == "train", "the training went on all the time"
         sent = json.loads(told)
         late_ms = np.array([1000 * (seen[card] - at) for card, at in sent["probes"].items()])
         return {
