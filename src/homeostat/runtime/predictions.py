@@ -217,7 +217,8 @@ class PredictionStore:
                 bodies = [_body(db, model, key) for key in keys]
                 for key in keys:
                     _delete(db, model, key)
-                _insert(db, model, keys[-1], pl.concat(_frame(b, None) for b in bodies))
+                whole = pl.concat((_frame(b, None) for b in bodies), how="diagonal")
+                _insert(db, model, keys[-1], whole)
         self._small[model] = [k for k in waiting if k not in set(keys) and k > bound]
         return len(keys)
 

@@ -143,11 +143,11 @@ def months(frames: Iterable[pl.DataFrame], zone: str) -> Iterator[pl.DataFrame]:
         named = local.with_columns(_month=pl.col("at").dt.strftime("%Y-%m"))
         for part in named.partition_by("_month", maintain_order=True):
             if held and held[-1]["_month"][0] != part["_month"][0]:
-                yield pl.concat(held).drop("_month")
+                yield pl.concat(held, how="diagonal").drop("_month")
                 held = []
             held.append(part)
     if held:
-        yield pl.concat(held).drop("_month")
+        yield pl.concat(held, how="diagonal").drop("_month")
 
 
 def _is_readable(features: int) -> pl.Expr:

@@ -159,12 +159,15 @@ def frame_of(batches: Iterable[Predictions], sources: Sequence[str]) -> pl.DataF
 
     Args:
         batches: predictions of one model.
-        sources: the sources of the model's views, for the offset columns.
+        sources: the sources of the model's views, for the offset columns; those that an arm read
+            beside them get one, too.
 
     Returns:
         One row per request, in the columns of `prediction_schema`.
     """
     kept = list(batches)
+    own = {source for b in kept for source in b.offsets}  # versions in service may read others
+    sources = tuple(sorted(own.union(sources)))
     schema = prediction_schema(sources)
     if not kept:
         return pl.DataFrame(schema=schema)

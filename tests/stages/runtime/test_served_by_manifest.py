@@ -172,7 +172,7 @@ def same_service(replayed: Path, folder: Path, seed: int) -> bool:
     return refusal is None
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", [0, 1, 2, 104])  # 104 drops all views of a source
 def test_a_champion_outlives_any_change_or_the_change_is_refused(
     replayed: Path, tmp_path: Path, seed: int
 ) -> None:
