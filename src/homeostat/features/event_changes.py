@@ -35,7 +35,7 @@ class EventChanges:
     def of(cls, lake: pl.DataFrame, log: pl.DataFrame, unread: frozenset[int]) -> EventChanges:
         """Compare frames of the same columns; of offsets that are unread the log says nothing."""
         held, logged = set(lake["_offset"].to_list()), set(log["_offset"].to_list())
-        names = [name for name in lake.columns if name != "_offset"]
+        names = [name for name in lake.columns if name not in ("_offset", "_tie")]
         pairs = lake.join(log, on="_offset", suffix="!log")
         unlike = pairs.select(
             "_offset", *(pl.col(name).ne_missing(pl.col(f"{name}!log")) for name in names)

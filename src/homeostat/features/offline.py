@@ -22,7 +22,7 @@ from homeostat.aggregate.layout import Layout
 from homeostat.aggregate.slices import Scale
 from homeostat.aggregate.window import window_start
 from homeostat.aggregate.windows import Queries
-from homeostat.core.ids import id_digests
+from homeostat.core.ids import event_ties, number_ties
 from homeostat.declare.views import FeatureView
 from homeostat.features.buckets import Buckets, Plan
 from homeostat.features.entities import Codes, Entities
@@ -209,13 +209,16 @@ def _instants(spine: pl.DataFrame) -> Ints:
 
 
 def _own_digests(view: FeatureView, spine: pl.DataFrame) -> Ints | None:
-    """Return the digest of each row's own event id, 0 for none; None where no row is a request."""
+    """Return the tie of each row's own event, 0 for none; None where no row is a request."""
     if view.own_id is None or view.own_id not in spine.columns:
         return None
-    names = spine[view.own_id].cast(pl.String)
-    found = id_digests(names.fill_null("").to_list())
-    found[names.is_null().to_numpy()] = 0
-    return found
+    names = spine[view.own_id]
+    if view.source.schema.field(view.own_id, view.name).kind == "integer":
+        names = names.cast(pl.Int64, strict=False)
+        found = number_ties(names.fill_null(0).to_numpy())
+    else:
+        found = event_ties(names.cast(pl.String).fill_null("").to_list())
+    return np.where(names.is_null().to_numpy(), 0, found)
 
 
 def _rows_of_own(table: EventTable, rows: Ints, own: Ints | None) -> Ints:

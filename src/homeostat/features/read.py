@@ -14,7 +14,7 @@ from homeostat.aggregate.layout import Layout, Read
 from homeostat.aggregate.operations import compared_one
 from homeostat.core.durations import Micros
 from homeostat.core.errors import HomeostatError
-from homeostat.core.ids import id_digest
+from homeostat.core.ids import event_tie
 from homeostat.core.store import Reader
 from homeostat.declare.views import FeatureView
 from homeostat.features.cut import Cut
@@ -55,6 +55,8 @@ class ViewReader:
         self._plan = ReadPlan.of(self._layout)
         self._windows = LiveWindows(view, self._layout)
         self._codec = KeyCodec(view)
+        id_field = view.source.schema.field(view.source.event_id, view.name)
+        self._is_numbered = id_field.kind == "integer"
         self._finalize = finalized
         self._nothing = self._empty()
 
@@ -95,7 +97,7 @@ class ViewReader:
             key = self._codec.key(parts)
             record = b"" if key is None else self._windows.record(reader, key)
             mine = None if left_out is None else left_out[place]
-            stored.append(Stored(key or b"", record, 0 if mine is None else id_digest(mine)))
+            stored.append(Stored(key or b"", record, 0 if mine is None else self._tie(mine)))
         looked = self._windows.look(reader, stored, at)
         self._finalize(self._plan.steps, looked.sums, looked.picks, looked.times, at, found)
         if self._plan.trends:
@@ -111,6 +113,12 @@ class ViewReader:
                 else:
                     found[place] = self._nothing
         return found
+
+    def _tie(self, own: str) -> int:
+        """Return the tie of a request's own event, 0 for none."""
+        if not self._is_numbered:
+            return event_tie(own)
+        return event_tie(own, is_number=True) if own.removeprefix("-").isdecimal() else 0
 
     def _compare(self, windows: Sequence[Sequence[int]], found: Floats) -> None:
         """Write what compares two windows, of one entity."""

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from homeostat.core.ids import number_ties
 from homeostat.core.row_threads import RowThreads
 from homeostat.declare.sources import EventSource
 from homeostat.ingest.event_columns import EventColumns
@@ -20,11 +21,13 @@ Int64s = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Identities:
-    """The ids of n rows: `digests` (`core.ids.id_digest`) and which are `empty`, of shape (n,)."""
+    """The ids of n rows: `digests` (`core.ids.id_digest`), `ties` (`core.ids.event_tie`) and which
+    are `empty`, of shape (n,)."""
 
     columns: EventColumns
     field: str
     digests: Int64s
+    ties: Int64s
     empty: npt.NDArray[np.bool_]
 
     def series(self, rows: Int64s) -> pl.Series:
@@ -34,6 +37,7 @@ class Identities:
 
 def identities(columns: EventColumns, source: EventSource, threads: RowThreads) -> Identities:
     """Return the ids of all rows; those of rows that are no events mean nothing."""
+    from homeostat.core.tie_loops import text_ties
     from homeostat.ingest.digests import text_digests
 
     place = columns.place(source.event_id)
@@ -50,4 +54,10 @@ def identities(columns: EventColumns, source: EventSource, threads: RowThreads) 
     lengths = np.where(columns.valid, lengths, 0)
     loop = partial(text_digests, body, extra, starts, lengths, digests)
     threads.run(len(columns), loop)
-    return Identities(columns, source.event_id, digests, lengths == 0)
+    if columns.schema.fields[place].kind == "integer":
+        ties = number_ties(columns.numbers(source.event_id))
+    else:
+        ties = np.empty(len(columns), np.int64)
+        loop = partial(text_ties, body, extra, starts, lengths, digests, ties)
+        threads.run(len(columns), loop)
+    return Identities(columns, source.event_id, digests, ties, lengths == 0)

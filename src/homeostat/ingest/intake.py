@@ -122,7 +122,7 @@ class Intake:
             pl.Series("_known_time", known[keep]).cast(INSTANT),
             pl.Series("_event_time", np.minimum(event_times, known)[keep]).cast(INSTANT),
             ids.series(keep).alias("_id"),
-            pl.Series("_tie", ids.digests[keep]),
+            pl.Series("_tie", ids.ties[keep]),
             pl.Series("_too_late", late),
         ]
         rejected.sort(key=lambda letter: letter.offset)

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from hypothesis import strategies as st
 
-from homeostat.core.ids import id_digest
+from homeostat.core.ids import event_tie
 
 __all__ = ["LATENESS", "PLACES", "SITES", "START", "TICK", "event_rows"]
 
@@ -93,7 +93,7 @@ def event_rows(draw: st.DrawFn) -> list[dict[str, Any]]:
                 "_known_time": known,
                 "_event_time": min(known - lag, known),
                 "_id": name,
-                "_tie": id_digest(name),
+                "_tie": event_tie(name),
                 "_too_late": lag > LATENESS,
             }
         )

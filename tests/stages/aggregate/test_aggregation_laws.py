@@ -14,7 +14,7 @@ from homeostat.aggregate.columns import prepare
 from homeostat.aggregate.families import Extreme, Nearest, Sums
 from homeostat.aggregate.layout import Layout
 from homeostat.aggregate.operations import OPERATIONS
-from homeostat.core.ids import id_digest
+from homeostat.core.ids import event_tie
 from homeostat.declare.aggregations import Aggregation
 from homeostat.declare.expressions import col
 from homeostat.declare.sources import Entity
@@ -32,7 +32,7 @@ def sample() -> pl.DataFrame:
             "id": f"e{n}", "at": START + n * TICK, "place": "a", "site": 1, "amount": amount,
             "small": amount, "units": n % 4 - 1 if n % 3 else None, "level": n, "flag": n % 2 == 0,
             "_offset": n, "_known_time": START + n * TICK, "_event_time": START + n * TICK,
-            "_id": f"e{n}", "_tie": id_digest(f"e{n}"), "_too_late": False,
+            "_id": f"e{n}", "_tie": event_tie(f"e{n}"), "_too_late": False,
         }
         for n, amount in enumerate(AMOUNTS)
     ]  # fmt: skip

@@ -16,7 +16,7 @@ from homeostat.aggregate.decayed import _weights
 from homeostat.aggregate.gathered import Gathered
 from homeostat.aggregate.layout import Layout
 from homeostat.aggregate.summaries import Rows, Summary
-from homeostat.core.ids import id_digest
+from homeostat.core.ids import event_tie
 from homeostat.declare.aggregations import Aggregation
 from homeostat.declare.sources import Entity
 from homeostat.declare.summaries import (
@@ -61,7 +61,7 @@ def rows() -> list[dict[str, Any]]:
             "amount": amount, "small": amount, "units": n % 4 - 1 if n % 3 else None,
             "level": n * n % 7 * 2**40, "flag": n % 2 == 0, "_offset": n,
             "_known_time": START + n * n * TICK // 2, "_event_time": START + n * n * TICK // 2,
-            "_id": f"e{n}", "_tie": id_digest(f"e{n}"), "_too_late": False,
+            "_id": f"e{n}", "_tie": event_tie(f"e{n}"), "_too_late": False,
         }
         for n, amount in enumerate(AMOUNTS)
     ]  # fmt: skip
@@ -163,7 +163,7 @@ def test_a_quantile_is_within_its_stated_error(error: float) -> None:
 def test_a_sampled_share_is_within_its_stated_error() -> None:
     random = np.random.default_rng(7)
     values = np.where(random.random(50_000) < 0.3, 1.0, np.arange(50_000) + 2.0)
-    ties = np.array([id_digest(str(n)) for n in range(50_000)])
+    ties = np.array([event_tie(str(n)) for n in range(50_000)])
     summary = summary_of(top_share("level", 1, 512).features()[0])
     assert summary is not None
     found = summary.value(summary.state(Rows(ties, ties, values)), 0)[0]

@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from homeostat.core.errors import HomeostatError
-from homeostat.core.ids import id_digest
+from homeostat.core.ids import event_tie
 from homeostat.declare.aggregations import count, mean
 from homeostat.declare.expressions import col
 from homeostat.declare.models import Estimator, Label, Model, Requirements, Split
@@ -129,7 +129,7 @@ def reading(number: int, lag: int) -> dict[str, Any]:
         "id": f"e{number}", "at": known - lag, "place": "a", "site": 1, "amount": float(number),
         "small": 1.0, "units": 1, "level": 1, "flag": True, "_offset": number,
         "_known_time": known, "_event_time": known - lag, "_id": f"e{number}",
-        "_tie": id_digest(f"e{number}"), "_too_late": False,
+        "_tie": event_tie(f"e{number}"), "_too_late": False,
     }  # fmt: skip
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from homeostat.core.ids import id_digest
+from homeostat.core.ids import event_tie
 from homeostat.declare.aggregations import count, mean
 from homeostat.declare.expressions import col
 from homeostat.declare.models import Estimator, Label, Model, Requirements, Split
@@ -72,7 +72,7 @@ def reading(number: int) -> dict[str, Any]:
         "id": f"e{number}", "at": known, "place": "ab"[number % 2], "site": 1,
         "amount": float(number), "small": 1.0, "units": 1, "level": 1, "flag": True,
         "_offset": number, "_known_time": known, "_event_time": known, "_id": f"e{number}",
-        "_tie": id_digest(f"e{number}"), "_too_late": number == 7,
+        "_tie": event_tie(f"e{number}"), "_too_late": number == 7,
     }  # fmt: skip
 
 

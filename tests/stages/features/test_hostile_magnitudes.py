@@ -15,7 +15,7 @@ import polars as pl
 import pytest
 
 from homeostat.aggregate.arrays import Floats
-from homeostat.core.ids import id_digest
+from homeostat.core.ids import event_tie
 from homeostat.declare.aggregations import (
     Aggregation,
     count,
@@ -79,7 +79,7 @@ def histories(places: int, ticks: int, seed: int) -> Iterator[dict[str, Any]]:
                 "id": name, "at": at, "place": str(place), "site": 1, "amount": value,
                 "small": 1.0, "units": 1, "level": max(min(round(value), 2**63 - 1), -(2**63)),
                 "flag": True, "_offset": tick * places + place, "_known_time": at,
-                "_event_time": at, "_id": name, "_tie": id_digest(name), "_too_late": False,
+                "_event_time": at, "_id": name, "_tie": event_tie(name), "_too_late": False,
             }  # fmt: skip
 
 

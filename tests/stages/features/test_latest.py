@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from homeostat.aggregate.block import LogDisordered
-from homeostat.core.ids import id_digest
+from homeostat.core.ids import event_tie
 from homeostat.declare.aggregations import count, last, time_since_last
 from homeostat.declare.sources import Entity
 from homeostat.declare.views import FeatureView
@@ -147,7 +147,7 @@ def row(number: int, time: int, **fields: Any) -> dict[str, Any]:
     event = {
         "id": f"e{number}", "at": time, "place": "a", "site": 1, "amount": 1.0, "small": 1.0,
         "units": 1, "level": number, "flag": True, "_offset": number, "_known_time": known,
-        "_event_time": time, "_id": f"e{number}", "_tie": id_digest(f"e{number}"),
+        "_event_time": time, "_id": f"e{number}", "_tie": event_tie(f"e{number}"),
         "_too_late": False,
     }  # fmt: skip
     return event | fields

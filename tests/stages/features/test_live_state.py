@@ -13,7 +13,7 @@ import pytest
 from homeostat.adapters.lmdb import LmdbStore, StoreFull
 from homeostat.aggregate.exact import ValueRefused
 from homeostat.core.errors import HomeostatError
-from homeostat.core.ids import id_digest
+from homeostat.core.ids import event_tie
 from homeostat.core.store import Store
 from homeostat.declare.aggregations import Aggregation, count, last, mean, sum_
 from homeostat.declare.sources import Entity
@@ -47,7 +47,7 @@ def reading(number: int, **fields: Any) -> dict[str, Any]:
     row = {
         "id": name, "at": at, "place": "a", "site": 1, "amount": 1.0, "small": 1.0, "units": 1,
         "level": 1, "flag": True, "_offset": number, "_known_time": known, "_event_time": at,
-        "_id": name, "_tie": id_digest(name), "_too_late": False,
+        "_id": name, "_tie": event_tie(name), "_too_late": False,
     }  # fmt: skip
     return {**row, **fields}
 

@@ -33,7 +33,7 @@ from homeostat.aggregate.exact import rounded
 from homeostat.aggregate.expressions import to_polars
 from homeostat.core import compiled
 from homeostat.core.errors import HomeostatError
-from homeostat.core.ids import id_digest
+from homeostat.core.ids import event_tie
 from homeostat.declare.aggregations import (
     Aggregation,
     count,
@@ -191,12 +191,13 @@ def one_place(
     made: tuple[Aggregation, ...], amounts: list[float], lags: list[int] | None = None
 ) -> History:
     """Events of one entity, known ten seconds apart, with two questions after each."""
+    names = [f"e{n * 389 % 997}" for n in range(len(amounts))]  # in no order
     rows = tuple(
         {
-            "id": f"e{n}", "at": START + n * TICK - lag, "place": "a", "site": 1,
+            "id": names[n], "at": START + n * TICK - lag, "place": "a", "site": 1,
             "amount": amount, "small": 1.0, "units": 1, "level": 1, "flag": True, "_offset": n,
             "_known_time": START + n * TICK, "_event_time": START + n * TICK - lag,
-            "_id": f"e{n}", "_tie": id_digest(f"e{n}"), "_too_late": False,
+            "_id": names[n], "_tie": event_tie(names[n]), "_too_late": False,
         }
         for n, (amount, lag) in enumerate(zip(amounts, lags or [0] * len(amounts), strict=True))
     )  # fmt: skip
@@ -457,8 +458,7 @@ def any_window(layout: Any, window: int, at: Any, times: Any, rows: Any) -> Any:
     return rows
 
 
-_by_part = lookups._by_part
-T, L, Sum = training_rows, live, decayed.DecayedSum
+T, L, Sum, _by_part = training_rows, live, decayed.DecayedSum, lookups._by_part
 
 _squares: Any = vars(columns)["squares"]
 
@@ -532,8 +532,8 @@ FAULTS: dict[str, tuple[Execution, Any, str, Any]] = {
     "offline: too late events count": (T, log, "wanted", never_too_late),
     "live: too late events count": (L, fold, "usable", nothing_is_too_late),
     "offline: the own event counts": (
-        T, offline, "id_digests", lambda ids: np.zeros(len(ids), np.int64)),
-    "live: the own event counts": (L, read, "id_digest", lambda name: 0),
+        T, offline, "event_ties", lambda ids: np.zeros(len(ids), np.int64)),
+    "live: the own event counts": (L, read, "event_tie", lambda name: 0),
     "latest: the own event counts": (
         T, offline, "_rows_of_own", lambda table, rows, own: np.empty(0, np.int64)),
     "offline: ties are in the order of arrival": (T, Block, "of", ties_by_arrival),

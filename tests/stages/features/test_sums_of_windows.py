@@ -13,7 +13,7 @@ import polars as pl
 import pytest
 
 from homeostat.adapters.lmdb import LmdbStore
-from homeostat.core.ids import id_digests
+from homeostat.core.ids import event_ties
 from homeostat.declare.aggregations import mean, sum_
 from homeostat.declare.sources import Entity
 from homeostat.declare.views import FeatureView
@@ -60,7 +60,7 @@ def events(seed: int, n: int) -> pl.DataFrame:
         | {
             "id": ids, "at": known, "site": np.arange(n) % PLACES, "level": np.zeros(n, np.int64),
             "amount": amounts(random, n), "_offset": np.arange(n), "_known_time": known,
-            "_event_time": known, "_id": ids, "_tie": id_digests(ids),
+            "_event_time": known, "_id": ids, "_tie": event_ties(ids),
             "_too_late": np.zeros(n, np.bool_),
         },
         schema=FRAME,

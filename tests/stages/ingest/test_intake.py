@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import homeostat as hs
 from homeostat.core.clock import from_micros, to_micros
 from homeostat.core.errors import DeclarationError
-from homeostat.core.ids import id_digest
+from homeostat.core.ids import event_tie
 from homeostat.ingest.columns import events_schema
 from homeostat.ingest.intake import Intake, Taken
 from homeostat.ingest.log import LogBatch
@@ -260,7 +260,7 @@ def test_the_frame_has_the_declared_columns() -> None:
     row = one(payload_of(at=from_micros(START + SECOND).isoformat())).events.row(0, named=True)
     assert row["at"] == from_micros(START + SECOND), "the field keeps its own value"
     assert row["_event_time"] == row["_known_time"] == from_micros(START), "clamped"
-    assert row["_tie"] == id_digest("a")
+    assert row["_tie"] == event_tie("a")
 
 
 def test_whole_numbers_are_ids_too() -> None:
