@@ -29,6 +29,7 @@ from homeostat.features.folded import folded_offset
 from homeostat.runtime.app import App
 from homeostat.runtime.prediction_writer import LogPredictions
 from homeostat.runtime.timeline import Timeline
+from homeostat.runtime.training_process import TrainingProcess
 
 EVERY_S = 10
 CARDS = 500
@@ -190,6 +191,16 @@ def import_history(app: hs.App, rows: int) -> None:
     app.ingest("verdicts", pl.DataFrame(verdicts), history=True)
 
 
+def declared_in(home: Path) -> Path:
+    """Write the system's file, for trainings in processes of their own, as `homeostat run` does."""
+    path = Path(f"{home}_system.py")
+    path.write_text(
+        f"import sys\nsys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        "from steady_load import steady_system\nsystem = steady_system()\n"
+    )
+    return path
+
+
 def run(
     home: Path, seconds: float, predictions: float, events: int, mode: str, history: int
 ) -> dict[str, object]:
@@ -215,7 +226,8 @@ def run(
                 for decision in getattr(pass_, "decisions", ()):
                     done[decision.action] = done.get(decision.action, 0) + 1
 
-        loop = Thread(target=app.live.run, args=(stop, 0.02, told))
+        trainer = TrainingProcess(app.system, declared_in(home), home)
+        loop = Thread(target=app.live.run, args=(stop, 0.02, told, trainer))
         loop.start()
         sys.stdout.write("running\n")
         sys.stdout.flush()
