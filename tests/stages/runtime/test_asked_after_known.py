@@ -180,3 +180,19 @@ def test_a_clock_is_one_order_for_many_threads() -> None:
         thread.join()
     assert all(known < asked for known, asked in shown)
     assert clock.now() == max(asked for _, asked in shown)
+
+
+def test_what_is_pushed_first_and_asked_after_does_not_count_itself(tmp_path: Path) -> None:
+    world = World(tmp_path, 0)
+    with hs.open(SYSTEM, tmp_path, world.clock) as app:
+        own, other = world.question("own", "a"), world.question("other", "a")
+        app.ingest("asks", [own])
+        app.predict("m", own)
+        app.predict("m", other)
+        app.live.drain()
+        rows = logged(app)
+        count = MODEL.feature_names().index("by_ask__count_9d")
+        told = {r: f[count] for r, f in zip(rows["request_id"], rows["features"], strict=True)}
+        assert told == {"own": 0.0, "other": 1.0}
+        assert not differ(np.array(rows["features"].to_list()), asked_again(app, rows)).any()
+        assert app.audit("m").different == 0
