@@ -179,6 +179,16 @@ histories = st.lists(
 @example(label(), [Asked(0, "c0")], [Told(0, "c0", 0, 1, True)], 9)
 @example(label(), [Asked(0, "c0")], [Told(0, "c0", 4, 0, True)], 9)
 @example(label(), [Asked(0, "c0")], [Told(0, "c0", 1, 4, True), Told(1, "c0", 2, 0, False)], 9)
+@example(label(), [Asked(3, "c0")], [Told(9, "c0", 4, 0, False), Told(10, "c0", 4, 0, True)], 9)
+@example(
+    label(which="last"),
+    [Asked(0, "c0")],
+    [Told(0, "c0", 1, 0, True), Told(1, "c0", 2, 0, False)],
+    9,
+)
+@example(
+    label(which="any"), [Asked(0, "c0")], [Told(0, "c0", 1, 0, False), Told(1, "c0", 2, 0, True)], 9
+)
 @example(label(), [Asked(3, "c0")], [Told(10, "c0", 4, 0, True), Told(9, "c0", 4, 0, False)], 9)
 def test_labels_are_those_of_a_plain_reading(
     rule: hs.Label, requests: list[Asked], history: list[Told], until: int
