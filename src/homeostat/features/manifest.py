@@ -8,7 +8,7 @@ finds the live state of that very definition.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, cast
@@ -150,10 +150,23 @@ def bind(manifest: Manifest, system: System, model: Model) -> Bound:
     bound = _model(model, tuple(features), label)
     sources = {s.name: s for s in (label.predicts, label.outcome, *(v.source for v in views))}
     own = System(system.name, sources=tuple(sources.values()), views=tuple(views), models=(bound,))
+    _as_written(features, manifest["features"])
     lost.extend(_lost_fields(Bound(own, bound), model))
     if lost:
         raise NotKept(model.name, tuple(lost))
     return Bound(own, bound)
+
+
+def _as_written(features: Iterable[Any], bodies: Iterable[Any]) -> None:
+    """Give features the code hashes that were written down.
+
+    A function's file may have been changed since this process has read it; then its text, which is
+    hashed whenever a feature or a system is made, is not that of the function.
+    """
+    for feature, body in zip(features, bodies, strict=True):
+        if isinstance(feature, OnDemand):
+            object.__setattr__(feature, "code", body["code"])
+            _as_written(feature.inputs, body["inputs"])
 
 
 def view_of(body: Manifest, code: Code) -> FeatureView:
@@ -187,10 +200,7 @@ def _decoded(value: Any, code: Code) -> Any:
     body = {key: inner for key, inner in value.items() if key != "type"}
     if kind == "OnDemand":
         inputs = tuple(_decoded(given, code) for given in body["inputs"])
-        one = OnDemand(body["name"], inputs, code.function(body["code"]))
-        # Its file may have been changed since this process has read it, so its text says nothing.
-        object.__setattr__(one, "code", body["code"])
-        return one
+        return OnDemand(body["name"], inputs, code.function(body["code"]))
     if kind == "EventSource":
         schema = _decoded(body.pop("schema"), code)
         event = cast("type[Event]", type(schema.name, (), {"schema": schema}))
