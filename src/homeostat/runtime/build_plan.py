@@ -94,13 +94,14 @@ def view_plan(
     """
     first, last = bounds(spine)
     span, why = span_of(view, first, last)
-    columns = tuple(event_columns(view))
+    own = view.own_id in spine.columns
+    columns = tuple(event_columns(view, own=own))
     keys = spine.select(view.entity.keys)
     whole = keys.drop_nulls()
     tail = 0 if events.tail is None else events.tail.height
     rows = events.rows + tail
     entities = whole.n_unique() if whole.height else 0
-    log = Log(view, events, at_offsets=False, own=view.own_id in spine.columns)
+    log = Log(view, events, at_offsets=False, own=own)
     if is_latest(log):  # no event is held but the latest of each entity
         passes, held = 1, ENTITY_BYTES * entities
     else:
