@@ -121,7 +121,7 @@ def _text(view: FeatureView, spec: FeatureSpec) -> str:
         text += f" every {format_duration(spec.hop)}"
     if view.condition is not None:
         text += f" where {_bare(view.condition)}"
-    return text + (" but for the request's own" if view.own_id else "")
+    return text + ("" if view.exclude_own else " with the request's own")
 
 
 def _bare(condition: Expression) -> str:
