@@ -49,6 +49,11 @@ class EventsById:
         self._sources = asked
         self._doors = {name: Door(source) for name, source in asked.items()}
         self._pushed = {name: _Pushed(source.event_id) for name, source in asked.items()}
+        with home.store.reader() as reader:  # what an earlier process left in the log
+            for name in asked:
+                left = home.log.read(name, folded_offset(reader, name), _WAITING)
+                if len(left):
+                    self.pushed(name, int(left.offsets[0]), [bytes(p) for p in left.payloads])
 
     def pushed(self, source: str, first: int, payloads: Sequence[bytes]) -> None:
         """Note events that are in the log from an offset on."""

@@ -41,12 +41,14 @@ def test_pushes_questions_and_restarts_agree_on_what_an_id_means(tmp_path: Path,
     random, clock, system = Random(seed), ManualClock(NOON), two_models()
     events: dict[str, tuple[float, str]] = {}
     answers: dict[tuple[str, str], tuple[float, str, Answer]] = {}
-    conflicts = 0
+    conflicts, name = 0, "a"
     app = hs.open(system, tmp_path / "home", clock)
     try:
         for _ in range(40):
             clock.advance_to(clock.now() + random.choice([1, 1_000_000]))
-            name, amount = random.choice("abcdef"), random.choice([1.0, 2.0])
+            if random.random() < 0.5:  # else the same id follows at once
+                name = random.choice("abcdefghijklmnop")
+            amount = random.choice([1.0, 2.0])
             at = random.choice(CLOCKS)
             match random.choice(["push", "push", "ask", "ask", "ask", "fold", "restart"]):
                 case "push":
