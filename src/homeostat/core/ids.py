@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from homeostat.core.id_symbols import SHORT, SYMBOLS
+from homeostat.core.id_symbols import DIGIT_BITS, SHORT, SYMBOLS
 
 __all__ = [
     "event_tie",
@@ -47,8 +47,8 @@ def event_tie(event_id: str, *, is_number: bool = False) -> int:
     """Return the signed 64-bit number by which events of one instant order, and are told apart.
 
     Ids that count up order as they do: whole numbers as numbers; texts of at most ten letters,
-    digits and `#-./:_` by their bytes; longer texts that end in four digits or more by their last
-    nine at most, among those of the same length with the same beginning. All others order by their
+    digits and `#-./:_` by their bytes; longer texts that end in digits by these, the last nine at
+    most, among those of the same length with the same beginning. All others order by their
     digests, and so do kinds of ids among each other, by their ties: any order, always the same.
 
     >>> event_tie("9", is_number=True) < event_tie("10", is_number=True)
@@ -56,6 +56,8 @@ def event_tie(event_id: str, *, is_number: bool = False) -> int:
     >>> event_tie("o-009") < event_tie("o-010") < event_tie("p")
     True
     >>> event_tie("payment-2024-000999") < event_tie("payment-2024-001000")
+    True
+    >>> event_tie("payment-of-9") > event_tie("payment-of-8")
     True
     """
     if is_number:
@@ -69,12 +71,13 @@ def event_tie(event_id: str, *, is_number: bool = False) -> int:
         return code
     tail = raw[-9:]
     digits = len(tail) - len(tail.rstrip(b"0123456789"))
-    if digits < 4:
+    if not digits:
         return id_digest(event_id)
     head = _START
     for number in (*raw[:-digits], len(raw)):
         head = (head ^ number) * _FACTOR % 2**64
-    return (head >> 31 << 30 | int(raw[-digits:])) - 2**63
+    bits = DIGIT_BITS[digits]
+    return (head >> bits + 1 << bits | int(raw[-digits:])) - 2**63
 
 
 def number_tie(number: int) -> int:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from numba import types
 
 from homeostat.core.compiled import compiled_for, given, written
-from homeostat.core.id_symbols import SHORT, SYMBOLS
+from homeostat.core.id_symbols import DIGIT_BITS, SHORT, SYMBOLS
 
 __all__ = ["text_ties"]
 
@@ -20,6 +20,7 @@ Int64s = npt.NDArray[np.int64]
 _BYTES, _INTS, _INT_OUT = given("uint8", 1), given("int64", 1), written("int64", 1)
 _PLACES = np.array(SYMBOLS, np.int64)
 _RADIX, _SHORT = max(SYMBOLS) + 1, SHORT
+_BITS = np.array(DIGIT_BITS, np.uint64)
 _START, _FACTOR = np.uint64(0xCBF29CE484222325), np.uint64(0x100000001B3)
 
 
@@ -50,7 +51,7 @@ def text_ties(
         digits, end = 0, at + length
         while digits < 9 and digits < length and 48 <= text[end - 1 - digits] <= 57:
             digits += 1
-        if digits < 4:
+        if digits == 0:
             out[row] = digests[row]
             continue
         number = np.int64(0)
@@ -60,5 +61,6 @@ def text_ties(
         for place in range(at, end - digits):
             head = (head ^ np.uint64(text[place])) * _FACTOR
         head = (head ^ np.uint64(length)) * _FACTOR
-        head = (head >> np.uint64(31)) << np.uint64(30)
+        bits = _BITS[digits]
+        head = (head >> (bits + np.uint64(1))) << bits
         out[row] = np.int64(np.uint64(1 << 63) | head | np.uint64(number))

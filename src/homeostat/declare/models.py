@@ -43,9 +43,9 @@ class Label:
 
     The two are joined on `join_on`. An outcome counts if it happened after the request was asked
     and is known at most `delay` later; otherwise the label is `when_absent`: True, False, or None
-    to leave the row out. With `at_once`, an outcome of the very instant of asking counts too. An
-    outcome joined on the request's own id completes that request, and counts whenever it is known
-    within `delay` of it.
+    to leave the row out. With `at_once`, an outcome of that very instant counts too. An outcome
+    joined on the request's own id completes that request: it counts if it happened after the
+    request's own event time, and is known within `delay` of the asking, before or after.
 
     Args:
         name: of the label.
@@ -59,7 +59,7 @@ class Label:
         which: of several outcomes that count, the one that decides: "first" or "last" by event
             time (ties by event id), or "any": true where one of them is. None is "first", and
             `check` asks for a word where several can come.
-        at_once: whether an outcome that happened in the instant of asking counts.
+        at_once: whether an outcome that happened in the request's own instant counts.
     """
 
     name: str
@@ -93,13 +93,6 @@ class Label:
         check_condition(self.expression, self.outcome.schema, f"{where}, value")
         if self.which is not None and self.which not in WHICH:
             report(UnknownName("choice of outcomes", self.which, WHICH, where))
-        require(
-            not (self.at_once and self.completes_request),
-            where,
-            f"at_once=True, joined on the request's own id {self.join_on!r}",
-            "at_once with another join_on",
-            "drop it: an outcome of that very request counts whenever it happened",
-        )
 
     @property
     def completes_request(self) -> bool:

@@ -35,10 +35,19 @@ def matured(
     keyed = predictions.drop(held).select(
         pl.struct(pl.all()).alias("_prediction"),
         pl.col("at").alias("_known_time"),
+        _event_time(label).alias("_event_time"),
         _joined(label, kind).alias(label.join_on),
     )
     final = labelled(label, keyed, outcomes, now)
     return final.select("_prediction", "label", "label_known_time").unnest("_prediction")
+
+
+def _event_time(label: Label) -> pl.Expr:
+    """Return when the request happened by its own clock, as logged; at most when it was asked."""
+    clock = label.predicts.event_time
+    logged = pl.col("request").str.json_decode(pl.Struct({clock: pl.String})).struct.field(clock)
+    told = logged.str.to_datetime("%+", time_unit="us", time_zone="UTC", strict=False)
+    return pl.min_horizontal(told, "at")
 
 
 def _joined(label: Label, kind: pl.DataType) -> pl.Expr:

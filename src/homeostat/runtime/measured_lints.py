@@ -24,7 +24,7 @@ LOOKED_AT: Micros = 90 * 86_400_000_000
 
 
 def measured_lints(system: System, lake: Lake, now: Micros) -> tuple[Lint, ...]:
-    """Return the warnings that need events: ambiguous labels, and quality that has too few rows.
+    """Return the warnings that need events: of labels, and of quality that has too few rows.
 
     Args:
         system: the declarations.
@@ -35,7 +35,29 @@ def measured_lints(system: System, lake: Lake, now: Micros) -> tuple[Lint, ...]:
     for model in system.models:
         if model.label.which is None and can_have_several(model.label):
             seen.update((lint.where, lint) for lint in _ambiguous(model.label, lake, now))
+        if model.label.completes_request:
+            seen.update((lint.where, lint) for lint in _before(model.label, lake, now))
     return (*seen.values(), *_thin_windows(system, lake, now))
+
+
+def _before(label: Label, lake: Lake, now: Micros) -> Iterator[Lint]:
+    """Labels whose outcomes happened before their own requests, with how many."""
+    first = now - label.delay_us - LOOKED_AT
+    asked = lake.read(label.predicts.name, [label.join_on, "_event_time"], known_from=first)
+    outcomes = lake.read(label.outcome.name, [label.join_on, "_event_time"], known_from=first)
+    last = outcomes.group_by(label.join_on).agg(pl.col("_event_time").max().alias("_last"))
+    both = asked.join(last, on=label.join_on)
+    early = pl.col("_last") < pl.col("_event_time")
+    count = both.filter(early if label.at_once else early | (both["_last"] == both["_event_time"]))
+    if count.height:
+        yield Lint(
+            "outcomes-before",
+            f"label {label.name!r}",
+            f"of {both.height:,} requests with an outcome, {count.height:,} have only such as did "
+            "not happen after them, which do not count",
+            f"look at the clocks {label.predicts.event_time!r} and {label.outcome.event_time!r}, "
+            "and at join_on; set at_once=True where both may have one instant",
+        )
 
 
 def _ambiguous(label: Label, lake: Lake, now: Micros) -> Iterator[Lint]:

@@ -13,7 +13,7 @@ from homeostat.core.durations import Micros
 from homeostat.core.errors import HomeostatError
 from homeostat.declare.models import Label, Model
 from homeostat.features.assemble import Features
-from homeostat.train.outcomes import truths
+from homeostat.train.outcomes import Asked, truths
 
 __all__ = ["Rows", "Sample", "TrainingRefused", "describe_span", "labelled", "split"]
 
@@ -66,15 +66,15 @@ def labelled(
     """Return the requests whose label is final at `until`, each with its label.
 
     A request is asked at the instant `at` as of which its features are computed: its known time,
-    and never its event time, since what happened between the two may be in the features. It is
-    final once `at + delay < until`: then every outcome that may count was known before `until`,
-    and the label never changes again. Which outcome counts is the rule of
-    `homeostat.train.outcomes.truths`; where none does, the label is `when_absent`, and the row is
-    left out if that is None.
+    since what happened between its event time and that may be in the features. It is final once
+    `at + delay < until`: then every outcome that may count was known before `until`, and the label
+    never changes again. Which outcome counts is the rule of `homeostat.train.outcomes.truths`;
+    where none does, the label is `when_absent`, and the row is left out if that is None.
 
     Args:
         label: the declared label.
-        requests: events frame of `label.predicts`.
+        requests: events frame of `label.predicts`; of its clocks `_known_time`, and `_event_time`
+            where the label is joined on the request's own id.
         outcomes: events frame of `label.outcome`.
         until: the instant of training, in microseconds; nothing known then or later is used.
 
@@ -85,9 +85,13 @@ def labelled(
     final = requests.filter(_micros("_known_time") < until - label.delay_us).with_columns(
         pl.col("_known_time").alias("at")
     )
-    found = truths(
-        label, final[label.join_on], final["at"].dt.epoch("us").to_numpy(), outcomes
-    ).with_columns(pl.col("label").fill_null(pl.lit(label.when_absent, pl.Boolean)))
+    since = "_event_time" if label.completes_request else "at"
+    asked = Asked(
+        final[label.join_on], *(final[name].dt.epoch("us").to_numpy() for name in ("at", since))
+    )
+    found = truths(label, asked, outcomes).with_columns(
+        pl.col("label").fill_null(pl.lit(label.when_absent, pl.Boolean))
+    )
     return final.hstack(found).filter(pl.col("label").is_not_null())
 
 

@@ -12,7 +12,7 @@ from homeostat.aggregate.expressions import to_polars
 from homeostat.core.durations import Micros
 from homeostat.declare.models import Label
 
-__all__ = ["outcome_columns", "outcomes_known", "truths"]
+__all__ = ["Asked", "outcome_columns", "outcomes_known", "truths"]
 
 _KEY, _CODE, _TRUTH, _TOLD, _KNOWN = "_key", "_code", "_truth", "_told", "_known"
 
@@ -38,20 +38,32 @@ def outcomes_known(label: Label, first: Micros, last: Micros) -> tuple[Micros, M
     return begin, last + label.delay_us
 
 
-def truths(label: Label, keys: pl.Series, at: Instants, outcomes: pl.DataFrame) -> pl.DataFrame:
+@dataclass(frozen=True, slots=True, eq=False)
+class Asked:
+    """Requests whose label is looked for: `join_on` of each, and its two instants, int64[n].
+
+    `at` is the instant as of which its features are, `since` the one its outcome must follow.
+    """
+
+    keys: pl.Series
+    at: Instants
+    since: Instants
+
+
+def truths(label: Label, asked: Asked, outcomes: pl.DataFrame) -> pl.DataFrame:
     """Return the label of each request by the outcome that counts; missing where none does.
 
     An outcome counts for a request asked at `t` if it has the request's `join_on` and a value,
-    is known at `t + delay` or before, and happened after `t` (at `t` or after, with `at_once`).
-    Where `join_on` is the request's own id, the outcome completes that very request, and clocks
-    that differ must not part them: it counts whenever it is known within `delay` of `t`, before or
-    after. Of several, `which` says: the first or the last that happened, ties by event id; with
-    "any" the first true one, else the first.
+    is known at `t + delay` or before, and happened after the request (in its instant or after,
+    with `at_once`): after `t`, since what came before may be in the features. Where `join_on` is
+    the request's own id, the outcome completes that very request and no other: it follows the
+    request's own event time, and is known within `delay` of `t`, before or after. Of several,
+    `which` says: the first or the last that happened, ties by event id; with "any" the first true
+    one, else the first.
 
     Args:
         label: the declared label.
-        keys: the requests' `join_on`, of the outcome's type; n values.
-        at: the instants the requests are asked at, int64[n] microseconds.
+        asked: n requests, `join_on` of the outcome's type.
         outcomes: events frame of `label.outcome`, with at least `outcome_columns`.
 
     Returns:
@@ -66,9 +78,9 @@ def truths(label: Label, keys: pl.Series, at: Instants, outcomes: pl.DataFrame) 
     ).filter(pl.col(_TRUTH).is_not_null() & pl.col(_KEY).is_not_null())
     codes = told.select(_KEY).unique(maintain_order=True).with_row_index(_CODE)
     told = told.join(codes, on=_KEY, how="left").sort(_CODE, _TOLD, "_id")
-    asked = pl.DataFrame({_KEY: keys}).join(codes, on=_KEY, how="left", maintain_order="left")
+    keyed = pl.DataFrame({_KEY: asked.keys}).join(codes, on=_KEY, how="left", maintain_order="left")
     history = _History(told)
-    spans = history.spans(label, asked[_CODE].cast(pl.Int64).fill_null(-1).to_numpy(), at)
+    spans = history.spans(label, keyed[_CODE].cast(pl.Int64).fill_null(-1).to_numpy(), asked)
     if label.of_several == "last":
         places = history.last(spans)
     else:
@@ -108,20 +120,17 @@ class _History:
     def _number(self, codes: Places, places: Places) -> Places:
         return codes * (len(self._times) + 1) + places
 
-    def spans(self, label: Label, codes: Places, at: Instants) -> _Spans:
+    def spans(self, label: Label, codes: Places, asked: Asked) -> _Spans:
         """Return where the outcomes that may count for each request lie; code -1: nowhere."""
-        until = at + label.delay_us
+        until = asked.at + label.delay_us
 
         def place(instants: Instants) -> Places:
             after = np.searchsorted(self._times, instants, side="right")
             return np.searchsorted(self._ranks, self._number(codes, after))
 
-        if label.completes_request:
-            begin = np.searchsorted(self._ranks, self._number(codes, np.zeros_like(codes)))
-        else:
-            begin = place(at - 1 if label.at_once else at)
+        begin = place(asked.since - 1 if label.at_once else asked.since)
         # No event is known before it happened, so later ones are known too late.
-        return _Spans(begin, place(until), at - label.delay_us, until)
+        return _Spans(begin, place(until), asked.at - label.delay_us, until)
 
     def first(self, spans: _Spans, preferred: NDArray[np.bool_] | None) -> Places:
         """Return each request's first outcome that counts, -1 for none; preferred ones first."""

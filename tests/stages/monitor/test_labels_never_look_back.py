@@ -63,10 +63,11 @@ def label(join_on: str = "machine", **given: object) -> hs.Label:
 
 @dataclass(frozen=True)
 class Asked:
-    """A request: an instant in hours, and a machine."""
+    """A request: the hour it is asked in, a machine, and how long before that it happened."""
 
     hour: int
     machine: str | None
+    lag: int = 0
 
 
 @dataclass(frozen=True)
@@ -96,10 +97,10 @@ def read_plainly(
             continue
         if told.known > asked.hour + DELAY:
             continue
-        if rule.join_on == "check":
-            if told.known < asked.hour - DELAY:
-                continue
-        elif not (told.hour > asked.hour or (rule.at_once and told.hour == asked.hour)):
+        if rule.join_on == "check" and told.known < asked.hour - DELAY:
+            continue
+        follows = asked.hour - (asked.lag if rule.join_on == "check" else 0)
+        if not (told.hour > follows or (rule.at_once and told.hour == follows)):
             continue
         counting.append(told)
     counting.sort(key=lambda told: (told.hour, f"f{told.number}"))
@@ -120,6 +121,7 @@ def requests_frame(requests: list[Asked]) -> pl.DataFrame:
             "check": pl.Series([f"c{n}" for n in range(len(requests))], dtype=pl.String),
             "machine": pl.Series([r.machine for r in requests], dtype=pl.String),
             "_known_time": instants([r.hour for r in requests]),
+            "_event_time": instants([r.hour - r.lag for r in requests]),
         }
     )
 
@@ -127,7 +129,11 @@ def requests_frame(requests: list[Asked]) -> pl.DataFrame:
 def log_frame(requests: list[Asked]) -> pl.DataFrame:
     """Return the same requests as the monitor has them: logged with their predictions."""
     machines = ["null" if r.machine is None else f'"{r.machine}"' for r in requests]
-    texts = [f'{{"check":"c{n}","machine":{m}}}' for n, m in enumerate(machines)]
+    happened = [(START + timedelta(hours=r.hour - r.lag)).isoformat() for r in requests]
+    texts = [
+        f'{{"check":"c{n}","machine":{m},"at":"{at}"}}'
+        for n, (m, at) in enumerate(zip(machines, happened, strict=True))
+    ]
     return pl.DataFrame(
         {
             "request_id": pl.Series([f"c{n}" for n in range(len(requests))], dtype=pl.String),
@@ -152,14 +158,17 @@ def outcomes_frame(rule: hs.Label, history: list[Told]) -> pl.DataFrame:
 hours = st.integers(0, 12)
 rules = st.builds(
     lambda join_on, which, at_once, absent: label(
-        join_on, which=which, at_once=at_once and join_on == "machine", when_absent=absent
+        join_on, which=which, at_once=at_once, when_absent=absent
     ),
     st.sampled_from(["machine", "check"]),
     st.sampled_from([None, "first", "last", "any"]),
     st.booleans(),
     st.sampled_from([True, False, None]),
 )
-asked_lists = st.lists(st.builds(Asked, hours, st.sampled_from(["c0", "c1", None])), max_size=5)
+asked_lists = st.lists(
+    st.builds(Asked, hours, st.sampled_from(["c0", "c1", None]), st.sampled_from([0, 0, 1, 4])),
+    max_size=5,
+)
 # Machines are named like checks, so that the same outcomes serve both ways of joining.
 histories = st.lists(
     st.builds(
@@ -190,6 +199,8 @@ histories = st.lists(
     label(which="any"), [Asked(0, "c0")], [Told(0, "c0", 1, 0, False), Told(1, "c0", 2, 0, True)], 9
 )
 @example(label(), [Asked(3, "c0")], [Told(10, "c0", 4, 0, True), Told(9, "c0", 4, 0, False)], 9)
+@example(label("check"), [Asked(3, "c0", 2)], [Told(0, "c0", 2, 0, True)], 9)
+@example(label("check"), [Asked(3, "c0", 1)], [Told(0, "c0", 2, 2, True)], 9)
 def test_labels_are_those_of_a_plain_reading(
     rule: hs.Label, requests: list[Asked], history: list[Told], until: int
 ) -> None:
@@ -243,11 +254,9 @@ def test_a_failure_makes_only_the_checks_before_it_true() -> None:
     assert [n for n, truth in enumerate(found["label"]) if truth] == [3, 4, 5]
 
 
-def test_another_choice_and_at_once_where_it_says_nothing_are_refused() -> None:
+def test_another_choice_is_refused() -> None:
     with pytest.raises(HomeostatError, match="Did you mean 'first'"):
         label(which="frist")
-    with pytest.raises(HomeostatError, match="counts whenever it happened"):
-        label("check", at_once=True)
 
 
 def test_the_hash_of_a_label_that_says_nothing_new_is_what_it_was() -> None:

@@ -41,8 +41,14 @@ def request_frame(requests: Sequence[Request]) -> pl.DataFrame:
             "flight": [r.flight for r in requests],
             "_offset": range(len(requests)),
             "_known_time": [r.at for r in requests],
+            "_event_time": [r.at for r in requests],
         },
-        schema={"flight": pl.String, "_offset": pl.Int64, "_known_time": INSTANT},
+        schema={
+            "flight": pl.String,
+            "_offset": pl.Int64,
+            "_known_time": INSTANT,
+            "_event_time": INSTANT,
+        },
     )
 
 
