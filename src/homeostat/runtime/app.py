@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from datetime import datetime
-from functools import cache
+from functools import cache, partial
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
@@ -235,7 +235,8 @@ class App(AbstractContextManager["App"]):
             return []
         if model not in self._readers:
             declared = self.system.deployment(model).model
-            self._readers[model] = RequestReader(self.system, declared)
+            needs = partial(self.live.service.needs, model)
+            self._readers[model] = RequestReader(self.system, declared, needs)
         return self.live.service.predict(model, self._readers[model].rows(requests), reasons)
 
     def step(self) -> list[Decision]:

@@ -26,7 +26,7 @@ from homeostat.runtime.filled import (
     sweep,
 )
 from homeostat.runtime.home import Home
-from homeostat.runtime.in_service import Serving, in_service, kept_views, views_needed
+from homeostat.runtime.in_service import Serving, in_service, kept_views, until, views_needed
 from homeostat.runtime.plan import Change, applied, has_state_format, plan, record_applied
 from homeostat.runtime.worker import FoldWorker
 
@@ -106,17 +106,8 @@ def kept_beside(home: Home, system: System) -> tuple[Kept, ...]:
         with home.store.reader() as reader:
             entities, size = state_size(reader, stem)
         names = tuple(one.name for one in users)
-        until = f"until {' and '.join(names)} {'is' if len(names) == 1 else 'are'} no longer "
-        until += " or ".join(sorted({ROLE_WORDS[one.role] for one in users}))
-        found.append(Kept(view.name, names, until, entities, size))
+        found.append(Kept(view.name, names, until(users), entities, size))
     return tuple(found)
-
-
-ROLE_WORDS = {
-    "champion": "the champion",
-    "challenger": "the challenger",
-    "previous": "the way back",
-}
 
 
 def lost_lines(served: Iterable[Serving]) -> list[str]:

@@ -214,14 +214,12 @@ def example_request(app: App, model: Model) -> dict[str, Any]:
 
     Its clocks and its id are left out where they may be; personal fields have made-up values.
     """
-    from homeostat.serve.requests import required_fields
-
-    needed = required_fields(app.system, model)
+    needed = app.live.service.needs(model.name)
     source = model.label.predicts
-    left_out = {source.event_id, source.event_time, source.known_time} - needed
+    left_out = {source.event_id, source.event_time, source.known_time} - set(needed)
     last = _last_request(app, model)
     return {
-        field.name: _plausible(field, last.get(field.name))
+        field.name: _plausible(field, last.get(field.name), needed.get(field.name, field.nullable))
         for field in source.schema.fields
         if field.name not in left_out and (field.name in needed or last.get(field.name) is not None)
     }
@@ -239,7 +237,7 @@ def _last_request(app: App, model: Model) -> dict[str, Any]:
     return heard
 
 
-def _plausible(field: Field, last: object) -> object:
+def _plausible(field: Field, last: object, nullable: bool) -> object:
     if last is not None and not field.is_personal:
         return last
-    return None if field.nullable and not field.is_personal else PLAUSIBLE[field.kind]
+    return None if nullable and not field.is_personal else PLAUSIBLE[field.kind]

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from homeostat.runtime.applying import Kept
     from homeostat.runtime.lock import HomeBusy
     from homeostat.runtime.plan import Change
+    from homeostat.runtime.still_needed import StillNeeded
 
 __all__ = ["apply", "check", "init", "plan"]
 
@@ -159,7 +160,8 @@ def plan(context: click.Context, exit_code: bool) -> None:
     """Show what would change if the declarations were applied to the home.
 
     Says, too, which older definitions are kept beside the new ones for versions in service, until
-    when, and what that costs; and which of their features would be lost, which `apply` refuses.
+    when, and what that costs; which request fields only they still need; and which of their
+    features would be lost, which `apply` refuses.
 
     Exit status: 0; 3 if `apply` would refuse it, or with --exit-code if there are changes.
     """
@@ -172,6 +174,7 @@ def plan(context: click.Context, exit_code: bool) -> None:
     unfilled: list[str] = []
     steps: tuple[Evolution, ...] = ()
     kept: tuple[Kept, ...] = ()
+    needed: tuple[StillNeeded, ...] = ()
     lost: list[str] = []
     advice = ""
     if (here.folder / "meta.db").exists():
@@ -184,12 +187,13 @@ def plan(context: click.Context, exit_code: bool) -> None:
             serving,
             views_to_fill,
         )
+        from homeostat.runtime.still_needed import still_needed
 
         with here.home() as (_, home):
             steps = tuple(step for step in schema_steps(home, system) if step.is_change)
             unfilled = [view.name for view in views_to_fill(home, system)]
             kept, served = kept_beside(home, system), serving(home, system)
-            lost = lost_lines(served)
+            lost, needed = lost_lines(served), still_needed(system, served)
             try:
                 require_service(served)
             except ServiceLost as loss:
@@ -200,13 +204,14 @@ def plan(context: click.Context, exit_code: bool) -> None:
         "views_to_fill": unfilled,
         "schemas": [step.as_json() for step in steps],
         "kept": [one.as_json() for one in kept],
+        "still_needed": [one.as_json() for one in needed],
         "lost": lost,
         "advice": advice,
     }
 
     def show(to: Console) -> None:
         _show_plan(to, here.folder, changes, steps, bool(lost))
-        _show_service(to, kept, lost, advice)
+        _show_service(to, kept, needed, lost, advice)
 
     here.answer(body, show)
     refused = any(step.conflicts for step in steps) or bool(lost)
@@ -249,7 +254,13 @@ def _show_plan(
         to.print(f"\n{told_counts}; `homeostat apply` makes it hold in {folder}")
 
 
-def _show_service(to: Console, kept: tuple[Kept, ...], lost: list[str], advice: str) -> None:
+def _show_service(
+    to: Console,
+    kept: tuple[Kept, ...],
+    needed: tuple[StillNeeded, ...],
+    lost: list[str],
+    advice: str,
+) -> None:
     from rich.text import Text
 
     for one in kept:
@@ -257,6 +268,14 @@ def _show_service(to: Console, kept: tuple[Kept, ...], lost: list[str], advice: 
         names = ", ".join(one.versions)
         to.print(
             f"view {one.view!r} is kept as {names} reads it, {one.until}: {size}",
+            style="dim",
+            soft_wrap=True,
+        )
+    for field in needed:
+        null = ", and may be null" if field.may_be_null else ", and may not be null"
+        to.print(
+            f"requests to {field.model!r} still need {field.field!r} for "
+            f"{', '.join(field.versions)}, {field.until}{null}",
             style="dim",
             soft_wrap=True,
         )

@@ -7,7 +7,7 @@ are declared as they were when it was trained.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from homeostat.core.errors import HomeostatError, UnknownName
@@ -20,9 +20,21 @@ from homeostat.train.lineage import definition_hashes
 from homeostat.train.package import Package
 from homeostat.train.registry import Registry
 
-__all__ = ["Serving", "bound_package", "in_roles", "in_service", "kept_views", "views_needed"]
+__all__ = [
+    "Serving",
+    "bound_package",
+    "in_roles",
+    "in_service",
+    "kept_views",
+    "until",
+    "views_needed",
+]
 
-ROLES = ("champion", "challenger", "previous")
+ROLE_WORDS = {
+    "champion": "the champion",
+    "challenger": "the challenger",
+    "previous": "the way back",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +107,7 @@ def in_roles(state: RolloutState) -> dict[int, str]:
     >>> in_roles(RolloutState(champion=3, previous=2))
     {3: 'champion', 2: 'previous'}
     """
-    found = {getattr(state, role): role for role in ROLES}
+    found = {getattr(state, role): role for role in ROLE_WORDS}
     return {version: role for version, role in found.items() if version is not None}
 
 
@@ -106,6 +118,14 @@ def _serving(system: System, registry: Registry, model: str, version: int, role:
         told = problem if isinstance(problem, HomeostatError) else HomeostatError(str(problem))
         return Serving(model, version, role, None, told)
     return Serving(model, version, role, bound)
+
+
+def until(users: Sequence[Serving]) -> str:
+    """Return until when what only these versions need is kept, as a person says it."""
+    names = [one.name for one in users]
+    roles = sorted({ROLE_WORDS[one.role] for one in users})
+    is_are = "is" if len(names) == 1 else "are"
+    return f"until {' and '.join(names)} {is_are} no longer {' or '.join(roles)}"
 
 
 def views_needed(system: System, serving: Iterable[Serving]) -> tuple[FeatureView, ...]:

@@ -6,7 +6,7 @@ and nothing becomes a dead letter that the answer did not tell of.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from homeostat.declare.system import System
 from homeostat.features.assemble import Features
 from homeostat.ingest.push import Door
 from homeostat.serve.answer import Place, Recent
+from homeostat.serve.needs import Needs
 from homeostat.serve.ports import Faults, FindsAnswers, FindsEvents
 from homeostat.serve.predictions import Latency, Predictions
 from homeostat.serve.predictor import Predictor
@@ -63,6 +64,7 @@ class Admission:
     Args:
         system: the declarations.
         predictor: of the model.
+        needs: what a request must bring now.
         recent: the last answers, of all models.
         answers: older answers, None where none are kept.
         events: the events of the request's source, None where none are kept.
@@ -73,6 +75,7 @@ class Admission:
         self,
         system: System,
         predictor: Predictor,
+        needs: Callable[[], Needs],
         recent: Recent,
         answers: FindsAnswers | None,
         events: FindsEvents | None,
@@ -80,7 +83,7 @@ class Admission:
     ) -> None:
         self._model, self._predictor = predictor.model, predictor
         self._source = predictor.model.label.predicts
-        self.same = Same(system, predictor.model)
+        self.same = Same(predictor.model, needs)
         self._recent, self._answers, self._events, self._faults = recent, answers, events, faults
         self._door = Door(self._source)
         self._reader = RequestReader(system, predictor.model)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter_ns
 
 from homeostat.core.errors import HomeostatError, UnknownName, did_you_mean
@@ -12,6 +13,7 @@ from homeostat.declare.system import System
 from homeostat.serve.crew import Crew
 from homeostat.serve.lane import Lane, Shared
 from homeostat.serve.metrics import Metrics
+from homeostat.serve.needs import Needs, needs_in_service, needs_of
 from homeostat.serve.openapi import describe, foreign
 from homeostat.serve.push import Push
 from homeostat.serve.repeats import RequestConflict
@@ -80,7 +82,7 @@ class Application:
         system: the declarations.
         service: what stands behind.
         metrics: counts that /metrics shows, with the routes of `routes`.
-        routes: the versions in service by model, for /metrics.
+        routes: the versions in service by model, for /metrics, and for what requests must bring.
         limits: bounds of the server.
     """
 
@@ -97,14 +99,20 @@ class Application:
         self._threads = Crew(limits.threads, "homeostat-predict")
         self._spare = Crew(1, "homeostat-fallback")
         shared = Shared(service, metrics, self._threads, self._spare, perf_counter_ns, limits.waits)
+        self._today = {d.model.name: needs_of(system, d.model) for d in system.deployments}
         self._lanes = {
-            d.model.name: Lane(d, RequestReader(system, d.model), shared)
+            d.model.name: Lane(
+                d, RequestReader(system, d.model, partial(self._needs, d.model.name)), shared
+            )
             for d in system.deployments
         }
         self._push = Push(system, service, metrics, limits.events_bytes, limits.held_bytes)
         self._mounts: dict[str, Mount] = {}
         self._paths = dict(_PATHS)
         self._draining = False
+
+    def _needs(self, model: str) -> Needs:
+        return needs_in_service(self._today[model], self._routes(model))
 
     def mount(self, given: Mount) -> None:
         """Answer another protocol's path too; call it before serving."""
@@ -205,7 +213,7 @@ class Application:
                 text = self._metrics.text(routes).encode()
                 return Reply(200, text, b"text/plain; version=0.0.4; charset=utf-8")
             case _:
-                document = describe(self._system)
+                document = describe(self._system, self._needs)
                 document["paths"] |= {m.path: foreign(m.summary) for m in self._mounts.values()}
                 return Reply.of(document)
 

@@ -17,6 +17,7 @@ from homeostat.features.definitions import Definitions
 from homeostat.features.folded import folded_offset
 from homeostat.features.read import NotExact, ViewReader
 from homeostat.serve.draft import Draft
+from homeostat.serve.needs import needs_of
 from homeostat.serve.ports import Faults, Floats, PlansFeatures, ReadsView
 
 if TYPE_CHECKING:
@@ -53,7 +54,8 @@ def _tell(faults: Faults, view: str, feature: str) -> None:
 class Lookup:
     """Finds the features of requests to one model, and marks what failed on the way.
 
-    `names` are the features in the model's order, `definitions` the digest of what they mean.
+    `names` are the features in the model's order, `definitions` the digest of what they mean,
+    `needs` the fields that a request must bring for them.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class Lookup:
         self._parts = FeatureParts.of(system, model, faults) if parts is None else parts
         self._faults = faults
         self.names = model.feature_names()
+        self.needs = needs_of(system, model)
         self.definitions = Definitions.of(system, model).digest
         self._views = system.views_of(model)
         self._own = {view.name: view.own_field(model.label.predicts) for view in self._views}

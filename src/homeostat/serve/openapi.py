@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -9,8 +10,9 @@ import msgspec
 from homeostat.declare.schema import EventSchema, Field
 from homeostat.declare.system import System
 from homeostat.serve.answer import Answer, ModelStatus, Readiness, Record
+from homeostat.serve.needs import Needs
 from homeostat.serve.push import Pushed
-from homeostat.serve.requests import LIMIT, required_fields
+from homeostat.serve.requests import LIMIT
 
 __all__ = ["describe", "foreign"]
 
@@ -23,8 +25,11 @@ _KINDS: dict[str, dict[str, Any]] = {
 }
 
 
-def describe(system: System) -> dict[str, Any]:
-    """Return the OpenAPI document: a path per deployed model and source, and the fixed ones."""
+def describe(system: System, needs: Callable[[str], Needs]) -> dict[str, Any]:
+    """Return the OpenAPI document: a path per deployed model and source, and the fixed ones.
+
+    `needs` says what requests to a model must bring now.
+    """
     places, schemas = msgspec.json.schema_components(
         [Answer, Record, ModelStatus, Readiness, Pushed], ref_template="#/components/schemas/{name}"
     )
@@ -46,12 +51,11 @@ def describe(system: System) -> dict[str, Any]:
     for deployment in system.deployments:
         model = deployment.model
         name = f"{model.name}_request"
-        needed = required_fields(system, model)
-        schemas[name] = _event(model.label.predicts.schema, needed)
+        schemas[name] = _event(model.label.predicts.schema, needs(model.name))
         paths[f"/predict/{model.name}"] = {"post": _predict(name, answer)}
     for source in system.sources:
         name = f"{source.name}_event"
-        required = frozenset(f.name for f in source.schema.fields if not f.nullable)
+        required = {f.name: False for f in source.schema.fields if not f.nullable}
         schemas[name] = _event(source.schema, required)
         paths[f"/events/{source.name}"] = {"post": _events(name, pushed)}
     return {
@@ -118,19 +122,19 @@ def _events(event: str, pushed: dict[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _event(schema: EventSchema, required: frozenset[str]) -> dict[str, Any]:
+def _event(schema: EventSchema, required: Needs) -> dict[str, Any]:
     return {
         "type": "object",
         "description": schema.doc,
-        "properties": {f.name: _field(f, f.name in required) for f in schema.fields},
+        "properties": {f.name: _field(f, required.get(f.name, True)) for f in schema.fields},
         "required": [f.name for f in schema.fields if f.name in required],
         "additionalProperties": False,
     }
 
 
-def _field(field: Field, required: bool) -> dict[str, Any]:
+def _field(field: Field, nullable: bool) -> dict[str, Any]:
     kind = _KINDS[field.kind]
-    if field.nullable or not required:
+    if nullable:
         return {**kind, "type": [kind["type"], "null"]}
     return kind
 

@@ -15,6 +15,7 @@ from homeostat.declare.system import System
 from homeostat.features.assemble import Features
 from homeostat.serve.draft import Draft
 from homeostat.serve.lookup import FeatureParts, Lookup, Offsets
+from homeostat.serve.needs import Needs, needs_in_service
 from homeostat.serve.ports import Broken, Faults, Stopwatch
 from homeostat.serve.predictions import Given, Latency, Predictions
 from homeostat.serve.routing import ROLES, Arm, Route
@@ -249,6 +250,10 @@ class Predictor:
         """Return the sources whose events the arms of a route are given."""
         own = [arm.lookup.sources for arm in route.arms if arm is not None and arm.lookup]
         return (*self.sources, *(source for sources in own for source in sources))
+
+    def needs(self, route: Route) -> Needs:
+        """Return what a request must bring, so that every arm of a route can answer it."""
+        return needs_in_service(self._lookup.needs, route)
 
     def names_of(self, arm: Arm) -> tuple[str, ...]:
         """Return the names of an arm's features, in the order of its model."""

@@ -6,14 +6,14 @@ model does not need it, says nothing, as it was filled in.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from homeostat.core.errors import HomeostatError
 from homeostat.declare.models import Model
-from homeostat.declare.system import System
-from homeostat.serve.requests import Problem, required_fields
+from homeostat.serve.needs import Needs
+from homeostat.serve.requests import Problem
 
 __all__ = ["RequestConflict", "Same"]
 
@@ -35,15 +35,15 @@ class Same:
     """Tells whether a request of one model says what came under its id before.
 
     Args:
-        system: the declarations.
         model: the model that is asked.
+        needs: what a request must bring now.
     """
 
-    def __init__(self, system: System, model: Model) -> None:
+    def __init__(self, model: Model, needs: Callable[[], Needs]) -> None:
         source = model.label.predicts
         self.where, self.source = f"request to {model.name!r}", source.name
         self.id_field = source.event_id
-        self._required = required_fields(system, model)
+        self._needs = needs
         self._fields = {f.name: f for f in source.schema.fields}
 
     def key(self, request: Row) -> str | None:
@@ -53,11 +53,12 @@ class Same:
 
     def differing(self, first: Row, again: Row) -> tuple[str, ...]:
         """Return the fields in which a request differs from the event that has its id."""
+        needs = self._needs()
         return tuple(
             name
             for name in self._fields
             if name in first
-            and not (again.get(name) is None and name not in self._required)
+            and not (again.get(name) is None and name not in needs)
             and again.get(name) != first[name]
         )
 

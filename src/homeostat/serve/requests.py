@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import isfinite
@@ -14,7 +14,8 @@ import msgspec
 from homeostat.core.errors import HomeostatError, did_you_mean
 from homeostat.declare.models import Model
 from homeostat.declare.schema import EventSchema, Field
-from homeostat.declare.system import System, model_inputs
+from homeostat.declare.system import System
+from homeostat.serve.needs import Needs, needs_of
 
 __all__ = [
     "LIMIT",
@@ -22,7 +23,6 @@ __all__ = [
     "RequestInvalid",
     "RequestMalformed",
     "RequestReader",
-    "required_fields",
 ]
 
 Row: TypeAlias = dict[str, Any]
@@ -75,45 +75,46 @@ class RequestInvalid(HomeostatError, ValueError):
 class RequestReader:
     """Reads the requests of one model: an object, or {"requests": [...]}.
 
-    Needed are the fields that the model and the keys of its views read; the event id and the
-    clocks may be absent, as the answer brings an id and the present instant. Other fields of the
-    event may be given; unknown ones are refused.
+    Needed are the fields that a version in service, the model of today, or the keys of their views
+    read; the event id and the clocks may be absent, as the answer brings an id and the present
+    instant. Other fields of the event may be given; unknown ones are refused.
 
     Args:
         system: the declarations.
         model: the model that is asked.
+        needs: what a request must bring now; None for what the model of today needs.
         limit: the most requests in one body.
     """
 
-    def __init__(self, system: System, model: Model, *, limit: int = LIMIT) -> None:
+    def __init__(
+        self,
+        system: System,
+        model: Model,
+        needs: Callable[[], Needs] | None = None,
+        *,
+        limit: int = LIMIT,
+    ) -> None:
         source = model.label.predicts
         self.schema: EventSchema = source.schema
         self.where, self.limit = f"request to {model.name!r}", limit
         self.clocks = tuple(c for c in (source.event_time, source.known_time) if c is not None)
-        self.required = required_fields(system, model)
+        self._today, self._needs = needs_of(system, model), needs
+        self._forms: dict[frozenset[tuple[str, bool]], _Form] = {}
         self._instants = [f.name for f in self.schema.fields if f.kind == "timestamp"]
-        row = msgspec.defstruct(
-            f"{self.schema.name}Request",
-            [self._member(field) for field in self.schema.fields],
-            forbid_unknown_fields=True,
-            kw_only=True,
-        )
-        rows = Annotated[list[row], msgspec.Meta(min_length=1, max_length=limit)]  # type: ignore[valid-type]
-        many = msgspec.defstruct("Requests", [("requests", rows)], forbid_unknown_fields=True)
         kept = msgspec.defstruct(
             f"{self.schema.name}Logged",
             [(f.name, _TYPES[f.kind] | None, None) for f in self.schema.fields],
             kw_only=True,
         )
         self._logged: msgspec.json.Decoder[Any] = msgspec.json.Decoder(kept)
-        self._one: msgspec.json.Decoder[Any] = msgspec.json.Decoder(row)
-        self._many: msgspec.json.Decoder[Any] = msgspec.json.Decoder(many)
 
-    def _member(self, field: Field) -> tuple[Any, ...]:
-        kind = _TYPES[field.kind]
-        if field.name in self.required:
-            return (field.name, kind | None if field.nullable else kind)
-        return (field.name, kind | None, None)
+    def _form(self) -> _Form:
+        """Return the decoders for what is needed now; versions come into service and leave it."""
+        needs = self._today if self._needs is None else self._needs()
+        key = frozenset(needs.items())
+        if key not in self._forms:
+            self._forms[key] = _Form.of(self.schema, needs, self.limit)
+        return self._forms[key]
 
     def read(self, body: bytes) -> tuple[list[Row], bool]:
         """Return the requests, and whether they came as a list.
@@ -122,17 +123,18 @@ class RequestReader:
             RequestMalformed: the body is no JSON.
             RequestInvalid: it has other fields than declared.
         """
+        form = self._form()
         try:
             if b'"requests"' in body and not self.schema.has("requests"):
-                listed = self._many.decode(body).requests
+                listed = form.many.decode(body).requests
                 return [self._row(row) for row in listed], True
-            return [self._row(self._one.decode(body))], False
+            return [self._row(form.one.decode(body))], False
         except (msgspec.DecodeError, OverflowError) as refused:
-            rows, is_list = self._explain(body)
+            rows, is_list = self._explain(body, form.needs)
             reason = str(refused)
         # The slow reader found nothing wrong, as in {"carrier": "requests"}: read row by row.
         try:
-            return [self._row(self._one.decode(msgspec.json.encode(row))) for row in rows], is_list
+            return [self._row(form.one.decode(msgspec.json.encode(row))) for row in rows], is_list
         except (msgspec.DecodeError, OverflowError):
             problem = Problem("body", reason, "the declared fields")
             raise RequestInvalid(self.where, [problem]) from None
@@ -145,12 +147,13 @@ class RequestReader:
         """
         rows: list[Row] = []
         problems: list[Problem] = []
+        form = self._form()
         for place, request in enumerate(requests):
             try:
-                rows.append(self._row(self._one.decode(msgspec.json.encode(request))))
+                rows.append(self._row(form.one.decode(msgspec.json.encode(request))))
             except (TypeError, ValueError, OverflowError, RecursionError) as refused:
                 prefix = f"requests[{place}]."
-                found = list(self._unreadable(request, prefix))
+                found = list(self._unreadable(request, prefix, form.needs))
                 problems += found or [Problem(prefix[:-1], str(refused), "the declared fields")]
         if problems:
             raise RequestInvalid(self.where, problems[:20])
@@ -163,10 +166,10 @@ class RequestReader:
         except (msgspec.DecodeError, OverflowError):
             return None
 
-    def _unreadable(self, request: object, prefix: str) -> Iterator[Problem]:
+    def _unreadable(self, request: object, prefix: str, needs: Needs) -> Iterator[Problem]:
         """Yield what is wrong with a request that JSON may not even be able to say."""
         if not isinstance(request, dict):
-            yield from self._problems(request, prefix)
+            yield from self._problems(request, prefix, needs)
             return
         said: dict[str, Any] = {}
         unsaid: set[str] = set()
@@ -175,13 +178,13 @@ class RequestReader:
                 said[name] = json.loads(msgspec.json.encode(value))
             except (TypeError, ValueError, OverflowError, RecursionError):
                 field = next((f for f in self.schema.fields if f.name == name), None)
-                allowed = _allowed(field) if field else ", ".join(self.schema.names())
+                allowed = _allowed(field, needs) if field else ", ".join(self.schema.names())
                 shown = f"{type(value).__name__}, which is no JSON"
                 unsaid.add(prefix + _clip(str(name)))
                 yield Problem(prefix + _clip(str(name)), shown, allowed)
                 said[name] = None
         read = {name: value for name, value in said.items() if isinstance(name, str)}
-        yield from (p for p in self._problems(read, prefix) if p.field not in unsaid)
+        yield from (p for p in self._problems(read, prefix, needs) if p.field not in unsaid)
 
     def _row(self, decoded: Any) -> Row:
         row: Row = msgspec.structs.asdict(decoded)
@@ -193,7 +196,7 @@ class RequestReader:
                 row[name] = instant.astimezone(UTC)
         return row
 
-    def _explain(self, body: bytes) -> tuple[list[Any], bool]:
+    def _explain(self, body: bytes, needs: Needs) -> tuple[list[Any], bool]:
         found = _parse(body, self.where)
         is_list = isinstance(found, dict) and "requests" in found
         is_list = is_list and not self.schema.has("requests")
@@ -210,12 +213,12 @@ class RequestReader:
                 rows = []
         for place, row in enumerate(rows):
             prefix = f"requests[{place}]." if is_list else ""
-            problems += self._problems(row, prefix)
+            problems += self._problems(row, prefix, needs)
         if problems:
             raise RequestInvalid(self.where, problems[:20])
         return rows, is_list
 
-    def _problems(self, row: object, prefix: str) -> Iterator[Problem]:
+    def _problems(self, row: object, prefix: str, needs: Needs) -> Iterator[Problem]:
         names = self.schema.names()
         if not isinstance(row, dict):
             allowed = f"an object with the fields {', '.join(names)}"
@@ -229,27 +232,47 @@ class RequestReader:
                 known = f"{hint} Known: {', '.join(names)}" if hint else ", ".join(names)
                 yield Problem(prefix + _clip(name), "an unknown field", known)
         for field in self.schema.fields:
-            allowed = _allowed(field)
+            allowed = _allowed(field, needs)
             if field.name not in row:
-                if field.name in self.required:
+                if field.name in needs:
                     yield Problem(prefix + field.name, "missing", allowed)
                 continue
-            fault = _fault(field, row[field.name], field.name in self.required)
+            fault = _fault(field, row[field.name], needs.get(field.name, True))
             if fault:
                 yield Problem(prefix + field.name, fault, allowed)
 
 
-def required_fields(system: System, model: Model) -> frozenset[str]:
-    """Return the request fields without which a model cannot be asked."""
-    source = model.label.predicts
-    needed = {need for need in model_inputs(model) if isinstance(need, str)}
-    for view in system.views_of(model):
-        needed.update(view.entity.keys)
-    return frozenset(needed - {source.event_id, source.event_time, source.known_time})
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """The decoders of one request and of a body of many, for what is needed."""
+
+    needs: Needs
+    one: msgspec.json.Decoder[Any]
+    many: msgspec.json.Decoder[Any]
+
+    @classmethod
+    def of(cls, schema: EventSchema, needs: Needs, limit: int) -> _Form:
+        """Return the decoders for requests of an event."""
+        row = msgspec.defstruct(
+            f"{schema.name}Request",
+            [_member(field, needs) for field in schema.fields],
+            forbid_unknown_fields=True,
+            kw_only=True,
+        )
+        rows = Annotated[list[row], msgspec.Meta(min_length=1, max_length=limit)]  # type: ignore[valid-type]
+        many = msgspec.defstruct("Requests", [("requests", rows)], forbid_unknown_fields=True)
+        return cls(needs, msgspec.json.Decoder(row), msgspec.json.Decoder(many))
 
 
-def _allowed(field: Field) -> str:
-    return _WORDS[field.kind] + (", or null" if field.nullable else "")
+def _member(field: Field, needs: Needs) -> tuple[Any, ...]:
+    kind = _TYPES[field.kind]
+    if field.name in needs:
+        return (field.name, kind | None if needs[field.name] else kind)
+    return (field.name, kind | None, None)
+
+
+def _allowed(field: Field, needs: Needs) -> str:
+    return _WORDS[field.kind] + (", or null" if needs.get(field.name, field.nullable) else "")
 
 
 def _parse(body: bytes, where: str) -> Any:
@@ -267,10 +290,10 @@ def _parse(body: bytes, where: str) -> Any:
         ) from None
 
 
-def _fault(field: Field, value: object, required: bool) -> str:
+def _fault(field: Field, value: object, nullable: bool) -> str:
     """Return what is wrong with a value, or nothing; personal values are never repeated."""
     if value is None:
-        return "" if field.nullable or not required else "null"
+        return "" if nullable else "null"
     fault = _FAULTS[field.kind](value)
     if fault != "value":
         return fault

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from threading import Condition
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,7 @@ from homeostat.serve.answer import (
 from homeostat.serve.crew import Crew
 from homeostat.serve.explain import Reason, reasons
 from homeostat.serve.metrics import Metrics
+from homeostat.serve.needs import Needs
 from homeostat.serve.ports import Broken, FindsAnswers, FindsEvents, NotDurable, PredictionLog
 from homeostat.serve.predictions import Predictions
 from homeostat.serve.predictor import Batch, Predictor, Shed
@@ -103,7 +105,13 @@ class LocalService:
         self._parts = parts
         self._admissions = {
             name: Admission(
-                parts.system, one, parts.recent, parts.answers, parts.events, parts.metrics.fault
+                parts.system,
+                one,
+                partial(self.needs, name),
+                parts.recent,
+                parts.answers,
+                parts.events,
+                parts.metrics.fault,
             )
             for name, one in parts.predictors.items()
         }
@@ -159,6 +167,10 @@ class LocalService:
             self._answer(places[i], route, reasons, asked.notes.get(i, UNSET))
             for i in range(len(requests))
         ]
+
+    def needs(self, model: str) -> Needs:
+        """Return what requests to a model must bring while the present versions are in service."""
+        return self.predictor(model).needs(self._parts.routes(model))
 
     def check(self, model: str, requests: list[Request]) -> None:
         """Raise what `predict` would raise for requests that cannot be answered."""

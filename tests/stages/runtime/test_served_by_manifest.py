@@ -20,8 +20,10 @@ from homeostat import col, count, maximum, mean, share, sum_
 from homeostat.core.clock import ManualClock, from_micros
 from homeostat.declare.system import System
 from homeostat.runtime.app import App
-from homeostat.runtime.applying import ServiceLost, apply_changes
+from homeostat.runtime.applying import ServiceLost, apply_changes, serving
 from homeostat.runtime.home import Home
+from homeostat.runtime.still_needed import still_needed
+from homeostat.serve.requests import RequestInvalid
 from homeostat.testing.toy import toy_events, toy_system
 from homeostat.testing.toy_replay import replay_toy, toy_schedule
 
@@ -177,6 +179,31 @@ def test_a_champion_outlives_any_change_or_the_change_is_refused(
     replayed: Path, tmp_path: Path, seed: int
 ) -> None:
     same_service(replayed, tmp_path, seed)
+
+
+def test_a_field_that_only_the_champion_reads_is_asked_for(replayed: Path, tmp_path: Path) -> None:
+    old = toy_system()
+    was = old.model("fraud")
+    times_usual = next(f for f in was.features if isinstance(f, hs.OnDemand))
+    left = tuple(f for f in was.features if f not in (times_usual, "amount"))
+    changed = replace(was, features=left, transforms=())
+    system = System(
+        "toy", sources=old.sources, views=old.views, models=(changed,), kept=(times_usual,),
+        deployments=(replace(old.deployments[0], model=changed),),
+    )  # fmt: skip
+    home, twin = (Path(shutil.copytree(replayed, tmp_path / name)) for name in ("home", "twin"))
+    assert applied(home, system) is None
+    request = {"card": "card-1", "merchant": "kiosk", "amount": 12.5}
+    with opened(home, system) as app:
+        with pytest.raises(RequestInvalid, match="amount: missing"):
+            app.predict("fraud", {name: request[name] for name in ("card", "merchant")})
+        answer = app.predict("fraud", request)[0]
+        needed = still_needed(system, serving(app.home, system))
+    with opened(twin, old) as app:
+        assert app.predict("fraud", request)[0].score == answer.score
+    assert [(one.field, one.may_be_null) for one in needed] == [("amount", False)]
+    assert needed[0].versions[0] == f"fraud@{answer.version}"
+    assert "no longer the champion" in needed[0].until
 
 
 @pytest.mark.soak
