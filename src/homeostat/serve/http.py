@@ -13,7 +13,7 @@ from homeostat.declare.system import System
 from homeostat.serve.crew import Crew
 from homeostat.serve.lane import Lane, Shared
 from homeostat.serve.metrics import Metrics
-from homeostat.serve.needs import Needs, needs_in_service, needs_of
+from homeostat.serve.needs import Needs, needs_of
 from homeostat.serve.openapi import describe, foreign
 from homeostat.serve.push import Push
 from homeostat.serve.repeats import RequestConflict
@@ -112,7 +112,7 @@ class Application:
         self._draining = False
 
     def _needs(self, model: str) -> Needs:
-        return needs_in_service(self._today[model], self._routes(model))
+        return self._routes(model).needs(self._today[model])
 
     def mount(self, given: Mount) -> None:
         """Answer another protocol's path too; call it before serving."""

@@ -12,9 +12,8 @@ from typing import TypeAlias
 
 from homeostat.declare.models import Model
 from homeostat.declare.system import System, model_inputs
-from homeostat.serve.routing import Route
 
-__all__ = ["Needs", "all_needs", "needs_in_service", "needs_of"]
+__all__ = ["Needs", "all_needs", "needs_of"]
 
 Needs: TypeAlias = Mapping[str, bool]
 """By field that a request must have, whether it may be null."""
@@ -45,14 +44,3 @@ def all_needs(*given: Needs) -> Needs:
         for name, nullable in needs.items():
             found[name] = nullable and found.get(name, True)
     return found
-
-
-def needs_in_service(today: Needs, route: Route) -> Needs:
-    """Return what a model's requests must bring while a route holds.
-
-    Args:
-        today: what the model as it is declared needs.
-        route: the versions that may answer.
-    """
-    own = [arm.lookup.needs for arm in route.arms if arm is not None and arm.lookup is not None]
-    return all_needs(today, *own) if own else today

@@ -15,7 +15,7 @@ from homeostat.declare.system import System
 from homeostat.features.assemble import Features
 from homeostat.serve.draft import Draft
 from homeostat.serve.lookup import FeatureParts, Lookup, Offsets
-from homeostat.serve.needs import Needs, needs_in_service
+from homeostat.serve.needs import Needs
 from homeostat.serve.ports import Broken, Faults, Stopwatch
 from homeostat.serve.predictions import Given, Latency, Predictions
 from homeostat.serve.routing import ROLES, Arm, Route
@@ -253,7 +253,7 @@ class Predictor:
 
     def needs(self, route: Route) -> Needs:
         """Return what a request must bring, so that every arm of a route can answer it."""
-        return needs_in_service(self._lookup.needs, route)
+        return route.needs(self._lookup.needs)
 
     def names_of(self, arm: Arm) -> tuple[str, ...]:
         """Return the names of an arm's features, in the order of its model."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from homeostat.core.errors import HomeostatError
 from homeostat.core.hashing import unit_interval
+from homeostat.serve.needs import Needs, all_needs
 from homeostat.serve.ports import Broken, Faults, Scores
 
 if TYPE_CHECKING:
@@ -56,6 +57,15 @@ class Route:
     def arms(self) -> tuple[Arm | None, ...]:
         """The versions, in the order of `ROLES`."""
         return (self.champion, self.challenger, self.previous)
+
+    def needs(self, today: Needs) -> Needs:
+        """Return what requests must bring while this route holds.
+
+        Args:
+            today: what the model as it is declared needs.
+        """
+        own = [arm.lookup.needs for arm in self.arms if arm is not None and arm.lookup is not None]
+        return all_needs(today, *own) if own else today
 
     def takes_challenger(self, model: str, request_id: str) -> bool:
         """Return whether the challenger answers this request; the same for the same id.

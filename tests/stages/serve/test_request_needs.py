@@ -13,7 +13,7 @@ from homeostat.core.hashing import plain
 from homeostat.declare.system import System
 from homeostat.features.manifest import as_manifest, bind
 from homeostat.serve.lookup import Lookup
-from homeostat.serve.needs import needs_in_service, needs_of
+from homeostat.serve.needs import needs_of
 from homeostat.serve.openapi import describe
 from homeostat.serve.ports import Broken
 from homeostat.serve.requests import RequestInvalid, RequestReader
@@ -98,7 +98,7 @@ def test_a_request_brings_what_versions_in_service_and_the_model_of_today_need(s
     ]
     served = [[], [0], [1, 2, 0], [2]]
     at, ours = SimpleNamespace(route=Route()), needs_of(now, model)
-    reader = RequestReader(now, model, lambda: needs_in_service(ours, at.route))
+    reader = RequestReader(now, model, lambda: at.route.needs(ours))
     for at.route, numbers in zip(routes, served, strict=True):
         need = [today, *(versions[number][1] for number in numbers)]
         for _ in range(30):
@@ -113,5 +113,5 @@ def test_a_request_brings_what_versions_in_service_and_the_model_of_today_need(s
                 assert named <= set().union(*need)
             else:
                 assert taken, request
-        page = describe(now, lambda name: needs_in_service(ours, at.route))
+        page = describe(now, lambda name: at.route.needs(ours))
         assert set(page["components"]["schemas"]["m_request"]["required"]) == set().union(*need)
