@@ -77,6 +77,8 @@ class _Segment:
 class SqliteLog:
     """An `EventLog` in one SQLite file; several threads and processes may use it at once.
 
+    Reading has a connection of its own: it waits for no append, which ends with a sync of the disk.
+
     >>> import tempfile
     >>> log = SqliteLog(Path(tempfile.mkdtemp()) / "log.sqlite")
     >>> log.append("taps", [10, 9], [b"a", b"b"])
@@ -90,16 +92,17 @@ class SqliteLog:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path, self._lock = path, Lock()
-        self._db = sqlite3.connect(
-            path, isolation_level=None, check_same_thread=False, timeout=30.0
-        )
+        # Whoever holds `_lock` may take `_reading`, never the other way round.
+        self._path, self._lock, self._reading = path, Lock(), Lock()
+        self._db = _opened(path)
         self._db.execute("PRAGMA page_size=16384")
         self._db.execute("PRAGMA auto_vacuum=INCREMENTAL")  # of use to new files only
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=FULL")
         self._db.execute(_SCHEMA)
         self._db.execute(_POSITIONS)
+        self._reader = _opened(path)
+        self._reader.execute("PRAGMA query_only=TRUE")
         self._current: dict[str, _Segment] = {}
 
     def append(
@@ -120,7 +123,7 @@ class SqliteLog:
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 self._advance(source, steps)
-                end = self._end(source)
+                end = _end(self._db, source)
                 if end.last_known is not None:
                     instants = np.maximum(instants, end.last_known)
                 instants = np.maximum.accumulate(instants)
@@ -149,7 +152,7 @@ class SqliteLog:
         parts: list[Payloads] = []
         count = size = 0
         known: list[npt.NDArray[np.int64]] = []
-        with self._lock, closing(self._segments(source, start)) as segments:
+        with self._reading, closing(self._segments(source, start)) as segments:
             for segment in segments:
                 if segment.first > start + count and limit > 0:
                     raise LogTrimmed(str(self._path), source, start, segment.first)
@@ -173,13 +176,13 @@ class SqliteLog:
 
     def end(self, source: str) -> LogEnd:
         """Return the next offset and the last known time."""
-        with self._lock:
-            return self._end(source)
+        with self._reading:
+            return _end(self._reader, source)
 
     def positions(self, source: str) -> dict[str, str]:
         """Return where the log stands in each stream that the source is read from."""
-        with self._lock:
-            rows = self._db.execute(
+        with self._reading:
+            rows = self._reader.execute(
                 "SELECT stream, position FROM positions WHERE source = ? ORDER BY stream", (source,)
             )
             return {str(stream): str(position) for stream, position in rows}
@@ -187,15 +190,16 @@ class SqliteLog:
     def cut(self, source: str, known_before: Micros | None, octets: int | None) -> int:
         """Return the offset below which records may go by age or size; 0 for none."""
         found = 0
-        with self._lock:
+        with self._reading:
             if known_before is not None:
-                row = self._db.execute(
+                row = self._reader.execute(
                     "SELECT MIN(first) FROM segments WHERE source = ? AND last_known >= ?",
                     (source, known_before),
                 ).fetchone()
-                found = self._end(source).next_offset if row[0] is None else int(row[0])
+                end = _end(self._reader, source)
+                found = end.next_offset if row[0] is None else int(row[0])
             if octets is not None:
-                sizes = self._db.execute(
+                sizes = self._reader.execute(
                     "SELECT first + records, LENGTH(known) + LENGTH(ends) + LENGTH(body) "
                     "FROM segments WHERE source = ? ORDER BY first DESC",
                     (source,),
@@ -228,15 +232,17 @@ class SqliteLog:
                 self._db.execute("ROLLBACK")
                 raise
             self._db.execute("COMMIT")
-            if gone and source in self._current and self._current[source].stop <= before:
-                del self._current[source]
+            with self._reading:
+                if gone and source in self._current and self._current[source].stop <= before:
+                    del self._current[source]
             # `execute` would free one page: it does not step through a pragma without columns.
             self._db.executescript(f"PRAGMA incremental_vacuum({_FREED_PAGES})")
         return sum(int(records) for _, records in gone)
 
     def close(self) -> None:
         """Close the file."""
-        with self._lock:
+        with self._lock, self._reading:
+            self._reader.close()
             self._db.close()
 
     def _advance(self, source: str, steps: Sequence[Advance]) -> None:
@@ -253,26 +259,13 @@ class SqliteLog:
                 (source, step.stream, step.to),
             )
 
-    def _end(self, source: str) -> LogEnd:
-        row = self._db.execute(
-            "SELECT first + records, last_known FROM segments WHERE source = ? "
-            "ORDER BY first DESC LIMIT 1",
-            (source,),
-        ).fetchone()
-        if row is None:
-            return LogEnd(0, None)
-        first = self._db.execute(
-            "SELECT MIN(first) FROM segments WHERE source = ?", (source,)
-        ).fetchone()
-        return LogEnd(int(row[0]), int(row[1]), int(first[0]))
-
     def _segments(self, source: str, start: int) -> Generator[_Segment]:
         """Yield the segments from the one that holds `start`; the last one read is kept."""
         current = self._current.get(source)
         if current is not None and current.first <= start < current.stop:
             yield current
             start = current.stop
-        rows = self._db.execute(
+        rows = self._reader.execute(
             "SELECT first, records, checksum, known, ends, body FROM segments "
             "WHERE source = ?1 AND first >= COALESCE((SELECT MAX(first) FROM segments "
             "WHERE source = ?1 AND first <= ?2), 0) ORDER BY first",
@@ -289,6 +282,22 @@ class SqliteLog:
                         np.frombuffer(ends, dtype="<u4").astype(np.int64),
                         body,
                     )
+
+
+def _opened(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=30.0)
+
+
+def _end(db: sqlite3.Connection, source: str) -> LogEnd:
+    row = db.execute(
+        "SELECT first + records, last_known FROM segments WHERE source = ? "
+        "ORDER BY first DESC LIMIT 1",
+        (source,),
+    ).fetchone()
+    if row is None:
+        return LogEnd(0, None)
+    first = db.execute("SELECT MIN(first) FROM segments WHERE source = ?", (source,)).fetchone()
+    return LogEnd(int(row[0]), int(row[1]), int(first[0]))
 
 
 def _cuts(lengths: npt.NDArray[np.int64]) -> Iterator[tuple[int, int]]:

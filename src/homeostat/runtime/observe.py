@@ -12,7 +12,7 @@ import polars as pl
 from homeostat.core.durations import Micros, format_duration
 from homeostat.core.errors import HomeostatError
 from homeostat.declare.deployments import Deployment
-from homeostat.declare.models import Model
+from homeostat.declare.models import Label, Model
 from homeostat.declare.monitors import Drift, Freshness, Quality, Rejections, Skew
 from homeostat.declare.system import System
 from homeostat.deploy.evidence import Observed, arm_evidence
@@ -85,10 +85,17 @@ class Observer:
         self._sketches = DriftSketches(self._history, begin_of, timeline.every)
         for deployment in self._system.deployments:
             model = deployment.model
-            self.records[model.name] = ModelRecord(model, self._history, outcomes, begin_of)
+            self.records[model.name] = ModelRecord(
+                model, self._history, outcomes, begin_of, self._folded_to
+            )
             version = champion(model.name)
             if version is not None and self._arms.loads(model.name, version):
                 self._follow(model.name, self._arms.package(model.name, version))
+
+    def _folded_to(self, label: Label, now: Micros) -> Micros:
+        """Return up to when the outcomes of a label are folded; a replay folds all before `now`."""
+        waiting = waiting_since(self._home, label.outcome.name) if self._timed else None
+        return now if waiting is None else min(now, waiting)
 
     def _follow(self, model: str, package: Package) -> None:
         """Sketch what the lake takes in the bins of a package that can be given its features."""

@@ -113,7 +113,11 @@ class PredictionHistory:
         return self.store.oldest(model, found)
 
     def last(self, model: str) -> Micros | None:
-        """Return the instant of the newest prediction, None if there is none."""
+        """Return the instant of the newest prediction ever, None if there was none."""
+        return self.store.newest(model, lambda: self._newest(model))
+
+    def _newest(self, model: str) -> Micros | None:
+        """Return the instant of the newest prediction that there is."""
         found = [frame["at"] for frame in self._tail(model, None, None, ["at"]) if frame.height]
         for span in reversed(self._spans(model, None, None)):
             found += [frame["at"] for frame in self._stored(model, span, ["at"], None)]

@@ -51,6 +51,7 @@ _SCHEMA = (
     ),
     "CREATE INDEX IF NOT EXISTS answered_at ON answered (at)",
     "CREATE TABLE IF NOT EXISTS oldest (model TEXT PRIMARY KEY, at INTEGER) WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS newest (model TEXT PRIMARY KEY, at INTEGER) WITHOUT ROWID",
 )
 
 FIRST, LAST = -(2**62), 2**62
@@ -266,6 +267,25 @@ class PredictionStore:
             db.execute("UPDATE oldest SET at = ? WHERE model = ?", (at, model))
         return at
 
+    def newest(self, model: str, found: Callable[[], Micros | None]) -> Micros | None:
+        """Return the instant of the last prediction ever, None if there was none.
+
+        Of a home that was written before it was noted it is `found` once, and kept then.
+        """
+        self._begin(model)
+        with self._reading:
+            row = self._reader.execute(
+                "SELECT newest.at FROM oldest LEFT JOIN newest USING (model) WHERE model = ?",
+                (model,),
+            ).fetchone()
+        if row is None or row[0] is not None:
+            return None if row is None else int(row[0])
+        at = found()
+        if at is not None:
+            with self.writing() as db:
+                _note_newest(db, model, at)
+        return at
+
     def version(self, model: str) -> int:
         """Return the version as which the lake took the last predictions."""
         self._begin(model)
@@ -430,9 +450,19 @@ def _insert(db: sqlite3.Connection, model: str, key: Key, frame: pl.DataFrame) -
         "WHERE excluded.at < at",
         (model, instants.min()),
     )
+    if frame.height:
+        _note_newest(db, model, int(instants.to_numpy().max()))
     db.execute(
         "INSERT OR REPLACE INTO parts VALUES (?, ?, ?, ?, ?, ?)",
         (model, *key, frame.height, instants.min(), instants.max()),
+    )
+
+
+def _note_newest(db: sqlite3.Connection, model: str, at: Micros) -> None:
+    db.execute(
+        "INSERT INTO newest VALUES (?, ?) ON CONFLICT (model) DO UPDATE SET at = excluded.at "
+        "WHERE excluded.at > at",
+        (model, at),
     )
 
 

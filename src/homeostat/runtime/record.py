@@ -13,15 +13,19 @@ from homeostat.monitor.labels import matured
 from homeostat.runtime.prediction_history import PredictionHistory
 from homeostat.train.outcomes import outcomes_known
 
-__all__ = ["JUDGED", "ModelRecord", "OutcomesOf"]
+__all__ = ["JUDGED", "FoldedTo", "ModelRecord", "OutcomesOf"]
 
 OutcomesOf = Callable[[Label, Micros, Micros], pl.DataFrame]
 """Returns the outcomes of a label that became known in [begin, end)."""
 
+FoldedTo = Callable[[Label, Micros], Micros]
+"""Returns up to when all outcomes of a label are folded, at most the instant that is given."""
+
 DAY = 24 * 3_600_000_000
 
 LATE = 60_000_000
-"""What was answered so many microseconds ago is durable: its labels are joined once."""
+"""What was answered, or received, so many microseconds ago is in its log: a label that nothing
+later can change is joined once."""
 
 JUDGED = (
     "prediction_id", "at", "request_id", "version", "arm", "score", "threshold", "degraded",
@@ -37,13 +41,15 @@ class ModelRecord:
     """Predictions of one model and the outcomes that judge them, in order of instant and id.
 
     Nothing here but what the logs say, so an answer is the same in a process that has run for long
-    and in one that has just begun.
+    and in one that has just begun. A label is final when its delay is over and all that became
+    known until then is folded: an outcome that still waits for the fold counts as well.
 
     Args:
         model: the deployed model.
         history: its predictions.
         outcomes: returns what became known of its label.
         begin_of: returns the beginning of the step that an instant lies in.
+        folded_to: returns up to when the outcomes of its label are folded.
     """
 
     def __init__(
@@ -52,9 +58,11 @@ class ModelRecord:
         history: PredictionHistory,
         outcomes: OutcomesOf,
         begin_of: Callable[[Micros], Micros],
+        folded_to: FoldedTo,
     ) -> None:
         self.model = model
         self._history, self._outcomes, self._begin_of = history, outcomes, begin_of
+        self._folded_to = folded_to
         self._final: list[pl.DataFrame] = []
         self._span: tuple[Micros, Micros] | None = None
         self._widest = 0
@@ -91,7 +99,7 @@ class ModelRecord:
 
     def labels(self, predictions: pl.DataFrame, now: Micros) -> pl.DataFrame:
         """Return `prediction_id` and `label` of those predictions whose label is final at `now`."""
-        label = self.model.label
+        label, now = self.model.label, self._folded_to(self.model.label, now)
         final = predictions.filter(pl.col("at") < from_micros(now - label.delay_us))
         if not final.height:
             return pl.DataFrame(schema={"prediction_id": pl.String, "label": pl.Boolean})
@@ -109,15 +117,16 @@ class ModelRecord:
         if self._span is None or instant < self._span[0]:
             self._final, self._span = [], (instant, instant)
         begin, end = self._span
-        final = now - self.model.label.delay_us
-        settled = min(final, now - LATE)
+        folded = self._folded_to(self.model.label, now)
+        final = folded - self.model.label.delay_us
+        settled = final - LATE
         if settled > end:
-            self._final += self._judged(end, settled, now)
+            self._final += self._judged(end, settled, folded)
             end = settled
         begin = max(begin, now - self._widest)
         self._final = [f for f in self._final if f["at"][-1] >= from_micros(begin)]
         self._span = (begin, end)
-        found = [*self._final, *self._judged(max(end, instant), final, now)]
+        found = [*self._final, *self._judged(max(end, instant), final, folded)]
         if not found:
             return None
         return pl.concat(found).filter(pl.col("at") >= from_micros(instant)).sort(KEPT)

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Thread
+from time import sleep
 
 import numpy as np
 import pytest
@@ -146,3 +148,23 @@ def test_sigkill_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
         assert len(found) % 50 == 0, "a batch is there whole or not at all"
         assert found.known.tolist() == list(range(len(found)))
         assert list(found.payloads) == [str(i).encode() * 40 for i in range(len(found))]
+
+
+def test_reading_waits_for_no_append(tmp_path: Path) -> None:
+    """Another process holds the file's write lock, so an append of this one waits meanwhile."""
+    log = SqliteLog(tmp_path / "log.db")
+    log.append("taps", [1, 2], [b"a", b"b"])
+    other = sqlite3.connect(tmp_path / "log.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    appending = Thread(target=log.append, args=("taps", [3], [b"c"]))
+    appending.start()
+    while not log._lock.locked():
+        sleep(0.001)
+    found = (list(log.read("taps", -1, 10).payloads), log.end("taps").next_offset)
+    assert appending.is_alive()
+    other.execute("COMMIT")
+    other.close()
+    appending.join()
+    assert found == ([b"a", b"b"], 2)
+    assert (list(log.read("taps", 1, 10).payloads), log.end("taps").next_offset) == ([b"c"], 3)
+    log.close()

@@ -80,16 +80,21 @@ def own(frame: pl.DataFrame) -> pl.DataFrame:
 class Home:
     """A history and what is looked at, as one process has them."""
 
-    def __init__(self, folder: Path, outcomes: list[pl.DataFrame], reference: Reference) -> None:
+    def __init__(
+        self, folder: Path, outcomes: list[pl.DataFrame], reference: Reference, folded: list[Micros]
+    ) -> None:
         self.history = PredictionHistory(folder / "predictions.db", TieredLake(folder / "lake"))
         self.sketches = DriftSketches(self.history, begin_of, EVERY)
         self.reference = reference
 
         def known(label: Label, begin: Micros, end: Micros) -> pl.DataFrame:
             at = pl.col("_known_time").dt.epoch("us")
-            return pl.concat(outcomes).filter((at >= begin) & (at < end))
+            return pl.concat(outcomes).filter((at >= begin) & (at < min(end, folded[-1])))
 
-        self.record = ModelRecord(MODEL, self.history, known, begin_of)
+        def folded_to(_: Label, now: Micros) -> Micros:
+            return min(now, folded[-1])
+
+        self.record = ModelRecord(MODEL, self.history, known, begin_of, folded_to)
 
     def says(self, begin: Micros, now: Micros) -> list[object]:
         """Return what monitors and guards would be given."""
@@ -105,12 +110,12 @@ class Home:
 
 def by_reading_all(
     written: list[pl.DataFrame], outcomes: list[pl.DataFrame], reference: Reference,
-    begin: Micros, now: Micros,
+    begin: Micros, folded: Micros,
 ) -> list[object]:  # fmt: skip
     every = pl.concat(written).sort("at", "prediction_id")
     rows = every.filter(pl.col("at") >= from_micros(begin))
     window = sketch_like(reference.sketch, *logged_features(own(rows), NAMES, ()))
-    final = matured(rows, pl.concat(outcomes), MODEL.label, now)
+    final = matured(rows, pl.concat(outcomes), MODEL.label, folded)
     judged = final.select(record_module.KEPT).sort(record_module.KEPT)
     asked = rows.select(record_module.JUDGED)
     oldest = int(every["at"].dt.epoch("us")[0])
@@ -135,10 +140,13 @@ def test_evidence_does_not_depend_on_restarts_or_on_where_predictions_are(
 
     written: list[pl.DataFrame] = []
     outcomes = [verdicts(draw, answers(draw, 0, 0, START))]
-    one = Home(tmp_path, outcomes, reference("a"))
     now, begin, rows = START + 3 * MINUTE, START, 0
+    folded = [now]  # the fold may stand still for days
+    one = Home(tmp_path, outcomes, reference("a"), folded)
     for turn in range(60):
         now += draw.choice([MINUTE, 7 * MINUTE, 300 * MINUTE])
+        if draw.random() < 0.6:
+            folded.append(draw.randint(folded[-1], now) if draw.random() < 0.3 else now)
         for _ in range(draw.randint(0, 3)):
             asked = answers(draw, rows, draw.randint(1, 6), now - draw.randint(0, 1) * MINUTE)
             rows += asked.height
@@ -153,10 +161,10 @@ def test_evidence_does_not_depend_on_restarts_or_on_where_predictions_are(
         begin = max(begin, now - 5000 * MINUTE + draw.randint(0, 9) * MINUTE)
         if not written:
             continue
-        expected = by_reading_all(written, outcomes, one.reference, begin, now)
+        expected = by_reading_all(written, outcomes, one.reference, begin, folded[-1])
         assert one.says(begin, now) == expected
         if draw.random() < 0.4:
-            other = Home(tmp_path, outcomes, one.reference)
+            other = Home(tmp_path, outcomes, one.reference, folded)
             if draw.random() < 0.3:  # before anything is followed
                 other.history.flush("fraud")
             assert other.says(begin, now) == expected

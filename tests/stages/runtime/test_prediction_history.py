@@ -119,6 +119,7 @@ def test_whatever_is_cut_off_each_prediction_is_there_once(
                 )
                 if act is cut_off:
                     break
+            assert history.last("m") == START + (written - 1) * 60_000_000
             since, until = (START + draw.randint(0, written + 1) * 60_000_000 for _ in "ab")
             found = held(history, since, until)["prediction_id"].to_list()
             at = expected["at"]
@@ -190,6 +191,7 @@ def test_a_home_from_before_is_taken_over_bite_by_bite(tmp_path: Path) -> None:
             (step, part) for step in (99, 100) for part in range(3)
         ], "only what the lake has not is looked at"
         assert held(history)["prediction_id"].equals(rows(0, 600)["prediction_id"])
+        assert history.last("m") == START + 599 * 60_000_000
         assert history.store.sweep("m") == predictions.SWEPT
     with opened(tmp_path) as history:
         history.store.add(101, {"m": rows(600, 1)})
@@ -197,6 +199,7 @@ def test_a_home_from_before_is_taken_over_bite_by_bite(tmp_path: Path) -> None:
         history.tidy("m", START)
         history.flush("m")
         assert held(history)["prediction_id"].equals(rows(0, 601)["prediction_id"])
+        assert history.last("m") == START + 600 * 60_000_000
     with closing(sqlite3.connect(tmp_path / "predictions.db")) as db:
         assert db.execute("SELECT count(*) FROM predictions").fetchone() == (0,)
 
@@ -226,6 +229,10 @@ def test_opening_reads_no_prediction_that_the_lake_has(
 
     monkeypatch.setattr(predictions, "_body", counted)
     with opened(tmp_path) as history:
+        with monkeypatch.context() as patched:
+            patched.setattr(history, "_lake", None)
+            assert history.last("m") == START + 1_002 * 60_000_000
+            assert history.first("m") == START
         assert history.store.waiting("m") == 3
         assert read == []
         assert [f.height for f in history.store.tail("m")] == [3]
