@@ -12,6 +12,7 @@ __all__ = [
     "SystemInvalid",
     "UnknownName",
     "did_you_mean",
+    "text_of",
 ]
 
 
@@ -19,6 +20,19 @@ class HomeostatError(Exception):
     """Root of all we raise; `retryable` is for machines, the text for people."""
 
     retryable = False
+
+
+def text_of(error: BaseException) -> str:
+    """Return an error's text as it can be written anywhere, whatever the user's code put into it.
+
+    >>> text_of(ValueError("no \\ud800")) == "no " + chr(92) + "ud800"
+    True
+    """
+    try:
+        text = str(error)
+    except Exception as broken:  # noqa: BLE001 - the method is the user's code
+        text = f"its text cannot be made: {type(broken).__name__}"
+    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
 
 
 class DeclarationError(HomeostatError, ValueError):

@@ -34,6 +34,16 @@ class FeatureShapeInvalid(HomeostatError, ValueError):
         )
 
 
+class FunctionLeft(HomeostatError):
+    """An on-demand function asked for the end of the process."""
+
+    def __init__(self, name: str, left: BaseException) -> None:
+        super().__init__(
+            f"on-demand feature {name!r}: raised {type(left).__name__}; allowed: one number per "
+            "row, or an error; raise a ValueError where a value cannot be computed"
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Features:
     """The model's input: `matrix` float64 of shape (n, names), NaN where a value is missing and
@@ -155,7 +165,10 @@ class FeaturePlan:
 def _computed(step: _Computed, inputs: list[Floats], rows: int) -> Floats:
     # Contiguous copies: a function may change its inputs, and NumPy may round the elements of a
     # strided array differently.
-    found = np.asarray(step.feature.function(*(i.copy() for i in inputs)), dtype=np.float64)
+    try:
+        found = np.asarray(step.feature.function(*(i.copy() for i in inputs)), dtype=np.float64)
+    except (SystemExit, GeneratorExit) as left:
+        raise FunctionLeft(step.feature.name, left) from left
     if found.shape != (rows,):
         raise FeatureShapeInvalid(step.feature.name, found.shape, rows)
     return found

@@ -1,7 +1,7 @@
 """A training as a value: what is asked for, what came of it, and how it is carried out.
 
 Whatever a training raises is an outcome with its reason, so that it can be journaled; only what
-ends the process (Ctrl-C, an exit) goes through.
+ends the process (Ctrl-C) goes through.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from types import FrameType
 from typing import Any
 
 from homeostat.core.durations import Micros
+from homeostat.core.errors import text_of
 from homeostat.core.hashing import content_hash
 from homeostat.declare.deployments import Deployment
 from homeostat.declare.models import Model
@@ -130,14 +131,14 @@ def _champion(training: Training, package_of: Callable[[str, int], Package]) -> 
 
 def _refused_or_failed(model: Model, broken: BaseException) -> Failed:
     if isinstance(broken, TrainingRefused):
-        return Failed(str(broken))
+        return Failed(text_of(broken))
     return failed(model, broken)
 
 
 def failed(model: Model, broken: BaseException) -> Failed:
     """Return a failure as a value; raise what ends the process."""
     go_through(broken)
-    kind, message, where = type(broken).__name__, _one_line(str(broken)), _where(broken)
+    kind, message, where = type(broken).__name__, _one_line(text_of(broken)), _where(broken)
     evidence = {
         "type": kind,
         "message": message,
@@ -149,8 +150,8 @@ def failed(model: Model, broken: BaseException) -> Failed:
 
 
 def go_through(broken: BaseException) -> None:
-    """Raise what ends the process; everything else is a failure of the part that raised it."""
-    if isinstance(broken, KeyboardInterrupt | SystemExit | GeneratorExit):
+    """Raise Ctrl-C; all else, an exit of the user's code too, is a failure of what raised it."""
+    if isinstance(broken, KeyboardInterrupt):
         raise broken
 
 
@@ -160,7 +161,7 @@ def sentence_of(broken: BaseException) -> str:
     >>> sentence_of(ValueError("two\\nlines"))
     'ValueError: two lines (in an unknown place)'
     """
-    return f"{type(broken).__name__}: {_one_line(str(broken))} (in {_where(broken)})"
+    return f"{type(broken).__name__}: {_one_line(text_of(broken))} (in {_where(broken)})"
 
 
 def _one_line(message: str) -> str:

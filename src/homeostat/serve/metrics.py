@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from threading import Lock
 
+from homeostat.core.errors import text_of
 from homeostat.serve.latency import Histogram
 from homeostat.serve.predictions import Predictions
 from homeostat.serve.routing import Route
@@ -70,7 +71,7 @@ class Metrics:
         kind = type(error).__name__
         with self._lock:
             self._faults[(("part", part), ("error", kind))] += 1
-            self.last_faults[part] = f"{kind}: {error}"
+            self.last_faults[part] = f"{kind}: {text_of(error)}"
 
     def predicted(self, predictions: Predictions) -> None:
         """Count answers by version, arm and degradation, and their latency by component."""

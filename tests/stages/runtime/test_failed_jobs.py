@@ -73,6 +73,12 @@ class Clumsy:
             raise MemoryError
         if self.how == "panic":
             raise Panic("a native library gave up")
+        if self.how == "exit":
+            raise SystemExit(3)
+        if self.how == "speechless":
+            raise Speechless
+        if self.how == "unwritable":
+            raise ValueError("no \ud800 text\0")
         if self.how == "killed":
             os.kill(os.getpid(), signal.SIGKILL)
         return self
@@ -83,6 +89,16 @@ class Clumsy:
 
 class Panic(BaseException):
     """As a library in Rust raises: no `Exception`."""
+
+
+class Speechless(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("nothing to say")
+
+
+@hs.on_demand("amount")
+def leaving(amount: Any) -> Any:
+    raise SystemExit(3)
 
 
 @hs.on_demand("amount")
@@ -228,6 +244,10 @@ WAYS: dict[str, tuple[dict[str, Any], Act | None, str]] = {
     "predict raises": (clumsy("-"), None, "training failed: "),
     "memory": (clumsy("memory"), None, "MemoryError"),
     "panic": (clumsy("panic"), None, "Panic: a native library gave up"),
+    "exit": (clumsy("exit"), None, "SystemExit: 3"),
+    "on-demand exits": ({"more": (leaving,)}, None, "'leaving': raised SystemExit"),
+    "no text": (clumsy("speechless"), None, "its text cannot be made: RuntimeError"),
+    "a text that cannot be written": (clumsy("unwritable"), None, r"no \ud800 text\x00"),
     "a missing table": (NOTHING, lose_a_table, "told"),
     "a full disk": (NOTHING, fill_the_disk, "No space left on device"),
     "one class": ({"split": LATEST}, None, "are positive"),
