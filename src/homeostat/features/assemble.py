@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from threading import current_thread, main_thread
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,7 @@ class FeatureShapeInvalid(HomeostatError, ValueError):
 
 
 class FunctionLeft(HomeostatError):
-    """An on-demand function asked for the end of the process."""
+    """An on-demand function raised what is no `Exception`, such as an exit."""
 
     def __init__(self, name: str, left: BaseException) -> None:
         super().__init__(
@@ -167,7 +168,11 @@ def _computed(step: _Computed, inputs: list[Floats], rows: int) -> Floats:
     # strided array differently.
     try:
         found = np.asarray(step.feature.function(*(i.copy() for i in inputs)), dtype=np.float64)
-    except (SystemExit, GeneratorExit) as left:
+    except Exception:
+        raise
+    except BaseException as left:
+        if isinstance(left, KeyboardInterrupt) and current_thread() is main_thread():
+            raise  # Ctrl-C reaches the main thread alone
         raise FunctionLeft(step.feature.name, left) from left
     if found.shape != (rows,):
         raise FeatureShapeInvalid(step.feature.name, found.shape, rows)

@@ -56,7 +56,7 @@ def cut(source: str, body: bytes, *, by_lines: bool = False) -> list[bytes]:
                 events, found = _list(body), "an empty list"
             else:
                 events, found = [bytes(event) for event in _EVENT.decode_lines(body)], "nothing"
-        except msgspec.DecodeError as malformed:
+        except (msgspec.DecodeError, UnicodeDecodeError) as malformed:
             raise BodyMalformed(source, str(malformed)) from malformed
         except RecursionError as deep:
             raise BodyMalformed(source, "the JSON is nested too deeply") from deep

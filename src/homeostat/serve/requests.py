@@ -129,7 +129,7 @@ class RequestReader:
                 listed = form.many.decode(body).requests
                 return [self._row(row) for row in listed], True
             return [self._row(form.one.decode(body))], False
-        except (msgspec.DecodeError, OverflowError) as refused:
+        except (msgspec.DecodeError, UnicodeDecodeError, OverflowError) as refused:
             rows, is_list = self._explain(body, form.needs)
             reason = str(refused)
         # The slow reader found nothing wrong, as in {"carrier": "requests"}: read row by row.

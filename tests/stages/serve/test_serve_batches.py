@@ -56,9 +56,11 @@ class Hostile:
 
 
 def refuses_eleven(amount: Any, items: Any) -> Any:
-    """Return the price of an item; fail for eleven."""
+    """Return the price of an item; fail for eleven, and ask for the end of all for seventeen."""
     if (items == 11).any():
         raise Drill("eleven")
+    if (items == 17).any():
+        raise SystemExit(17)
     return amount / items
 
 
@@ -92,7 +94,7 @@ def told(answer: Answer) -> tuple[Any, ...]:
 
 ROWS = st.tuples(
     st.sampled_from([0.0, 0.0, 0.125, 5.0, 20.0, 59.0, 61.0, 300.0]),
-    st.sampled_from([1, 2, 3, 4, 7, 11, 13]),
+    st.sampled_from([1, 2, 3, 4, 7, 11, 13, 17]),
 )
 
 
@@ -173,7 +175,7 @@ def test_without_a_deadline_a_hostile_row_changes_no_other(
     together = answered(list(range(len(rows))))
     without = answered([i for i in range(len(rows)) if i != out])
     assert {i: told_of for i, told_of in together.items() if i != out} == without
-    fails = {7, 11, 13}
+    fails = {7, 11, 13, 17}
     assert all(
         (found[1] == "champion") == (rows[i][1] not in fails) for i, found in together.items()
     )

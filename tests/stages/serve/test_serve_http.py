@@ -102,6 +102,7 @@ def test_predictions_are_logged_and_can_be_looked_at(bench: MakesBench) -> None:
         (b"", 400, "malformed", "the body is no JSON"),
         (b'{"tap_id": ', 400, "malformed", "the body is no JSON"),
         (b"\xff\xfe", 400, "malformed", "not UTF-8"),
+        (b'{"tap_id": "caf\xe9"}', 400, "malformed", "not UTF-8"),
         (tap(amount="12"), 422, "invalid_request", 'amount: text "12"; allowed: a finite number'),
         (tap(amuont=12), 422, "invalid_request", "amuont: an unknown field"),
         (tap(shop=...), 422, "invalid_request", "shop: missing; allowed: text"),
