@@ -85,7 +85,9 @@ def test_a_disagreement_is_found() -> None:
     assert "shapes" in str(disagreement(ours, ours[:1]))
 
 
-@pytest.mark.parametrize("name", ["fold", "dedup", "live_read", "ingest_kafka", "push_freshness"])
+@pytest.mark.parametrize(
+    "name", ["fold", "dedup", "live_read", "ingest_kafka", "push_freshness", "open_home"]
+)
 def test_figures_of_the_live_benchmarks(name: str, tmp_path: Path) -> None:
     measured = benchmark(name)
     case = measured.cases(True, tmp_path)[0]

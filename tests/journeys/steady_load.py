@@ -1,9 +1,10 @@
 """A system under steady load: the process that tests kill, and whose memory they read.
 
-Run it as `python tests/journeys/steady_load.py HOME SECONDS PREDICTIONS EVENTS [MODE [HISTORY]]`:
-so many predictions and events a second, with steps, trainings, audits and compactions beside them.
-A new home begins with so many requests of the last half hour. Each answer is a line of HOME.answers
-as soon as it is given. It prints "running" when it begins, and ends with what it measured, as JSON.
+Run it as `python tests/journeys/steady_load.py HOME SECONDS PREDICTIONS EVENTS [MODE [HISTORY
+[EVERY]]]`: so many predictions and events a second, with steps, trainings, audits and compactions
+beside them. A new home begins with so many requests of the last half hour, and steps every so many
+seconds. Each answer is a line of HOME.answers as soon as it is given. It prints "running" when it
+begins, and ends with what it measured, as JSON.
 """
 
 from __future__ import annotations
@@ -18,6 +19,11 @@ from pathlib import Path
 from random import Random
 from threading import Event, Thread
 from time import sleep, time
+
+from homeostat.core.allocators import bound_arenas
+
+if __name__ == "__main__":
+    bound_arenas()  # as the server does, before the libraries are loaded
 
 import numpy as np
 import polars as pl
@@ -202,13 +208,13 @@ def declared_in(home: Path) -> Path:
 
 
 def run(
-    home: Path, seconds: float, predictions: float, events: int, mode: str, history: int
+    home: Path, seconds: float, predictions: float, events: int, mode: str, history: int, every: int
 ) -> dict[str, object]:
     """Load a home for so long, and return what was seen."""
     is_new = not home.exists()
     if is_new:
         home.mkdir(parents=True)
-        Timeline(SystemClock().now(), EVERY_S * 1_000_000).save(home)
+        Timeline(SystemClock().now(), every * 1_000_000).save(home)
     answers = os.open(f"{home}.answers", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     memory: list[tuple[float, float]] = []
     done: dict[str, int] = {}
@@ -261,6 +267,6 @@ def run(
 
 if __name__ == "__main__":
     folder, a, b, c, *rest = sys.argv[1:]
-    mode, history = [*rest, *("soon", "0")[len(rest) :]]
-    said = run(Path(folder), float(a), float(b), int(c), mode, int(history))
+    mode, history, every = [*rest, *("soon", "0", str(EVERY_S))[len(rest) :]]
+    said = run(Path(folder), float(a), float(b), int(c), mode, int(history), int(every))
     sys.stdout.write(json.dumps(said) + "\n")

@@ -54,11 +54,13 @@ def run(host: str, port: int) -> None:
     Ends on Ctrl-C or SIGTERM, after it has answered what it received.
     """
     from homeostat.adapters.feast_server import FeastServer
+    from homeostat.core.allocators import bound_arenas
     from homeostat.runtime.profile import load_profile
     from homeostat.runtime.training_process import TrainingProcess
     from homeostat.serve.http import Application, Limits
     from homeostat.serve.server import serve
 
+    bound_arenas()
     here = session()
     with here.app(new=True, trims=True) as app:
         kafka = load_profile(here.path, app.system).kafka

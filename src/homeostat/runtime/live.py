@@ -10,6 +10,7 @@ from threading import Event, RLock, Thread, current_thread
 from time import perf_counter
 from typing import Any
 
+from homeostat.core.allocators import give_back
 from homeostat.core.clock import SteadyClock
 from homeostat.core.decisions import Decision
 from homeostat.core.durations import Micros
@@ -250,6 +251,7 @@ class Live:
             if last is None or ended > last:
                 made += self.step(ended, now)
                 made += self._attempt("compaction", lambda: tidy(self.home.lake))
+                give_back()  # what a step needs is much, and is needed for its time alone
             made += self._attempt("predictions", lambda: self._engine.flush_predictions(FLUSH_ROWS))
             made += self._attempt("raw", lambda: self._archive(folded))
             made += self._attempt("trimming", self._trimmer.bite)
