@@ -138,7 +138,7 @@ def test_a_person_reads_it(lived: Commands) -> None:
     told = lived("features", "show", "cards__amount_mean_1d").out
     for words in ("payments.amount, payments.asked_at", "per        card (card), in view cards",
                   "known more than 1h late", "shared by 4 features", "measured now",
-                  "fraud@1, fraud@2", "5.3%"):  # fmt: skip
+                  "fraud@1, fraud@2", "0.0%  5 of 8  5.4%"):  # fmt: skip
         assert words in told
     wrong = lived("features", "show", "cards__count_2h")
     assert (wrong.status, "Did you mean 'cards__count_1h'" in wrong.err) == (1, True)

@@ -49,6 +49,8 @@ def _own_event_leaks(system: System) -> Iterator[Lint]:
                 continue
             where = f"model {model.name!r}, view {view.name!r}"
             if view.source.name == label.outcome.name:
+                if not label.completes_request:
+                    continue  # what is known before the request did not happen after it
                 yield Lint(
                     "own-outcome",
                     where,
