@@ -167,7 +167,10 @@ def _computed(step: _Computed, inputs: list[Floats], rows: int) -> Floats:
     # Contiguous copies: a function may change its inputs, and NumPy may round the elements of a
     # strided array differently.
     try:
-        found = np.asarray(step.feature.function(*(i.copy() for i in inputs)), dtype=np.float64)
+        given = np.asarray(step.feature.function(*(i.copy() for i in inputs)))
+        if np.iscomplexobj(given):
+            raise TypeError(f"on-demand feature {step.feature.name!r}: returned complex numbers")
+        found = np.asarray(given, dtype=np.float64)
     except Exception:
         raise
     except BaseException as left:

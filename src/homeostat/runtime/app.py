@@ -98,6 +98,7 @@ class App(AbstractContextManager["App"]):
         log_predictions: LogPredictions = "soon",
     ) -> None:
         self.system = system
+        folder = folder.absolute()  # the user's code may change the process's folder
         with ExitStack() as opened:
             opened.callback(HomeLock(folder).release)
             self.home = Home(folder, system, log=log, storage=storage)

@@ -104,9 +104,12 @@ def _models(
 def silent_versions(system: System, home: Home, wanted: str | None) -> list[dict[str, Any]]:
     """Return the versions in service that answer nothing, with the reason."""
     from homeostat.runtime.applying import serving
+    from homeostat.runtime.plan import applied, plan
     from homeostat.runtime.service_health import problems, silent
 
     served = [one for one in serving(home, system) if wanted in (None, one.model)]
+    if plan(applied(home.folder), system):  # what this file would do is `homeostat plan`'s to say
+        served = [one for one in served if one.bound is not None]
     why = problems(home, served)
     for one in served:
         if one.role == "champion" and one.name not in why:

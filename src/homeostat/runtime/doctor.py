@@ -260,8 +260,13 @@ def service_checks(system: System, home: Home) -> Iterator[Check]:
     """Say which versions in service are given their features, and which answer."""
     served = serving(home, system)
     broken = problems(home, served)
+    is_applied = not plan(applied(home.folder), system)
     for one in served:
         name = f"{one.role} {one.name}"
+        if one.bound is None and not is_applied:
+            found = f"could not answer under these declarations, which do not hold: {one.problem}"
+            yield Check(name, "note", found, "see `homeostat plan`; `apply` refuses them, too")
+            continue
         if one.name in broken:
             advice = "see `homeostat plan`; a way back is taken with `homeostat rollback`"
             yield Check(name, "broken", f"answers nothing: {broken[one.name]}", advice)

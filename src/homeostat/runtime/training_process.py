@@ -73,7 +73,7 @@ class TrainingProcess:
             assert child.stdin is not None
             child.stdin.write(json.dumps(asked).encode() + b"\n")
             child.stdin.flush()
-            told = _read(reads, stopped)
+            told = _read(reads, child, stopped)
         finally:
             os.close(reads)
             if stopped.is_set():
@@ -91,21 +91,28 @@ class TrainingProcess:
         return Outcome.from_json(body)
 
 
-def _read(pipe: int, stopped: Event) -> bytes | None:
-    """Return what is written until the pipe's other end is closed; None at a stop."""
+def _read(pipe: int, child: subprocess.Popen[bytes], stopped: Event) -> bytes | None:
+    """Return what is written until the child closes the pipe or ends; None at a stop.
+
+    Processes that the child forked may hold the other end open for longer than it lives.
+    """
     parts: list[bytes] = []
     while not stopped.is_set():
+        is_over = child.poll() is not None
         if select.select([pipe], [], [], LOOK_S)[0]:
             part = os.read(pipe, 1 << 16)
             if not part:
                 return b"".join(parts)
             parts.append(part)
+        elif is_over:
+            return b"".join(parts)
     return None
 
 
 def _died(training: Training, status: int) -> Failed:
     if status < 0:
-        found = f"its process was killed by {signal.Signals(-status).name}"
+        names = {number.value: number.name for number in signal.Signals}
+        found = f"its process was killed by {names.get(-status, f'signal {-status}')}"
         advice = (
             "most often the machine has too little memory for it: shorten the history of the split"
         )

@@ -107,6 +107,11 @@ def raising(amount: Any) -> Any:
 
 
 @hs.on_demand("amount")
+def complex_numbers(amount: Any) -> Any:
+    return np.full(len(amount), 1j)
+
+
+@hs.on_demand("amount")
 def misshapen(amount: Any) -> Any:
     return np.zeros(len(amount) + 1)
 
@@ -236,6 +241,7 @@ WAYS: dict[str, tuple[dict[str, Any], Act | None, str]] = {
     ),
     "gaps reach it": (of("sklearn.linear_model:LogisticRegression"), None, "NaN"),
     "on-demand raises": ({"more": (raising,)}, None, "no logarithm of -5"),
+    "on-demand is complex": ({"more": (complex_numbers,)}, None, "returned complex numbers"),
     "on-demand is misshapen": ({"more": (misshapen,)}, None, "misshapen"),
     "on-demand is infinite": (
         {"more": (infinite,), **of("sklearn.linear_model:LogisticRegression")}, None, "infinit",
