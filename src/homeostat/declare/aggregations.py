@@ -196,7 +196,7 @@ def maximum(column: str, where: Expr | None = None) -> Aggregation:
 
 
 def variance(column: str, where: Expr | None = None) -> Aggregation:
-    """Return the population variance, from exact sums of x and of the rounded x squared."""
+    """Return the population variance, from exact sums of x and of the unrounded x squared."""
     return _on_column("variance", column, where)
 
 

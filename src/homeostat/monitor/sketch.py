@@ -20,8 +20,9 @@ BINS = 20
 CATEGORIES = 50
 """At most this many categories per text feature; the rarer ones are counted together."""
 
-KNOWN = 256
-"""Of a feature with at most this many distinct values, each is known: others are new ones."""
+KNOWN, KNOWN_TEXTS = 256, 10_000
+"""Of a feature of numbers, or texts, with at most so many distinct values each is known: others are
+new ones. Numbers that are more than a few measure something, and a new one is no news."""
 
 SINGLE = 100
 """Values are known one by one if at most one row in this many holds a value of its own: by Good and
@@ -216,7 +217,7 @@ def _number_bins(name: str, values: npt.NDArray[np.float64]) -> Histogram:
         return Histogram(name, (), None, (0, 0))
     distinct, counts = np.unique(present, return_counts=True)
     edges = _edges(present, distinct)
-    known = tuple(distinct.tolist()) if _are_few(counts) else None
+    known = tuple(distinct.tolist()) if _are_few(counts, KNOWN) else None
     span = (float(distinct[0]), float(distinct[-1]))
     return Histogram(name, edges, None, (0,) * (len(edges) + 5), span, known)
 
@@ -225,15 +226,15 @@ def _text_bins(name: str, values: Sequence[str | None]) -> Histogram:
     counts = Counter(value for value in values if value is not None)
     ranked = sorted(counts, key=lambda value: (-counts[value], value))
     kept = tuple(sorted(ranked[:CATEGORIES]))
-    if len(ranked) <= CATEGORIES or not _are_few(np.array(list(counts.values()))):
+    if len(ranked) <= CATEGORIES or not _are_few(np.array(list(counts.values())), KNOWN_TEXTS):
         return Histogram(name, (), kept, (0,) * (len(kept) + 2))
     return Histogram(name, (), kept, (0,) * (len(kept) + 3), None, tuple(sorted(ranked)))
 
 
-def _are_few(counts: npt.NDArray[np.int64]) -> bool:
+def _are_few(counts: npt.NDArray[np.int64], most: int) -> bool:
     """Return whether a value never seen would be news, by how often each distinct one was seen."""
     singles = int(np.count_nonzero(counts == 1))
-    return counts.size <= KNOWN and singles <= max(1, int(counts.sum()) // SINGLE)
+    return counts.size <= most and singles <= max(1, int(counts.sum()) // SINGLE)
 
 
 def _edges(

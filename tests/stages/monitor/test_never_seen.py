@@ -101,7 +101,7 @@ def test_every_kind_of_new_value_is_drift(change: str, window: int) -> None:
         assert is_found(drift_of(reference, later)), shape
 
 
-@pytest.mark.parametrize("count", [3, 40, 90])
+@pytest.mark.parametrize("count", [3, 40, 90, 300, 600])
 def test_a_new_text_is_drift_and_rare_ones_are_not(count: int) -> None:
     rng = np.random.default_rng(5)
     names = [f"shop{n}" for n in range(count)]
