@@ -35,7 +35,7 @@ def matured(
     keyed = predictions.drop(held).select(
         pl.struct(pl.all()).alias("_prediction"),
         pl.col("at").alias("_known_time"),
-        _event_time(label).alias("_event_time"),
+        (_event_time(label) if label.completes_request else pl.col("at")).alias("_event_time"),
         _joined(label, kind).alias(label.join_on),
     )
     final = labelled(label, keyed, outcomes, now)
