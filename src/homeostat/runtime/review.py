@@ -116,7 +116,6 @@ class Review:
     def _labels(self, rows: pl.DataFrame) -> pl.DataFrame:
         label = self._model.label
         needed = ["prediction_id", "request_id", "at", "request"]
-        needed += [] if label.join_on == label.predicts.event_id else ["request"]
         found = matured(rows.select(needed), self._outcomes, label, self._end)
         return found.select("prediction_id", "label")
 
