@@ -136,7 +136,7 @@ def test_latest_begins_at_the_end_of_the_first_look(cluster: Cluster, log: Sqlit
     assert drain(kafka, topic, inlet(log)) == 4
 
 
-def test_records_without_a_value(cluster: Cluster, log: SqliteLog) -> None:
+def test_records_without_a_value(cluster: Cluster, log: SqliteLog, tmp_path: Path) -> None:
     name = cluster.topic(1)
     cluster.send(name, [Record(None, key=b"gone"), Record(tap(1))])
     kafka, topic = declared(cluster, name)
@@ -144,7 +144,7 @@ def test_records_without_a_value(cluster: Cluster, log: SqliteLog) -> None:
     refusal = refusal_of(payloads(log)[0])
     assert refusal is not None
     assert (refusal.reason, refusal.received) == ("tombstone", b"gone")
-    other = SqliteLog(Path(":memory:"))
+    other = SqliteLog(tmp_path / "other.db")
     assert drain(kafka, replace(topic, tombstones="skip"), inlet(other)) == 1
     assert other.positions("taps") == {stream_name(name, 0): "2"}
     other.close()
