@@ -35,6 +35,16 @@ class FeatureShapeInvalid(HomeostatError, ValueError):
         )
 
 
+class ComplexRefused(HomeostatError, TypeError):
+    """An on-demand function returned complex numbers."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"on-demand feature {name!r}: returned complex numbers; allowed: one real number per "
+            "row; take the real part, or the magnitude"
+        )
+
+
 class FunctionLeft(HomeostatError):
     """An on-demand function raised what is no `Exception`, such as an exit."""
 
@@ -169,7 +179,7 @@ def _computed(step: _Computed, inputs: list[Floats], rows: int) -> Floats:
     try:
         given = np.asarray(step.feature.function(*(i.copy() for i in inputs)))
         if np.iscomplexobj(given):
-            raise TypeError(f"on-demand feature {step.feature.name!r}: returned complex numbers")
+            raise ComplexRefused(step.feature.name)
         found = np.asarray(given, dtype=np.float64)
     except Exception:
         raise
