@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from homeostat.core.durations import Micros, format_duration
-from homeostat.declare.deployments import BlueGreen, Canary, Deployment, Shadow
+from homeostat.core.durations import format_duration
+from homeostat.declare.deployments import Canary, Deployment
 from homeostat.declare.models import METRICS, Label, Model
 from homeostat.declare.monitors import Drift, Freshness, Quality
 from homeostat.declare.needs import needed_span
@@ -238,37 +238,6 @@ def can_have_several(label: Label) -> bool:
     return label.join_on not in (label.predicts.event_id, label.outcome.event_id)
 
 
-def _unjudged_quality(system: System) -> Iterator[Lint]:
-    """Quality of versions that are replaced before the first of their labels is final."""
-    for monitor in system.monitors:
-        if not isinstance(monitor, Quality):
-            continue
-        retrain = system.retrain(monitor.model.name)
-        every = None if retrain is None else retrain.every_us
-        if retrain is None or every is None:
-            continue
-        rollouts = [d.rollout for d in system.deployments if d.model.name == monitor.model.name]
-        rollout = sum(_span_of(stage) for stages in rollouts for stage in stages)
-        served = max(every, retrain.cooldown_us) + rollout
-        delay = monitor.model.label.delay_us
-        if served <= delay:
-            yield Lint(
-                "quality-never-judged",
-                f"quality of {monitor.model.name!r}",
-                f"a version is replaced after about {format_duration(served)} (retraining and "
-                f"rollout), and its labels are final after {format_duration(delay)}, so the "
-                "serving version has no labels to be judged by",
-                "retrain less often than labels become final, or shorten the label's delay",
-            )
-
-
-def _span_of(stage: Shadow | Canary | BlueGreen) -> Micros:
-    """Return how long a stage of a rollout lasts."""
-    if isinstance(stage, Shadow):
-        return stage.span_us
-    return len(stage.shares) * stage.every_us if isinstance(stage, Canary) else 0
-
-
 def _short_rollouts(system: System) -> Iterator[Lint]:
     """Canary steps that are over before the first label can be final."""
     for deployment in system.deployments:
@@ -418,7 +387,6 @@ _RULES: tuple[Callable[[System], Iterator[Lint]], ...] = (
     _unguarded_rollouts,
     _ungated_models,
     _several_outcomes,
-    _unjudged_quality,
     _short_rollouts,
     _clock_doubts,
     _unwatched_models,

@@ -11,6 +11,7 @@ from homeostat.core.hashing import SAYS_ALL, UNSET_IS_UNSAID, content_hash
 from homeostat.declare import mistakes as collected
 from homeostat.declare.aggregations import SUMMARIES, Aggregation
 from homeostat.declare.deployments import Deployment
+from homeostat.declare.judgeable import never_judged
 from homeostat.declare.models import Model
 from homeostat.declare.monitors import Drift, Freshness, Quality, Rejections, Retrain, Skew
 from homeostat.declare.policies import Access, Erasure, Retention
@@ -90,6 +91,7 @@ class System:
         yield from _names_twice("retraining of model", [r.model.name for r in self.retraining])
         kept = [p.source.name for p in self.policies if isinstance(p, Retention)]
         yield from _names_twice("retention of source", kept)
+        yield from never_judged(self.monitors, self.deployments, self.retraining)
 
     def _model_users(self) -> Iterator[tuple[str, Model]]:
         for deployment in self.deployments:

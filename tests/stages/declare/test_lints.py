@@ -156,7 +156,8 @@ CHANGES: list[tuple[dict[str, Any], list[str]]] = [
     ({"monitors": lambda m: (hs.Drift(m), hs.Quality(m, "auc", worse_by=0.1))},
      ["no-freshness-monitor"]),
     ({"retraining": ()}, ["no-retraining"]),
-    ({"deployments": ()}, ["no-deployment"]),
+    ({"deployments": (), "monitors": lambda m: (hs.Drift(m),),
+      "retraining": lambda m: (hs.Retrain(m, on="drift"),)}, ["no-deployment"]),
     ({"deployments": lambda m: (deployed(m, guards=()),)}, ["no-guard"]),
     ({"deployments": lambda m: (deployed(m, guards=(hs.Guard("error_rate", at_most=0.1),)),)},
      ["no-labelled-guard"]),
@@ -218,28 +219,6 @@ def test_a_label_that_several_outcomes_can_tell(world: Any) -> None:
     assert "several-outcomes" not in rules(world.system)
 
 
-@pytest.mark.parametrize(("every", "is_found"), [("28d", True), ("45d", False), ("28d", False)])
-def test_quality_of_versions_that_are_gone_before_their_labels(
-    world: Any, every: str, is_found: bool
-) -> None:
-    sound = quiet(world)
-    delay = "60d" if is_found else "20d"
-    label = replace(sound.models[0].label, delay=delay)
-    model = replace(sound.models[0], label=label)
-    system = quiet(
-        world,
-        models=(model,),
-        deployments=(deployed(model, rollout=(hs.Shadow("1d"), hs.Canary((0.1,), every="21d"))),),
-        monitors=(
-            hs.Freshness(world.taps, "1h"),
-            hs.Drift(model),
-            hs.Quality(model, "auc", worse_by=0.05),
-        ),
-        retraining=(hs.Retrain(model, every=every),),
-    )
-    assert ("quality-never-judged" in rules(system)) == is_found
-
-
 def test_companions_need_no_deployment(world: Any) -> None:
     sound = quiet(world)
     plain = replace(sound.models[0], name="plain", features=("amount",))
@@ -292,7 +271,11 @@ def test_reasons_of_an_estimator_that_has_none(world: Any) -> None:
 
 
 def test_a_warning_is_one_sentence_that_ends_in_advice(world: Any) -> None:
-    systems = [world.system, with_features(world, losses(world)), quiet(world, deployments=())]
+    systems = [
+        world.system,
+        with_features(world, losses(world)),
+        quiet(world, deployments=(), monitors=()),
+    ]
     for lint in (lint for system in systems for lint in lints(system)):
         assert isinstance(lint, Lint)
         assert str(lint) == f"{lint.rule}: {lint.where}: {lint.found}; {lint.advice}."
