@@ -157,7 +157,7 @@ CHANGES: list[tuple[dict[str, Any], list[str]]] = [
      ["no-freshness-monitor"]),
     ({"retraining": ()}, ["no-retraining"]),
     ({"deployments": (), "monitors": lambda m: (hs.Drift(m),),
-      "retraining": lambda m: (hs.Retrain(m, on="drift"),)}, ["no-deployment"]),
+      "retraining": lambda m: (hs.Retrain(m, on=("drift",)),)}, ["no-deployment"]),
     ({"deployments": lambda m: (deployed(m, guards=()),)}, ["no-guard"]),
     ({"deployments": lambda m: (deployed(m, guards=(hs.Guard("error_rate", at_most=0.1),)),)},
      ["no-labelled-guard"]),
