@@ -228,7 +228,7 @@ def _request_field_mistakes(name: str, model: Model, where: str) -> Iterator[Hom
         if name not in model.features:
             yield UnknownName("request field", name, schema.names(), where)
         return
-    for feature in _on_demand_features(model):
+    for feature in on_demand_features(model):
         if name in feature.inputs and schema.field(name, where).kind == "string":
             yield DeclarationError(
                 f"{where}, on-demand feature {feature.name!r}",
@@ -293,7 +293,7 @@ def _own_event_mistakes(
         )
 
 
-def _on_demand_features(model: Model) -> Iterator[OnDemand]:
+def on_demand_features(model: Model) -> Iterator[OnDemand]:
     """Yield the on-demand features of a model, those inside others included."""
     waiting = [feature for feature in model.features if isinstance(feature, OnDemand)]
     seen: set[OnDemand] = set()

@@ -61,7 +61,8 @@ class Limits:
     """Bounds of one server: body size, seconds to send a body, threads that predict.
 
     A body of events may have `events_bytes`, packed and unpacked; `held_bytes` bounds the bodies of
-    events that are held at once. With `waits` an answer waits for a disk before it leaves.
+    events that are held at once. With `waits` an answer waits for a disk before it leaves. `held`
+    calls of one model may run on after their deadline before it is not asked any more.
     """
 
     body_bytes: int = 1 << 20
@@ -70,6 +71,7 @@ class Limits:
     body_seconds: float = 10.0
     threads: int = 4
     waits: bool = False
+    held: int = 64
 
 
 class Application:
@@ -98,7 +100,9 @@ class Application:
         self._metrics, self._routes, self._limits = metrics, routes, limits
         self._threads = Crew(limits.threads, "homeostat-predict")
         self._spare = Crew(1, "homeostat-fallback")
-        shared = Shared(service, metrics, self._threads, self._spare, perf_counter_ns, limits.waits)
+        shared = Shared(
+            service, metrics, self._threads, self._spare, perf_counter_ns, limits.waits, limits.held
+        )
         self._today = {d.model.name: needs_of(system, d.model) for d in system.deployments}
         self._lanes = {
             d.model.name: Lane(
@@ -270,6 +274,7 @@ class Application:
 
     def _ready(self) -> Reply:
         state = self._service.ready()
-        notes = ["draining", *state.notes] if self._draining else state.notes
+        held = [note for lane in self._lanes.values() for note in lane.notes]
+        notes = [*(["draining"] if self._draining else []), *state.notes, *held]
         ready = state.ready and not self._draining
         return Reply.of({"ready": ready, "notes": notes}, 200 if ready else 503)

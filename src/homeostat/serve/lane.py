@@ -12,6 +12,7 @@ from homeostat.core.errors import HomeostatError
 from homeostat.declare.deployments import Deployment
 from homeostat.serve.answer import Answer
 from homeostat.serve.crew import Crew
+from homeostat.serve.held import HeldCalls, functions_of
 from homeostat.serve.metrics import Metrics
 from homeostat.serve.ports import Stopwatch
 from homeostat.serve.predictor import Shed
@@ -25,8 +26,13 @@ __all__ = ["Lane", "Shared"]
 LARGEST_PIECE = 128
 """So many requests of a body are answered together at most."""
 
+ABREAST = 8
+"""So many requests of a body are asked one by one at the same time, where several of it hang."""
+
+LOOKS = 10
+"""So often within a deadline a call that has not begun is looked at."""
+
 Work = Callable[[], list[Answer]]
-Landed = Callable[[BaseException | None], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +40,7 @@ class Shared:
     """What all lanes of a server share; `spare` runs fallbacks when `threads` are all taken.
 
     With `waits` an answer is durable before it leaves, and so none is given on the event loop.
+    `held` is how many calls of one model may run on after their deadline.
     """
 
     service: Service
@@ -42,31 +49,83 @@ class Shared:
     spare: Crew
     stopwatch: Stopwatch
     waits: bool = False
+    held: int = 64
 
 
 @dataclass(slots=True)
-class _Place:
-    """One body's place among the calls in flight, passed on from piece to piece.
+class _Body:
+    """How the requests of one body are asked.
 
-    A call that is overdue takes the place with it; the next piece needs another one.
+    `size` of them together; those of size 1 `abreast` at the same time. `apart` more of them are
+    asked one by one after a piece was late, and each time it happens that is twice as long.
+    `hangs`: one of those that were asked last was given up while it waited for something.
     """
 
-    kept: bool = False
-    ended: bool = False
+    size: int = 1
+    abreast: int = 1
+    apart: int = 0
+    spell: int = 1
+    hangs: bool = False
+
+    def split(self, size: int) -> None:
+        """Ask one by one, after a piece of this size was late."""
+        self.spell = max(size, 2 * self.spell)
+        self.size, self.apart = 1, self.spell
+
+    def answered(self, requests: int, took_ns: int, deadline_ns: int) -> None:
+        """Choose how the next ones are asked, after requests that took so long."""
+        self.apart -= requests
+        if self.hangs:
+            self.abreast = min(2 * self.abreast, ABREAST)
+        elif self.apart <= 0:
+            self.size = _next_size(self.size, took_ns, deadline_ns)
+
+
+@dataclass(slots=True)
+class _Call:
+    """One call on a thread of `threads`; given up at its deadline, it is among the `held` ones.
+
+    `hangs`: it was given up while it waited for something.
+    """
+
+    threads: Crew
+    work: Work
+    ticket: Ticket
+    held: HeldCalls
+    at_once: bool = False
+    hangs: bool = field(default=False, init=False)
 
 
 @dataclass(slots=True)
 class Lane:
     """One deployed model: its requests, its declared bounds, and the calls being answered.
 
-    `in_flight` counts calls until their thread is done with them, so that a model which hangs is
-    soon not asked any more. A body of several requests is one call, however many they are.
+    `in_flight` counts what is being answered; a body of several requests is one, however many they
+    are. A call that is late is given up: it counts no more, the thread it holds is replaced, and
+    it is among the `held` ones until it ends. At the bound of those the model is not asked any
+    more.
     """
 
     deployment: Deployment
     reader: RequestReader
     shared: Shared
     in_flight: int = field(default=0, init=False)
+    held: HeldCalls = field(init=False)
+    held_fallbacks: HeldCalls = field(init=False)
+
+    def __post_init__(self) -> None:
+        shared, model = self.shared, self.deployment.model
+        tell = partial(shared.metrics.held, model.name)
+        made = partial(HeldCalls, shared.held, functions_of(model), shared.stopwatch, tell)
+        self.held, self.held_fallbacks = made(), made()
+
+    @property
+    def notes(self) -> list[str]:
+        """Say why the model is not asked, where too many of its calls hang."""
+        if not self.held.is_full:
+            return []
+        fallback = "new requests have the `overloaded` fallback until one of them ends"
+        return [f"{self.deployment.model.name}: {self.held}; {fallback}"]
 
     async def answers(self, requests: list[Request], reasons: bool, began: int) -> list[Answer]:
         """Return the model's answers, or for those that miss the deadline the declared fallback's.
@@ -74,7 +133,7 @@ class Lane:
         The deadline is that of one request. Several are answered in pieces, each within one
         deadline: the first piece is one request, and the next ones grow while they take less than
         a quarter of it. A piece that is late is answered again request by request, so that what
-        is slow about one costs no other its answer.
+        is slow about one costs no other its answer; where several hang, at the same time.
 
         Args:
             requests: valid requests of the model.
@@ -85,63 +144,86 @@ class Lane:
             RequestConflict: an id came before with other content; nothing of the body is answered.
             RequestInvalid: no event of the source may say so; nothing of the body is answered.
         """
-        place = _Place()
+        if self.in_flight >= self.deployment.max_in_flight:
+            return await self._overloaded(requests, late=False)
+        self._fly(1)
         try:
-            return await self._in_pieces(place, requests, reasons, began)
+            if len(requests) > 1:
+                return await self._in_pieces(requests, reasons)
+            return await self._alone(requests, reasons, began, _Body())
         finally:
-            place.ended = True
-            if place.kept:
-                self._fly(-1)
+            self._fly(-1)
 
-    async def _in_pieces(
-        self, place: _Place, requests: list[Request], reasons: bool, began: int
-    ) -> list[Answer]:
+    async def _in_pieces(self, requests: list[Request], reasons: bool) -> list[Answer]:
         deadline_ns = self.deployment.deadline_us * 1000
-        if len(requests) > 1:
-            loop, name = asyncio.get_running_loop(), self.deployment.model.name
-            await loop.run_in_executor(None, self.shared.service.check, name, requests)
-            began = self.shared.stopwatch()  # nobody waits for the reading of the others
+        loop, name = asyncio.get_running_loop(), self.deployment.model.name
+        await loop.run_in_executor(None, self.shared.service.check, name, requests)
         answered: list[Answer] = []
-        size, single = 1, 0
+        body = _Body()
         while left := requests[len(answered) :]:
-            if not self._enter(place):
+            began, body.hangs = self.shared.stopwatch(), False
+            if self.held.is_full:
                 return answered + await self._overloaded(left, late=False)
-            piece = left[:size]
-            found = await self._piece(place, piece, reasons, began)
-            began, took = self.shared.stopwatch(), self.shared.stopwatch() - began
-            if found is None and len(piece) > 1:
-                size, single = 1, len(piece)
-                continue
-            answered += found or await self._overloaded(piece, late=True)
-            began, single = self.shared.stopwatch(), single - len(piece)
-            if single <= 0:
-                size = _next_size(size, took, deadline_ns)
+            if body.size > 1:
+                piece = left[: body.size]
+                found = await self._piece(piece, reasons, began, body)
+                if found is None:
+                    body.split(len(piece))
+                    continue
+            else:
+                piece = left[: body.abreast]
+                found = await self._abreast(piece, reasons, body)
+            answered += found
+            body.answered(len(piece), self.shared.stopwatch() - began, deadline_ns)
         return answered
 
+    async def _abreast(self, requests: list[Request], reasons: bool, body: _Body) -> list[Answer]:
+        """Ask requests at the same time, each by itself and with a deadline of its own."""
+        began = self.shared.stopwatch()
+        found = await asyncio.gather(
+            *(self._alone([one], reasons, began, body) for one in requests),
+            return_exceptions=True,
+        )
+        return [answer for one in found for answer in _raised(one)]
+
+    async def _alone(
+        self, requests: list[Request], reasons: bool, began: int, body: _Body
+    ) -> list[Answer]:
+        """Return the answer of one request, the fallback's where the model's is late."""
+        if self.held.is_full:
+            return await self._overloaded(requests, late=False)
+        found = await self._piece(requests, reasons, began, body)
+        return await self._overloaded(requests, late=True) if found is None else found
+
     async def _piece(
-        self, place: _Place, requests: list[Request], reasons: bool, began: int
+        self, requests: list[Request], reasons: bool, began: int, body: _Body
     ) -> list[Answer] | None:
         """Return the model's answers, None if they were not there in time."""
         ticket = Ticket(began, divisible=len(requests) > 1)
         left_ns = self.deployment.deadline_us * 1000 - (self.shared.stopwatch() - began)
-        work = partial(
-            self.shared.service.predict, self.deployment.model.name, requests, reasons, ticket
-        )
-        landed = partial(self._landed, place)
-        return await _in_time(self.shared.threads, work, ticket, left_ns / 1e9, landed) or None
+        name, predict = self.deployment.model.name, self.shared.service.predict
+        call = _Call(
+            self.shared.threads, partial(predict, name, requests, reasons, ticket), ticket,
+            self.held, at_once=body.abreast > 1,
+        )  # fmt: skip
+        found = await self._in_time(call, left_ns / 1e9)
+        body.hangs |= call.hangs
+        return found or None
 
     async def _overloaded(self, requests: list[Request], *, late: bool) -> list[Answer]:
         """Return the declared fallback; a chain that tries a model gets one more deadline."""
         chain = self.deployment.degradation.overloaded
         predict, name = self.shared.service.predict, self.deployment.model.name
-        if chain[0] != "score":
-            ticket = Ticket(self.shared.stopwatch(), Shed("overloaded", chain, late))
+        held = not late and self.held.is_full
+        cause = ("overloaded", "calls_held") if held else ("overloaded",)
+        if chain[0] != "score" and not self.held_fallbacks.is_full:
+            ticket = Ticket(self.shared.stopwatch(), Shed(cause, chain, late))
             work = partial(predict, name, requests, False, ticket)
-            seconds = self.deployment.deadline_us / 1e6
-            found = await _in_time(self.shared.spare, work, ticket, seconds, self._failed)
+            call = _Call(self.shared.spare, work, ticket, self.held_fallbacks)
+            found = await self._in_time(call, self.deployment.deadline_us / 1e6)
             if found is not None:
                 return found
-        ticket = Ticket(self.shared.stopwatch(), Shed("overloaded", ("score",), late))
+        ticket = Ticket(self.shared.stopwatch(), Shed(cause, ("score",), late))
         if self.shared.waits:
             return await asyncio.to_thread(predict, name, requests, False, ticket)
         return predict(name, requests, False, ticket)
@@ -150,25 +232,66 @@ class Lane:
         self.in_flight += change
         self.shared.metrics.in_flight(self.deployment.model.name, change)
 
-    def _enter(self, place: _Place) -> bool:
-        if place.kept:
-            place.kept = False
-        elif self.in_flight < self.deployment.max_in_flight:
-            self._fly(1)
-        else:
-            return False
-        return True
+    async def _in_time(self, call: _Call, seconds: float) -> list[Answer] | None:
+        """Return what a call returns on a thread; None if the deadline claims its ticket before it.
 
-    def _landed(self, place: _Place, error: BaseException | None) -> None:
-        if place.ended or place.kept:
-            self._fly(-1)
-        else:
-            place.kept = True
-        self._failed(error)
+        Until it has begun, it is looked at now and then, so that it does not wait behind calls
+        that hang. Its error is raised here only if somebody still waits.
+        """
+        loop = asyncio.get_running_loop()
+        outcome: asyncio.Future[list[Answer] | None] = loop.create_future()
+        due = loop.time() + seconds
+        timer: asyncio.TimerHandle | None = None
+
+        def settle(answers: list[Answer] | None, error: BaseException | None) -> None:
+            call.held.discard(job)
+            self._failed(error)
+            if not outcome.done():
+                if error is None:
+                    outcome.set_result(answers)
+                else:
+                    outcome.set_exception(error)
+
+        def run() -> None:
+            answers: list[Answer] | None = None
+            failed: BaseException | None = None
+            try:
+                answers = call.work()
+            except BaseException as error:  # noqa: BLE001 - carried to the event loop
+                failed = error
+            with suppress(RuntimeError):  # the loop is closed: the server ended without this answer
+                loop.call_soon_threadsafe(settle, answers, failed)
+
+        def look() -> None:
+            nonlocal timer
+            left = due - loop.time()
+            if left > 0:
+                call.threads.relieve(job)
+                timer = loop.call_later(min(left, seconds / LOOKS), look)
+            elif not outcome.done() and call.ticket.claim():
+                if not call.threads.withdraw(job):
+                    call.hangs = job.is_waiting()
+                    call.held.add(job)
+                    call.threads.set_aside(job)
+                outcome.set_result(None)
+
+        job = call.threads.submit(run, at_once=call.at_once)
+        timer = loop.call_later(max(seconds / LOOKS, 0.0), look)
+        try:
+            return await outcome
+        finally:
+            if timer is not None:
+                timer.cancel()
 
     def _failed(self, error: BaseException | None) -> None:
         if error is not None and not isinstance(error, RequestConflict | RequestInvalid):
             self.shared.metrics.fault("predict", HomeostatError(repr(error)))
+
+
+def _raised(found: list[Answer] | BaseException) -> list[Answer]:
+    if isinstance(found, BaseException):
+        raise found
+    return found
 
 
 def _next_size(size: int, took_ns: int, deadline_ns: int) -> int:
@@ -180,46 +303,3 @@ def _next_size(size: int, took_ns: int, deadline_ns: int) -> int:
     if 4 * took_ns <= deadline_ns:
         return min(2 * size, LARGEST_PIECE)
     return max(size // 2, 1) if 2 * took_ns > deadline_ns else size
-
-
-async def _in_time(
-    threads: Crew, work: Work, ticket: Ticket, seconds: float, landed: Landed
-) -> list[Answer] | None:
-    """Return what `work` returns on a thread; None if the deadline claims the ticket before it.
-
-    `landed` is told, on the event loop, when the thread is done or will not begin. Its error is
-    raised here only if somebody still waits.
-    """
-    loop = asyncio.get_running_loop()
-    outcome: asyncio.Future[list[Answer] | None] = loop.create_future()
-
-    def settle(answers: list[Answer] | None, error: BaseException | None) -> None:
-        landed(error)
-        if not outcome.done():
-            if error is None:
-                outcome.set_result(answers)
-            else:
-                outcome.set_exception(error)
-
-    def run() -> None:
-        answers: list[Answer] | None = None
-        failed: BaseException | None = None
-        try:
-            answers = work()
-        except BaseException as error:  # noqa: BLE001 - carried to the event loop, and raised there
-            failed = error
-        with suppress(RuntimeError):  # the loop is closed: the server ended without this answer
-            loop.call_soon_threadsafe(settle, answers, failed)
-
-    def expire() -> None:
-        if not outcome.done() and ticket.claim():
-            if running.withdraw():
-                landed(None)
-            outcome.set_result(None)
-
-    running = threads.submit(run)
-    timer = loop.call_later(max(seconds, 0.0), expire)
-    try:
-        return await outcome
-    finally:
-        timer.cancel()

@@ -36,6 +36,7 @@ class Metrics:
         self._faults: Counter[Labels] = Counter()
         self._latency: dict[Labels, Histogram] = {}
         self._in_flight: Counter[Labels] = Counter()
+        self._held: Counter[Labels] = Counter()
         self._pushed: Counter[Labels] = Counter()
         self._folded: Counter[Labels] = Counter()
         self._backlog: dict[Labels, int] = {}
@@ -108,6 +109,11 @@ class Metrics:
         """Return how many requests of a model are being answered."""
         return self._in_flight[(("model", model),)]
 
+    def held(self, model: str, change: int) -> None:
+        """Count a call that runs on after it was given up (+1), or has ended after all (-1)."""
+        with self._lock:
+            self._held[(("model", model),)] += change
+
     def latency(self, model: str, component: str) -> Histogram:
         """Return the latencies of a component: features, model or total."""
         with self._lock:
@@ -130,6 +136,8 @@ class Metrics:
                 *_gauge("backlog_records", "Records that wait to be folded.",
                         self._backlog.items()),
                 *_gauge("in_flight", "Requests being answered.", self._in_flight.items()),
+                *_gauge("held_calls", "Calls that run on after their deadline.",
+                        self._held.items()),
                 *_gauge("model_info", "Versions in service.", _versions(routes)),
                 *_gauge("challenger_share", "Share of the challenger.", _shares(routes)),
                 *_histograms(self._latency),

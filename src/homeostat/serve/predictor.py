@@ -44,13 +44,13 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Shed:
-    """Answer from this chain of fallbacks, without trying the model, because of `cause`.
+    """Answer from this chain of fallbacks, without trying the model, because of `causes`.
 
     `late` says that the model was tried and did not answer in time: where the challenger was to
     answer, it is to blame.
     """
 
-    cause: str
+    causes: tuple[str, ...]
     chain: tuple[str, ...]
     late: bool = False
 
@@ -89,8 +89,9 @@ class Predictor:
 
     It holds nothing that changes, so threads may share it. Whatever fails, every request gets the
     answer that the deployment declares, marked with the cause in `degraded`: store_down,
-    features_broken, model_broken, challenger_broken, overloaded, no_model. A shadowed challenger
-    that fails leaves shadow_broken in the log and touches no answer.
+    features_broken, model_broken, challenger_broken, no_model, and overloaded, with calls_held
+    beside it where too many calls hang. A shadowed challenger that fails leaves shadow_broken in
+    the log and touches no answer.
 
     Args:
         system: the declarations.
@@ -179,7 +180,8 @@ class Predictor:
         features = found.of(lookup) if "previous" in chain or shed is None else None
         looked_up = self._stopwatch()
         if shed is not None:
-            draft.mark(range(len(rows)), shed.cause)
+            for cause in shed.causes:
+                draft.mark(range(len(rows)), cause)
             draft.mark(self._drawn(route, names) if shed.late else [], "challenger_broken")
         elif features is not None and not self._stops_at_store(found.offsets):
             chain = self._route(draft, found, route, names, first if batch.timed else None)

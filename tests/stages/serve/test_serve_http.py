@@ -284,19 +284,29 @@ def test_beyond_max_in_flight_the_fallback_answers_at_once(bench: MakesBench) ->
     assert [a["score"] for a in found] == [0.75, 0.75, 0.125, 0.75]
 
 
-def test_hanging_requests_do_not_pile_up(bench: MakesBench) -> None:
+def test_calls_that_hang_are_replaced_up_to_the_bound_and_ready_says_where(
+    bench: MakesBench,
+) -> None:
     hanging = HangingScores(0.75)
-    made = bench(Route(champion=arm(hanging)), {"deadline": "1ms", "max_in_flight": 3})
-    app = made.application(Limits(threads=1))
+    made = bench(Route(champion=arm(hanging)), {"deadline": "20ms", "max_in_flight": 1})
+    app = made.application(Limits(threads=1, held=3))
 
-    def work() -> tuple[list[Any], int]:
-        found = [ask(app, body=tap(tap_id=f"t{i}")).json() for i in range(6)]
-        return found, made.metrics.flying("fraud")
+    def work() -> tuple[list[Any], list[str], str]:
+        found = [ask(app, body=tap(tap_id=f"t{i}")).json() for i in range(5)]
+        return found, ready(app), ask(app, "/metrics", method="GET").text
 
-    asked, flying = released(hanging, work)
-    assert [a["degraded"] for a in asked] == [["overloaded"]] * 6
-    assert hanging.calls <= 1
-    assert flying == 1  # the one that hangs; the others were withdrawn
+    def ready(app: Application) -> list[str]:
+        return list(ask(app, "/ready", method="GET").json()["notes"])
+
+    asked, notes, metrics = released(hanging, work)
+    assert [a["degraded"] for a in asked[:3]] == [["overloaded"]] * 3
+    assert [a["degraded"] for a in asked[3:]] == [["overloaded", "calls_held"]] * 2
+    assert hanging.entered.is_set()
+    assert made.metrics.flying("fraud") == 0
+    assert 'homeostat_held_calls{model="fraud"} 3' in metrics.splitlines()
+    note = next(note for note in notes if note.startswith("fraud: 3 calls"))
+    assert "3 in 'wait' (threading.py:" in note
+    assert "have the `overloaded` fallback until one of them ends" in note
 
 
 def test_events_go_to_the_log_as_they_came(bench: MakesBench) -> None:

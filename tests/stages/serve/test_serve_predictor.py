@@ -263,10 +263,10 @@ def test_shed_requests_touch_neither_store_nor_model(bench: MakesBench) -> None:
     route = Route(champion=arm(model), previous=arm(0.375))
     predictor = bench(route).predictor()
     batch = Batch([request()], NOON, ["p"])
-    found = predictor.answer(None, batch, route, Shed("overloaded", ("score",)))
+    found = predictor.answer(None, batch, route, Shed(("overloaded",), ("score",)))
     assert (found.scores, found.degraded, model.calls) == ([0.125], [["overloaded"]], 0)
     with MemoryStore().reader() as reader:
-        found = predictor.answer(reader, batch, route, Shed("overloaded", ("previous", "score")))
+        found = predictor.answer(reader, batch, route, Shed(("overloaded",), ("previous", "score")))
     assert (found.arms, found.scores, model.calls) == (["previous"], [0.375], 0)
 
 

@@ -69,9 +69,9 @@ def test_work_begins_or_is_withdrawn() -> None:
     running = crew.submit(first)
     entered.wait()
     waiting = [crew.submit(partial(done.append, i)) for i in range(3)]
-    assert not running.withdraw()
-    assert waiting[1].withdraw()
-    assert not waiting[1].withdraw()
+    assert not crew.withdraw(running)
+    assert crew.withdraw(waiting[1])
+    assert not crew.withdraw(waiting[1])
     finished = Event()
     crew.submit(finished.set)
     crew.close()
