@@ -31,6 +31,8 @@ __all__ = [
     "NotKept",
     "as_manifest",
     "bind",
+    "manifest_of",
+    "names_of",
     "same_features",
     "view_of",
 ]
@@ -103,6 +105,21 @@ def as_manifest(system: System, model: Model) -> dict[str, Any]:
         "views": plain(system.views_of(model)),
         "label": plain(model.label),
     }
+
+
+def manifest_of(declared: Manifest, model: str) -> Manifest | None:
+    """Return the features of a model as the JSON of a whole system has them, None without it."""
+    for body in declared.get("models", ()):
+        if body["name"] == model:
+            made = {"features": body["features"], "label": body["label"]}
+            views = [v for v in declared["views"] if _of_view(made, v)]
+            return {**made, "views": views}
+    return None
+
+
+def names_of(manifest: Manifest) -> tuple[str, ...]:
+    """Return the names of a manifest's features, in their order."""
+    return tuple(map(_name, manifest["features"]))
 
 
 def same_features(manifest: Manifest, system: System, model: Model) -> bool:

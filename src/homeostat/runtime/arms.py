@@ -88,7 +88,7 @@ class Arms:
 
     def _lookup(self, package: Package, bound: Bound) -> Lookup:
         """Return what finds the features of a package; packages of the same ones share it."""
-        key = content_hash(package.declared)
+        key = content_hash(package.declared or package.former)
         if key not in self._lookups:
             self._lookups[key] = Lookup(bound.system, bound.model, None, self._faults)
         return self._lookups[key]

@@ -17,6 +17,7 @@ from homeostat.ingest.sqlite_log import SqliteLog
 from homeostat.ingest.sqlite_schemas import SqliteSchemas
 from homeostat.lake.tiered import TieredLake
 from homeostat.runtime.definitions import DefinitionLog
+from homeostat.runtime.former import keep_declared
 from homeostat.runtime.journal import Journal
 from homeostat.runtime.log_place import own_log
 from homeostat.runtime.prediction_history import PredictionHistory, prediction_table
@@ -57,6 +58,7 @@ class Home:
         self.definitions = DefinitionLog(folder / "meta.db")
         self.predictions = PredictionHistory(folder / "predictions.db", self.lake)
         self.registry = Registry(folder / "meta.db", folder / "packages")
+        keep_declared(folder, self.registry)
 
     def close(self) -> None:
         """Close every file."""

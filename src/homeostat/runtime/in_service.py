@@ -1,8 +1,8 @@
 """The versions that are in service, and the definitions by which each is given its features.
 
 In service are, of every deployed model, the champion, the challenger and the way back. A package
-is served by its own manifest; one of an earlier release, which has none, only while its features
-are declared as they were when it was trained.
+is served by its own manifest; one of an earlier release, which has none, by what was declared when
+this release met it, if that has the hashes the package has.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from homeostat.declare.system import System
 from homeostat.declare.views import FeatureView
 from homeostat.deploy.state import RolloutState
 from homeostat.features.keys import view_stem
-from homeostat.features.manifest import Bound, Lost, NotKept, bind
+from homeostat.features.manifest import Bound, Lost, ManifestInvalid, NotKept, bind
 from homeostat.train.lineage import definition_hashes
 from homeostat.train.package import Package
 from homeostat.train.registry import Registry
@@ -68,6 +68,9 @@ def bound_package(system: System, package: Package) -> Bound:
     model = system.model(package.name)
     if package.declared:
         return bind(package.declared, system, model)
+    former = _as_former(system, package)
+    if former is not None:
+        return former
     today = definition_hashes(system, model)
     names = model.feature_names()
     lost = [
@@ -87,6 +90,24 @@ def bound_package(system: System, package: Package) -> Bound:
     if lost:
         raise NotKept(model.name, tuple(lost))
     return Bound(system, model)
+
+
+def _as_former(system: System, package: Package) -> Bound | None:
+    """Return what a package without definitions was trained by, if that was written down.
+
+    It is that if all its features have the hashes that the package has.
+
+    Raises:
+        NotKept: the present declarations lack code, fields or sources that it needs.
+    """
+    if not package.former:
+        return None
+    try:
+        bound = bind(package.former, system, system.model(package.name))
+    except ManifestInvalid:  # of a release that wrote declarations in another way
+        return None
+    is_it = definition_hashes(bound.system, bound.model) == package.definitions
+    return bound if is_it and bound.model.feature_names() == package.features else None
 
 
 def in_service(

@@ -21,7 +21,7 @@ from homeostat.serve.needs import needs_of
 from homeostat.serve.ports import Faults, Floats, PlansFeatures, ReadsView
 
 if TYPE_CHECKING:
-    from homeostat.core.store import Reader
+    from homeostat.core.store import Reader, Snapshot
 
 __all__ = ["FeatureParts", "Lookup", "Offsets"]
 
@@ -99,6 +99,11 @@ class Lookup:
         if features is None:
             draft.mark(everyone, "features_broken")
         return features, offsets
+
+    def warm(self, reader: Snapshot, at: Micros) -> None:
+        """Read every view once, so that nothing is loaded with the first request."""
+        for view in self._views:
+            self._parts.readers[view.name].warm(reader, at)
 
     def absent(self, fields: Sequence[str]) -> Features | None:
         """Return the features of one request that has nothing, from a store without events."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from homeostat.core.errors import HomeostatError
 
 if TYPE_CHECKING:
-    from homeostat.core.store import Reader
+    from homeostat.core.store import Reader, Snapshot
     from homeostat.features.assemble import Features
     from homeostat.serve.predictions import Predictions
 
@@ -72,6 +72,10 @@ class ReadsView(Protocol):
         at: int,
         own: Sequence[str | None] | None,
     ) -> Floats: ...
+
+    def warm(self, reader: Snapshot, at: int) -> None:
+        """Read once, so that nothing is loaded with the first request."""
+        ...
 
 
 class PredictionLog(Protocol):

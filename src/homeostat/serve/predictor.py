@@ -21,7 +21,7 @@ from homeostat.serve.predictions import Given, Latency, Predictions
 from homeostat.serve.routing import ROLES, Arm, Route
 
 if TYPE_CHECKING:
-    from homeostat.core.store import Reader
+    from homeostat.core.store import Reader, Snapshot
 
 __all__ = ["Batch", "Predictor", "Shed"]
 
@@ -234,12 +234,21 @@ class Predictor:
             predictions, degraded=degraded, shadow_version=arm.version, shadow_scores=scores
         )
 
-    def warm(self, route: Route) -> dict[str, bool]:
-        """Score one row of missing values by every arm, so that the first request finds all loaded.
+    def warm(self, route: Route, reader: Snapshot | None = None, at: Micros = 0) -> dict[str, bool]:
+        """Read and score once by every arm, so that the first request finds all loaded.
+
+        Views are read from the store by the look-up of each arm; what is scored is a row of missing
+        values.
 
         Returns:
             By role, whether the arm gave a score.
         """
+        if reader is not None:
+            for lookup in {self._lookup, *(self._of(arm) for arm in route.arms if arm is not None)}:
+                try:
+                    lookup.warm(reader, at)
+                except Exception as broken:  # noqa: BLE001 - requests are answered all the same
+                    self._faults("store", broken)
         return {
             role: not self._attempt(
                 Draft(1, arm.threshold), role, arm, [0], self._of(arm).absent(self._fields)

@@ -288,9 +288,15 @@ class LocalService:
             self._notes.append(words)
 
     def warm(self) -> dict[str, dict[str, bool]]:
-        """Score one row by every arm of every model; returns which arms gave a score."""
-        predictors = self._parts.predictors
-        return {m: p.warm(self._parts.routes(m)) for m, p in predictors.items()}
+        """Read and score once by every arm of every model; returns which arms gave a score."""
+        predictors, clock = self._parts.predictors, self._parts.clock
+        routes = {name: self._parts.routes(name) for name in predictors}
+        if self._parts.store is None:
+            return {name: one.warm(routes[name]) for name, one in predictors.items()}
+        with self._parts.store.reader() as reader:
+            sources = [s for name, one in predictors.items() for s in one.reads(routes[name])]
+            at = clock.after(read_after(reader, sources))
+            return {name: one.warm(routes[name], reader, at) for name, one in predictors.items()}
 
     def close(self, seconds: float = 10.0) -> None:
         """Wait so long for shadowed predictions, and log what is left without its shadow."""

@@ -19,12 +19,15 @@ from homeostat.train.learned import chains_as_json, chains_of, encoding_as_json,
 from homeostat.train.lineage import Lineage
 from homeostat.train.steps import Chain
 
-__all__ = ["Origin", "Package", "PackageCorrupt", "differences"]
+__all__ = ["Origin", "Package", "PackageCorrupt", "differences", "keep_former"]
 
 FORMAT = 1
 """The layout of the folder; raised when an older reader could misread a newer folder."""
 
 MANIFEST, GRAPH, NATIVE, REFERENCE = "manifest.json", "model.onnx", "native.txt", "reference.json"
+
+FORMER = "former.json"
+"""What an earlier release had declared, beside a package of its own; no part of the package."""
 
 JSON = Any
 """None, booleans, numbers, texts, lists and mappings of them."""
@@ -61,9 +64,11 @@ class Package:
     `encodings` has every text feature, `chains` the features whose numbers are transformed.
     `definitions` are the hashes of the features' definitions. `declared` are the definitions
     themselves (`features/manifest.py`; empty in a package of an earlier release), by which its
-    features are computed whatever is declared today. `reference` are the sketches of the training
-    data for drift, `metrics` what evaluation found, `importance` each feature's share of the gain.
-    Two packages with the same `hash` score, decide and are watched alike.
+    features are computed whatever is declared today. `former` is what was declared when such a
+    package was met: its hashes, not its words, say whether that is what it was trained by; it is
+    written down beside the package, and changes nothing of it. `reference` are the sketches of the
+    training data for drift, `metrics` what evaluation found, `importance` each feature's share of
+    the gain. Two packages with the same `hash` score, decide and are watched alike.
     """
 
     name: str
@@ -79,6 +84,7 @@ class Package:
     importance: Mapping[str, float]
     lineage: Lineage
     declared: Mapping[str, JSON] = field(default_factory=dict, repr=False)
+    former: Mapping[str, JSON] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         for name in ("definitions", "reference", "metrics", "importance", "declared"):
@@ -193,6 +199,7 @@ class Package:
             importance=body["importance"],
             lineage=Lineage(**body["lineage"]),
             declared=body.get("declared", {}),
+            former=_former(folder),
         )
         if package.hash != body["hash"]:
             raise PackageCorrupt(
@@ -201,12 +208,31 @@ class Package:
         return package
 
 
+def keep_former(folder: Path, manifest: Mapping[str, JSON]) -> None:
+    """Write down beside a package what was declared when it was met, unless that is there."""
+    if not (folder / FORMER).exists():
+        written = folder / f".{FORMER}"
+        written.write_text(canonical_json(manifest), encoding="utf-8")
+        written.replace(folder / FORMER)
+
+
+def _former(folder: Path) -> dict[str, Any]:
+    path = folder / FORMER
+    if not path.exists():
+        return {}
+    try:
+        found: dict[str, Any] = json.loads(path.read_bytes())
+    except ValueError as broken:
+        raise PackageCorrupt(path, f"no JSON ({broken})", "what was declared then") from broken
+    return found
+
+
 def differences(left: Package, right: Package) -> tuple[str, ...]:
     """Return the names of the parts in which two packages differ, lineage included."""
     return tuple(
         part.name
         for part in fields(Package)
-        if getattr(left, part.name) != getattr(right, part.name)
+        if part.compare and getattr(left, part.name) != getattr(right, part.name)
     )
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from homeostat.core.durations import Micros
 from homeostat.core.errors import HomeostatError
-from homeostat.train.package import Package, PackageCorrupt
+from homeostat.train.package import Package, PackageCorrupt, keep_former
 
 __all__ = ["Registered", "Registry", "UnknownVersion"]
 
@@ -99,6 +101,18 @@ class Registry:
         if package.hash != found.hash:
             raise PackageCorrupt(folder / "manifest.json", f"hash {package.hash}", found.hash)
         return package
+
+    def keep_former(
+        self, model: str, features: tuple[str, ...], manifest: Mapping[str, Any]
+    ) -> None:
+        """Keep what was declared beside the packages of these features that do not say it."""
+        for one in self.list(model):
+            try:
+                package = self.load(model, one.version)
+            except PackageCorrupt:  # it is told of where it is loaded to serve
+                continue
+            if package.features == features and not package.declared:
+                keep_former(self._path(model, one.version), manifest)
 
     def list(self, model: str | None = None) -> tuple[Registered, ...]:
         """Return the versions of one model, or of all, by model and version."""

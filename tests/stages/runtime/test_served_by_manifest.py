@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import shutil
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -11,26 +12,30 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 import pytest
 
 import homeostat as hs
-from homeostat import col, count, maximum, mean, share, sum_
 from homeostat.core.clock import ManualClock, from_micros
+from homeostat.core.hashing import canonical_json, plain
 from homeostat.declare.system import System
+from homeostat.features.keys import view_prefix, view_stem
+from homeostat.features.state_format import STATE_FORMAT
 from homeostat.runtime.app import App
 from homeostat.runtime.applying import ServiceLost, apply_changes, serving
 from homeostat.runtime.home import Home
+from homeostat.runtime.plan import record_body
 from homeostat.runtime.still_needed import still_needed
 from homeostat.serve.requests import RequestInvalid
 from homeostat.testing.toy import toy_events, toy_system
+from homeostat.testing.toy_changes import changed_toy
 from homeostat.testing.toy_replay import replay_toy, toy_schedule
+from homeostat.train.package import Package
 
 END = toy_schedule().end
 MINUTE = 60_000_000
-LOGGED = ("version", "arm", "score", "threshold", "decision", "degraded", "offset_payments",
-          "offset_verdicts", "features", "definitions", "request")  # fmt: skip
+MEASURED = ("prediction_id", "latency_features_us", "latency_model_us", "latency_total_us")
+"""Columns of the prediction log that are drawn or measured; all others must repeat."""
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +44,27 @@ def replayed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     replay_toy(folder)
     with opened(folder, toy_system()):  # what the replay left is taken up once for all
         pass
+    return folder
+
+
+@pytest.fixture(scope="module")
+def former(replayed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the home as a release left it whose packages do not say what their features were."""
+    return as_former(Path(shutil.copytree(replayed, tmp_path_factory.mktemp("f") / "former")))
+
+
+def as_former(folder: Path, system: System | None = None) -> Path:
+    """Take the manifests out of packages; they, and the system that was applied, are of then."""
+    with sqlite3.connect(folder / "meta.db") as database:
+        for path in (folder / "packages").iterdir():
+            package = replace(Package.load(path), declared={})
+            package.save(path)
+            database.execute(
+                "update versions set hash = ? where model || '@' || version = ?",
+                (package.hash, path.name),
+            )
+    body = {**plain(system or toy_system()), "state_format": STATE_FORMAT - 2}
+    record_body(folder, canonical_json(body))
     return folder
 
 
@@ -58,66 +84,6 @@ def applied(folder: Path, system: System) -> ServiceLost | None:
     finally:
         home.close()
     return None
-
-
-def varied(draw: random.Random) -> System:
-    """Return the toy with its views, conditions, order, transforms, code or estimator changed."""
-    old = toy_system()
-    payments, verdicts = old.sources
-    model = old.model("fraud")
-    if draw.random() < 0.3:
-        payments = replace(payments, lateness=draw.choice(("10m", "3h")))
-    cards, merchants = old.views
-    pool = [
-        count().over("1h", "1d"), count().over("1h", "1d", "2d"), sum_("amount").over("1d"),
-        mean("amount").over("1d"), count(col("amount") > 20).named("large").over("6h"),
-        maximum("amount").over("1d", hop="1h"), sum_("amount").named("ever"),
-    ]  # fmt: skip
-    own = draw.sample(pool[2:], draw.randint(1, 4))
-    own.insert(draw.randint(0, len(own)), pool[draw.randint(0, 1)])
-    where = draw.choice((None, None, col("amount") > 9, col("merchant") != "casino"))
-    cards = hs.FeatureView("cards", cards.entity, payments, tuple(own), where=where)
-    spans = draw.choice((("2d",), ("2d", "3d"), ("1d",)))
-    fraudulent = share(col("fraud") == True).named("fraud_share")  # noqa: E712
-    merchants = hs.FeatureView("merchants", merchants.entity, verdicts, (fraudulent.over(*spans),))
-    busy = hs.FeatureView("busy", merchants.entity, payments, (count().over("1h"),))
-    both = (cards, merchants)
-    views = draw.choice((both, both[::-1], both[:1], (*both, busy)))
-    features: list[Any] = [ref for view in views for ref in view.all()]
-    features += ["amount", "merchant"]
-    times_usual = next(f for f in model.features if isinstance(f, hs.OnDemand))
-    has_mean = "amount_mean_1d" in [spec.name for spec in cards.features()]
-    kept: tuple[hs.OnDemand, ...] = ()
-    code = draw.choice(("same", "other", "gone", "kept", "kept"))
-    if code == "same" and has_mean:
-        features.append(times_usual)
-    elif code in ("same", "kept"):
-        kept = (times_usual,)
-    if code in ("other", "kept") and has_mean:
-
-        def twice_usual(amount: Any, usual: Any) -> Any:
-            return 2 * np.asarray(amount) / np.asarray(usual)
-
-        name = "times_usual" if code == "other" else "twice_usual"
-        features.append(hs.OnDemand(name, ("amount", cards["amount_mean_1d"]), twice_usual))
-    draw.shuffle(features)
-    features = features[: draw.randint(max(1, len(features) - 2), len(features))]
-    names = [f if isinstance(f, str) else f.name for f in features]
-    transforms = (hs.Impute(["amount"]),) if "amount" in names and draw.random() < 0.5 else ()
-    changed = replace(
-        model,
-        features=tuple(features),
-        label=replace(model.label, predicts=payments),
-        transforms=transforms,
-        estimator=hs.Estimator(
-            "lightgbm:LGBMClassifier", {"n_estimators": draw.randint(2, 9), "num_leaves": 5}
-        ),
-    )
-    deployment = replace(old.deployments[0], model=changed)
-    return System(
-        "toy", sources=(payments, verdicts), views=views, models=(changed,),
-        deployments=(deployment,), kept=kept,
-    )  # fmt: skip
 
 
 def life(app: App, seed: int) -> list[str]:
@@ -148,15 +114,15 @@ def told(app: App, asked: list[str]) -> tuple[list[Any], list[Any], Any]:
     """Return what was logged, the receipts and the audit."""
     receipts = [app.receipt(name) for name in asked]
     assert all(one.holds for one in receipts)
-    logged = [{name: one.logged[name] for name in LOGGED if name in one.logged} for one in receipts]
-    said = [(one.features, one.score_again, one.package_hash, one.reasons) for one in receipts]
-    audit = app.audit("fraud")
-    return logged, said, (audit.predictions, audit.compared, audit.different, audit.causes)
+    logged = [{k: v for k, v in one.logged.items() if k not in MEASURED} for one in receipts]
+    said = [(list(one.features.items()), one.score_again, one.package_hash, one.reasons,
+             one.audit.compared) for one in receipts]  # fmt: skip
+    return logged, said, app.audit("fraud")
 
 
 def same_service(replayed: Path, folder: Path, seed: int) -> bool:
     """Return whether a change was applied; then the champion answered as in a home without it."""
-    system = varied(random.Random(seed))
+    system = changed_toy(seed)
     home, twin = (Path(shutil.copytree(replayed, folder / name)) for name in ("home", "twin"))
     refusal = applied(home, system)
     if refusal is not None:
@@ -165,12 +131,13 @@ def same_service(replayed: Path, folder: Path, seed: int) -> bool:
         system = toy_system()
     found = []
     for where, declared in ((home, system), (twin, toy_system())):
+        assert applied(where, declared) is None  # live state of another release is filled again
         with opened(where, declared) as app:
             found.append(told(app, life(app, seed)))
     for changed, unchanged in zip(*found, strict=True):
         assert repr(changed) == repr(unchanged)
     assert {row["arm"] for row in found[0][0]} == {"champion"}
-    assert found[0][2][2] == 0
+    assert (found[0][2].different, found[0][2].skipped) == (0, 0)
     return refusal is None
 
 
@@ -179,6 +146,57 @@ def test_a_champion_outlives_any_change_or_the_change_is_refused(
     replayed: Path, tmp_path: Path, seed: int
 ) -> None:
     same_service(replayed, tmp_path, seed)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 104])
+def test_a_champion_of_an_earlier_release_outlives_any_change_too(
+    former: Path, tmp_path: Path, seed: int
+) -> None:
+    same_service(former, tmp_path, seed)
+
+
+def test_what_was_declared_is_believed_only_if_the_package_has_its_hashes(
+    replayed: Path, tmp_path: Path
+) -> None:
+    """It was applied after the training, so it is not what the package was trained with."""
+    then, now = toy_system(), changed_toy(104)
+    home = as_former(Path(shutil.copytree(replayed, tmp_path / "home")), now)
+    refused = applied(home, now)
+    assert refused is not None
+    assert "a package of this age does not say how it was" in str(refused)
+    assert applied(home, then) is None
+    with opened(home, then) as app:
+        assert {row["arm"] for row in told(app, life(app, 1))[0]} == {"champion"}
+
+
+def test_warming_reads_a_stored_entity_of_every_view_of_every_version(
+    replayed: Path, tmp_path: Path
+) -> None:
+    system = changed_toy(0)
+    folder = Path(shutil.copytree(replayed, tmp_path / "home"))
+    assert applied(folder, system) is None
+    with opened(folder, system) as app:
+        views = {v.name + view_stem(v).hex(): v for v in system.views_of(system.model("fraud"))}
+        for one in serving(app.home, system):
+            assert one.bound is not None
+            views |= {v.name + view_stem(v).hex(): v for v in one.bound.views}
+        assert len(views) == 4
+        assert 'part="store"' not in app.live.metrics.text({})
+        app.live.service.warm()
+        assert 'part="store"' not in app.live.metrics.text({})
+        for number, view in enumerate(views.values(), 1):
+            with app.home.store.writer() as writer:
+                key, kept = next(iter(writer.scan(view_prefix(view))))
+                writer.put(key, b"no record")
+            app.live.service.warm()
+            assert faults(app) == number
+            with app.home.store.writer() as writer:
+                writer.put(key, kept)
+
+
+def faults(app: App) -> int:
+    lines = app.live.metrics.text({}).splitlines()
+    return sum(int(float(one.split()[-1])) for one in lines if 'part="store"' in one)
 
 
 def test_a_field_that_only_the_champion_reads_is_asked_for(replayed: Path, tmp_path: Path) -> None:
