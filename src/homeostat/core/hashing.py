@@ -12,6 +12,7 @@ from homeostat.core.code_meaning import meaning
 from homeostat.core.errors import HomeostatError
 
 __all__ = [
+    "SAID_AS",
     "SAID_OF_ITSELF",
     "SAYS_ALL",
     "UNSET_IS_UNSAID",
@@ -36,6 +37,11 @@ SAYS_ALL: Mapping[str, bool] = {"says_all": True}
 """Metadata of a field that lists other declarations, with what is `SAID_OF_ITSELF`."""
 
 
+SAID_AS = "said_as"
+"""Metadata key of a dataclass field whose values changed their meaning: by value, what is hashed in
+its place, so that a value which means what another one did is hashed as that one was."""
+
+
 def plain(value: object) -> Any:
     """Return `value` as JSON types; frozen dataclasses become tagged mappings.
 
@@ -53,7 +59,7 @@ def _plain(value: object, says_all: bool) -> Any:
         return {"bytes": value.hex()}
     if is_dataclass(value) and not isinstance(value, type):
         body = {
-            f.name: _plain(getattr(value, f.name), "says_all" in f.metadata)
+            f.name: _plain(_said_as(f, value), "says_all" in f.metadata)
             for f in fields(value)
             if _is_said(f, value) and (says_all or "said_of_itself" not in f.metadata)
         }
@@ -72,6 +78,11 @@ def _plain(value: object, says_all: bool) -> Any:
         f"a {type(value).__name__} has no content hash: {value!r}; allowed: plain values, "
         "collections and dataclasses of them, functions; convert it first"
     )
+
+
+def _said_as(field: Field[Any], owner: object) -> object:
+    value = getattr(owner, field.name)
+    return field.metadata[SAID_AS].get(value, value) if SAID_AS in field.metadata else value
 
 
 def _is_said(field: Field[Any], owner: object) -> bool:

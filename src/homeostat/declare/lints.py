@@ -348,20 +348,6 @@ def _not_enforced(system: System) -> Iterator[Lint]:
         )
 
 
-def _no_reasons(system: System) -> Iterator[Lint]:
-    """Reasons that are declared, of an estimator that has none."""
-    for model in system.models:
-        target = model.estimator.target
-        if model.requirements.explain and target.partition(":")[0].split(".")[0] != "lightgbm":
-            yield Lint(
-                "no-reasons",
-                f"model {model.name!r}",
-                f"explain=True, and {target!r} has no contributions of features to a score: "
-                "answers asked for reasons say `reasons_broken`",
-                "write Requirements(explain=False), or declare an estimator of lightgbm",
-            )
-
-
 def _held_days(system: System) -> Iterator[Lint]:
     """Retention that would delete what features still need; those days stay."""
     for policy in system.policies:
@@ -393,5 +379,4 @@ _RULES: tuple[Callable[[System], Iterator[Lint]], ...] = (
     _silent_sources,
     _unused_declarations,
     _not_enforced,
-    _no_reasons,
 )

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from homeostat.core.durations import Micros, format_duration
 from homeostat.core.errors import UnknownName
-from homeostat.core.hashing import UNSET_IS_UNSAID
+from homeostat.core.hashing import SAID_AS, UNSET_IS_UNSAID
 from homeostat.declare.chains import check_transforms
 from homeostat.declare.expressions import Expr, Expression, as_expression
 from homeostat.declare.kinds import check_condition
@@ -149,6 +149,11 @@ class Estimator:
             "write 'lightgbm:LGBMClassifier'",
         )
 
+    @property
+    def package(self) -> str:
+        """The top package of the class, such as "lightgbm"."""
+        return self.target.partition(":")[0].partition(".")[0]
+
 
 @dataclass(frozen=True, slots=True)
 class Split:
@@ -222,6 +227,10 @@ class Gate:
         )
 
 
+_EXPLAIN = {None: True, True: "promised", False: False}
+"""True was the default, and promised nothing: homes and packages of that time say so."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Requirements:
     """What the model must deliver; costs choose the threshold, the rest become gates and watches.
@@ -236,8 +245,10 @@ class Requirements:
             an alert. That a source is silent is what the monitor `Freshness` tells.
         gates: bounds on the test rows that a challenger must keep.
         slices: request fields by whose values the test is reported, too.
-        explain: whether answers may be asked for reasons. False: an answer says
-            `reasons_not_declared` in place of them. `check` warns of an estimator without any.
+        explain: what an answer that is asked for reasons gets. None: reasons, where the estimator
+            has any. True is a promise: a version whose test rows cannot be given reasons that add
+            up to their scores is rejected, and one that is in service already has an alert. False:
+            none are ever computed; an answer says `reasons_not_declared` in place of them.
     """
 
     false_positive_cost: float
@@ -246,7 +257,7 @@ class Requirements:
     freshness: str | timedelta | Micros = "15m"
     gates: tuple[Gate, ...] = ()
     slices: tuple[str, ...] = ()
-    explain: bool = True
+    explain: bool | None = field(default=None, metadata={SAID_AS: _EXPLAIN})
 
     def __post_init__(self) -> None:
         where = "requirements"
@@ -254,6 +265,13 @@ class Requirements:
         object.__setattr__(self, "slices", several(self.slices))
         for name in ("latency_p99", "freshness"):
             object.__setattr__(self, name, duration(getattr(self, name), where, name))
+        require(
+            self.explain is None or isinstance(self.explain, bool),
+            where,
+            f"explain={self.explain!r}",
+            "None, True or False",
+            "write explain=True to promise reasons, explain=False to give none",
+        )
         require(
             self.false_positive_cost > 0 and self.false_negative_cost > 0,
             where,
@@ -312,6 +330,14 @@ class Model:
         for column in (*self.requirements.slices, *(s for g in self.gates for s in g.slices)):
             request.schema.field(column, f"{where}, slices")
         check_transforms(self.transforms, names, self.text_features(), where)
+        require(
+            self.requirements.explain is not True or self.estimator.package != "sklearn",
+            where,
+            f"explain=True, and {self.estimator.target!r} has no contributions of features to a "
+            "score",
+            "an estimator of lightgbm, or explain=None",
+            "declare such an estimator, or leave explain out: no reasons are promised then",
+        )
         validation, test, history = self.split.spans_us
         taken = validation + test + 2 * self.label.delay_us
         require(

@@ -11,6 +11,7 @@ import numpy as np
 from homeostat.declare.models import METRICS, Model
 from homeostat.evaluate.gates import Judgement, Scored, judge
 from homeostat.evaluate.metrics import Costs, as_json, evaluate
+from homeostat.evaluate.reasons import reasons_gate
 from homeostat.evaluate.threshold import choose_threshold
 from homeostat.train.dataset import Sample
 from homeostat.train.fit import Fitted, fit
@@ -103,7 +104,10 @@ def train_challenger(
         "threshold": chosen.as_json(),
     }
     package = Package.of(fitted, model.name, threshold, origin, metrics)
-    return Challenger(package, Servable(package), judgement)
+    servable = Servable(package)
+    if model.requirements.explain:
+        judgement = judgement.with_gate(reasons_gate(servable, trial.test))
+    return Challenger(package, servable, judgement)
 
 
 def _metrics(fitted: Fitted, trial: Trial, judgement: Judgement, costs: Costs) -> dict[str, Any]:

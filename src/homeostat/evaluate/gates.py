@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from math import isnan
 from typing import Any
 
@@ -83,6 +83,11 @@ class Judgement:
         skipped = len(self.gates) - judged
         held = f"all {judged} judged gates held" + (f", {skipped} skipped" if skipped else "")
         return "; ".join(failed) or held
+
+    def with_gate(self, result: GateResult) -> Judgement:
+        """Return the judgement with one more gate."""
+        passed = self.passed and result.passed
+        return replace(self, passed=passed, gates=(*self.gates, result))
 
     def as_json(self) -> dict[str, Any]:
         """Return the judgement as JSON types; undefined metrics are null."""

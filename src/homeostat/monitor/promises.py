@@ -1,4 +1,4 @@
-"""Tells a model in service that breaks what its requirements promise: latency, freshness."""
+"""Tells a model in service that breaks what is required: latency, freshness, reasons."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from homeostat.core.durations import Micros, format_duration
 from homeostat.declare.models import Model
 from homeostat.monitor.findings import Finding
 
-__all__ = ["LATENCY_WINDOW", "judge_latency", "judge_waiting"]
+__all__ = ["LATENCY_WINDOW", "judge_latency", "judge_reasons", "judge_waiting"]
 
 LATENCY_WINDOW = 600_000_000
 """The answers of the last ten minutes are judged, in microseconds."""
@@ -55,3 +55,14 @@ def judge_waiting(model: Model, since: Mapping[str, Micros | None], now: Micros)
         )
         return Finding("behind", model.name, "found", reason, evidence)
     return Finding("behind", model.name, "clear", "received events count in features", evidence)
+
+
+def judge_reasons(model: Model, version: int, *, explains: bool) -> Finding:
+    """Return the finding about promised reasons: `explains` says whether the version has any."""
+    if model.requirements.explain is True and not explains:
+        reason = (
+            f"explain=True, and version {version} has no contributions of features to a score; "
+            "train one with an estimator of lightgbm, or leave explain out"
+        )
+        return Finding("reasons", model.name, "found", reason, {"version": version})
+    return Finding("reasons", model.name, "clear", "reasons are given as declared")

@@ -175,8 +175,8 @@ def _show_explained(
     _show_answer(to, logged)
     if found.base is None:
         to.print(
-            "no contributions: a fallback answered, its features were missing, or the estimator "
-            "has none that are exact",
+            "no contributions: a fallback answered, its features were missing, the estimator has "
+            "none that are exact, or the model declares explain=False",
             style="dim",
         )
         return

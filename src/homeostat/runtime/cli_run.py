@@ -131,7 +131,8 @@ def _warm(app: App) -> None:
     for deployment in app.system.deployments:
         champion = app.live.route(deployment.model.name).champion
         servable = None if champion is None else champion.servable
-        if isinstance(servable, Servable):
+        explain = deployment.model.requirements.explain
+        if isinstance(servable, Servable) and explain is not False:
             missing = np.full((1, len(servable.names)), np.nan)
             nothing = Features(missing, {name: [None] for name in servable.package.encodings})
             with suppress(ExplanationRefused):
@@ -190,7 +191,8 @@ def _announce(here: Session, app: App, address: str) -> None:
     if app.system.deployments:
         model = app.system.deployments[0].model
         request = shlex.quote(json.dumps(example_request(app, model), ensure_ascii=False))
-        curl = f"curl -s '{address}/predict/{model.name}?reasons=true' -d {request}"
+        asked = "" if model.requirements.explain is False else "?reasons=true"
+        curl = f"curl -s '{address}/predict/{model.name}{asked}' -d {request}"
     champions = {d.model.name: app.state(d.model.name).champion for d in app.system.deployments}
     if here.json:
         body = {

@@ -24,7 +24,12 @@ from homeostat.features.table import EventsFrom
 from homeostat.monitor.drift import drift_report, judge_drift
 from homeostat.monitor.findings import Finding
 from homeostat.monitor.freshness import judge_freshness
-from homeostat.monitor.promises import LATENCY_WINDOW, judge_latency, judge_waiting
+from homeostat.monitor.promises import (
+    LATENCY_WINDOW,
+    judge_latency,
+    judge_reasons,
+    judge_waiting,
+)
 from homeostat.monitor.quality import judge_quality
 from homeostat.monitor.rejections import HOUR, Tally, judge_rejections
 from homeostat.monitor.sketch import Sketch
@@ -160,6 +165,8 @@ class Observer:
             found = [Finding("package", model.name, "found", told, {"version": state.champion})]
         else:
             found = [Finding("package", model.name, "clear", f"{said} loads")]
+        explains = package.native is not None
+        found.append(judge_reasons(model, state.champion, explains=explains))
         if self._timed:
             found += judged(model.name, "latency", partial(self._latency, model, now))
             found += judged(model.name, "freshness", partial(self._waiting, model, now))

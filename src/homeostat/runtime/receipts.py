@@ -62,8 +62,9 @@ class Explained:
 
     `reasons` are sorted, the strongest first; with `base`, the score of no features at all, their
     contributions add up to the score before its link; an estimator without exact contributions has
-    none. `again` is the package's score of the logged features. Where a fallback answered, or no
-    features were there, all of it is empty.
+    none, and none are computed where the model declares explain=False. `again` is the package's
+    score of the logged features. Where a fallback answered, or no features were there, all of it is
+    empty.
     """
 
     logged: Mapping[str, Any]
@@ -115,7 +116,8 @@ def _explained(system: System, home: Home, row: pl.DataFrame) -> Explained:
     if not len(matrix):
         return Explained(logged, {}, (), None, None, package.hash)
     servable, features = Servable(package), Features(matrix, texts)
-    why, base = _contributions(servable, features)
+    declared = system.model(logged["model"]).requirements.explain
+    why, base = ((), None) if declared is False else _contributions(servable, features)
     return Explained(
         logged=logged,
         features={

@@ -34,6 +34,7 @@ from homeostat.serve.predictions import Predictions
 from homeostat.serve.predictor import Batch, Predictor, Shed
 from homeostat.serve.routing import Route
 from homeostat.serve.seam import Ingested, Request, Ticket
+from homeostat.train.servable import ExplanationRefused
 
 if TYPE_CHECKING:
     from homeostat.core.store import Store
@@ -340,7 +341,7 @@ class LocalService:
         version = predictions.versions[row]
         if version is None:
             return [], []
-        if not self.predictor(predictions.model).model.requirements.explain:
+        if self.predictor(predictions.model).model.requirements.explain is False:
             return [], ["reasons_not_declared"]
         try:
             arm = next(arm for arm in route.arms if arm is not None and arm.version == version)
@@ -349,6 +350,8 @@ class LocalService:
             return reasons(names, one, 0, arm.servable.contributions(one)), []
         except StopIteration:
             return [], ["reasons_gone"]
+        except ExplanationRefused:
+            return [], ["reasons_unknown"]
         except Exception as broken:  # noqa: BLE001 - an answer stands without its reasons
             self._parts.metrics.fault("reasons", broken)
             return [], ["reasons_broken"]

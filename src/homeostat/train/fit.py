@@ -135,7 +135,7 @@ def _fit_estimator(
     threads: int,
 ) -> tuple[Any, int | None]:
     parameters = dict(model.estimator.parameters)
-    if model.estimator.target.partition(":")[0].partition(".")[0] != "lightgbm":
+    if model.estimator.package != "lightgbm":
         estimator = _make(model, parameters)
         if "random_state" in estimator.get_params():
             estimator.set_params(random_state=model.seed)

@@ -51,12 +51,17 @@ class Servable:
         found = self._booster.predict(matrix, pred_contrib=True, num_threads=1)
         return self._inputs.by_feature(np.asarray(found, np.float64))
 
+    @property
+    def explains(self) -> bool:
+        """Whether its estimator has contributions at all."""
+        return self.package.native is not None
+
     @cached_property
     def _booster(self) -> Any:
         if self.package.native is None:
             raise ExplanationRefused(
                 f"model {self.package.name!r}: its estimator has no tree contributions; allowed: "
-                "lightgbm estimators; declare one, or explain=False."
+                "lightgbm estimators; declare one, or leave explain=True out of its requirements."
             )
         wait_without_spinning()
         import lightgbm

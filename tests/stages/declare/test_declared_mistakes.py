@@ -183,6 +183,15 @@ MISTAKES: list[tuple[Callable[[Any], Any], str]] = [
     (lambda w: hs.Skew(w.model, at_most=0), "at_most=0; allowed: a whole number, 1 or more"),
     (lambda w: hs.Skew(w.model, at_most=0.5), "at_most=0.5"),  # type: ignore[arg-type]
     (lambda w: hs.Skew(w.model, at_most=True), "at_most=True"),
+    (lambda w: replace(w.model.requirements, explain="yes"), "explain='yes'"),
+    (
+        lambda w: replace(
+            w.model,
+            estimator=hs.Estimator("sklearn.svm:SVC"),
+            requirements=replace(w.model.requirements, explain=True),
+        ),
+        "'sklearn.svm:SVC' has no contributions",
+    ),
     (lambda w: hs.Quality(w.model, "auk", worse_by=0.1), "Did you mean 'auc'"),
     (lambda w: hs.Quality(w.model, "auc", worse_by=0), "worse_by=0"),
     (lambda w: hs.Quality(w.model, "auc", worse_by=0.1, rows=0), "rows=0"),

@@ -256,20 +256,6 @@ def test_ids_that_are_forgotten_while_their_events_count(world: Any) -> None:
         assert rules(with_features(world, forgetful)) == found
 
 
-def test_reasons_of_an_estimator_that_has_none(world: Any) -> None:
-    sound: hs.System = world.system
-    linear = hs.Estimator("sklearn.linear_model:LogisticRegression")
-
-    def of(explain: bool) -> hs.System:
-        needs = replace(sound.models[0].requirements, explain=explain)
-        model = replace(sound.models[0], estimator=linear, requirements=needs)
-        return replace(sound, models=(model,), deployments=(), monitors=(), retraining=())
-
-    assert "no-reasons" in rules(of(explain=True))
-    assert "no-reasons" not in rules(of(explain=False))
-    assert "no-reasons" not in rules(sound)
-
-
 def test_a_warning_is_one_sentence_that_ends_in_advice(world: Any) -> None:
     systems = [
         world.system,
