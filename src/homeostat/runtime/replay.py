@@ -241,7 +241,9 @@ class _Run:
                 if group:
                     key = predictor.model.label.predicts.event_id
                     ids = [prediction_id(predictor.model.name, str(r[key]), at) for r in group]
-                    found = predictor.answers(writer, Batch(group, at, ids), routes[n])
+                    batch = Batch(group, at, ids)
+                    reads = predictor.read(writer, batch, routes[n])
+                    found = predictor.answers(reads, batch, routes[n])
                     answered[n] += [predictor.shadow(one, routes[n]) for one in found]
         for predictor, batches in zip(asked, answered, strict=True):
             if batches:

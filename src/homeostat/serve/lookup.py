@@ -23,11 +23,26 @@ from homeostat.serve.ports import Faults, Floats, PlansFeatures, ReadsView
 if TYPE_CHECKING:
     from homeostat.core.store import Reader, Snapshot
 
-__all__ = ["FeatureParts", "Lookup", "Offsets"]
+__all__ = ["FeatureParts", "Lookup", "Offsets", "Read"]
 
 Row = Mapping[str, Any]
 Offsets = Mapping[str, int | None]
 """By source, the offset in its log that the snapshot contained; -1 for none, None without one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """What one snapshot holds for requests: columns of views, None without a working store."""
+
+    views: Mapping[str, Floats] | None
+    offsets: Offsets
+
+    def row(self, row: int) -> Read:
+        """Return what it holds for one of the requests."""
+        if self.views is None:
+            return self
+        views = {name: values[row : row + 1] for name, values in self.views.items()}
+        return Read(views, self.offsets)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,33 +87,32 @@ class Lookup:
         self.sources = tuple(sorted({view.source.name for view in self._views}))
         self._inputs = tuple(n for n in model_inputs(model) if isinstance(n, str))
 
-    def find(
-        self, reader: Reader | None, rows: Sequence[Row], at: Micros, draft: Draft
-    ) -> tuple[Features | None, Offsets]:
-        """Return the features of requests and the offsets of the snapshot they were read from.
+    def read(self, reader: Reader | None, rows: Sequence[Row], at: Micros) -> Read:
+        """Return what a snapshot holds for requests; what fails is told, and never raised."""
+        nothing = Read(None if self._views else {}, dict.fromkeys(self.sources))
+        if reader is None or not self._views:
+            return nothing
+        try:
+            return Read(
+                self._read(reader, rows, at), {s: folded_offset(reader, s) for s in self.sources}
+            )
+        except Exception as broken:  # noqa: BLE001 - a store may fail in any way; one answer
+            self._faults("store", broken)
+            return nothing
 
-        Without a working store the values of views are missing (NaN, counts too) and so are the
-        offsets; features are None where they cannot be put together.
+    def features(self, read: Read, rows: Sequence[Row], draft: Draft) -> Features | None:
+        """Return the features of requests, None where they cannot be put together.
+
+        Without a working store the values of views are missing (NaN, counts too).
         """
-        everyone = range(len(rows))
-        offsets: Offsets = dict.fromkeys(self.sources)
-        views: dict[str, Floats] | None = None
-        if not self._views:
-            views = {}
-        elif reader is not None:
-            try:
-                views = self._read(reader, rows, at)
-                offsets = {s: folded_offset(reader, s) for s in self.sources}
-            except Exception as broken:  # noqa: BLE001 - a store may fail in any way; one answer
-                self._faults("store", broken)
-                views = None
+        views = read.views
         if views is None:
             views = self._missing(len(rows))
-            draft.mark(everyone, "store_down")
+            draft.mark(range(len(rows)), "store_down")
         features = self._assemble(rows, views)
         if features is None:
-            draft.mark(everyone, "features_broken")
-        return features, offsets
+            draft.mark(range(len(rows)), "features_broken")
+        return features
 
     def warm(self, reader: Snapshot, at: Micros) -> None:
         """Read every view once, so that nothing is loaded with the first request."""

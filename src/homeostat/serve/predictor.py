@@ -14,7 +14,7 @@ from homeostat.declare.deployments import Deployment
 from homeostat.declare.system import System
 from homeostat.features.assemble import Features
 from homeostat.serve.draft import Draft
-from homeostat.serve.lookup import FeatureParts, Lookup, Offsets
+from homeostat.serve.lookup import FeatureParts, Lookup, Offsets, Read
 from homeostat.serve.needs import Needs
 from homeostat.serve.ports import Broken, Faults, Stopwatch
 from homeostat.serve.predictions import Given, Latency, Predictions
@@ -23,7 +23,7 @@ from homeostat.serve.routing import ROLES, Arm, Route
 if TYPE_CHECKING:
     from homeostat.core.store import Reader, Snapshot
 
-__all__ = ["Batch", "Predictor", "Shed"]
+__all__ = ["Batch", "Predictor", "Reads", "Shed"]
 
 Request = Mapping[str, Any]
 
@@ -55,16 +55,33 @@ class Shed:
     late: bool = False
 
 
-class _Found:
-    """The features of one batch, looked up once for all arms that have the same ones.
+@dataclass(frozen=True, slots=True)
+class Reads:
+    """What one snapshot holds for the requests of a batch, by the look-up of each arm.
 
-    The first look-up, that of the arm who is to answer, marks what failed in the draft.
+    `took_ns` is how long reading took; `alone` what the snapshot holds for each request by itself,
+    where they could not be read together.
     """
 
-    def __init__(
-        self, reader: Reader | None, rows: Sequence[Request], at: Micros, draft: Draft
-    ) -> None:
-        self._reader, self._rows, self._at = reader, rows, at
+    together: Mapping[Lookup, Read]
+    took_ns: int
+    alone: Sequence[Mapping[Lookup, Read]] = ()
+
+    def row(self, row: int) -> Reads:
+        """Return what it holds for one of the requests."""
+        if self.alone:
+            return Reads(self.alone[row], self.took_ns)
+        return Reads({by: read.row(row) for by, read in self.together.items()}, self.took_ns)
+
+
+class _Found:
+    """The features of one batch, put together once for all arms that have the same ones.
+
+    The first ones, those of the arm who is to answer, mark what failed in the draft.
+    """
+
+    def __init__(self, reads: Reads, rows: Sequence[Request], draft: Draft) -> None:
+        self._reads, self._rows = reads.together, rows
         self._draft: Draft | None = draft
         self._known: dict[Lookup, Features | None] = {}
         self.offsets: Offsets = {}
@@ -74,11 +91,12 @@ class _Found:
         if lookup not in self._known:
             draft, self._draft = self._draft, None
             marked = Draft(len(self._rows), 0.0) if draft is None else draft
-            features, offsets = lookup.find(self._reader, self._rows, self._at, marked)
+            read = self._reads[lookup]
+            features = lookup.features(read, self._rows, marked)
             if draft is None and any(marked.degraded):
-                features = None  # another arm's, from a store that failed meanwhile
+                features = None  # another arm's, which could not be read
             self._known[lookup] = features
-            self.offsets = {**offsets, **self.offsets}
+            self.offsets = {**read.offsets, **self.offsets}
         return self._known[lookup]
 
 
@@ -145,38 +163,74 @@ class Predictor:
         """
         return self.shadow(self.answer(reader, Batch(requests, at, ids), route), route)
 
-    def answers(
+    def read(
         self, reader: Reader | None, batch: Batch, route: Route, shed: Shed | None = None
+    ) -> Reads:
+        """Read what the arms who may answer need, so that the snapshot can be let go.
+
+        Requests that cannot be read together are read one by one. Nothing of the user's runs here.
+        """
+        began, rows = self._stopwatch(), [self._row(request) for request in batch.requests]
+        lookups = self._asked(route, shed)
+        together = {lookup: lookup.read(reader, rows, batch.at) for lookup in lookups}
+        failed = reader is not None and any(read.views is None for read in together.values())
+        alone: list[dict[Lookup, Read]] = []
+        if failed and len(rows) > 1:
+            alone = [{one: one.read(reader, [row], batch.at) for one in lookups} for row in rows]
+        return Reads(together, self._stopwatch() - began, alone)
+
+    def answers(
+        self, reads: Reads, batch: Batch, route: Route, shed: Shed | None = None
     ) -> list[Predictions]:
         """Answer requests so that none harms another: each as it would be answered alone.
 
         They are answered together; where features of them cannot be read or put together, one by
         one.
         """
-        whole = self.answer(reader, batch, route, shed)
-        harmed = {"features_broken"} if reader is None else {"features_broken", "store_down"}
-        if any(arm is not None and arm.lookup is not None for arm in route.arms):
-            harmed |= {"model_broken", "challenger_broken"}  # one of them may lack its features
-        if len(whole) < 2 or not any(harmed.intersection(causes) for causes in whole.degraded):
-            return [whole]
+        if not reads.alone:
+            whole = self._answer(reads, batch, route, shed)
+            harmed = {"features_broken"}
+            if any(arm is not None and arm.lookup is not None for arm in route.arms):
+                harmed |= {"model_broken", "challenger_broken"}  # one may lack its features
+            if len(whole) < 2 or not any(harmed.intersection(causes) for causes in whole.degraded):
+                return [whole]
         alone = [
             replace(batch, requests=batch.requests[i : i + 1], ids=batch.ids[i : i + 1])
-            for i in range(len(whole))
+            for i in range(len(batch.ids))
         ]
-        return [self.answer(reader, one, route, shed) for one in alone]
+        return [self._answer(reads.row(i), one, route, shed) for i, one in enumerate(alone)]
 
     def answer(
         self, reader: Reader | None, batch: Batch, route: Route, shed: Shed | None = None
     ) -> Predictions:
         """Answer requests; `shadow` is left to the caller, who may answer the user before it."""
-        began = self._stopwatch()
+        return self._answer(self.read(reader, batch, route, shed), batch, route, shed)
+
+    def _row(self, request: Request) -> dict[str, Any]:
+        return {name: request.get(name) for name in self._fields}
+
+    def _asked(self, route: Route, shed: Shed | None) -> list[Lookup]:
+        """Return the look-ups of the arms who may be asked, the first one's first."""
+        asked = [self._first(route)]
+        if shed is not None and "previous" not in shed.chain:
+            return []
+        challenges = route.shadow or (shed is None and route.share > 0)
+        for arm, may in ((route.champion, shed is None), (route.challenger, challenges),
+                         (route.previous, True)):  # fmt: skip
+            if arm is not None and may and self._of(arm) not in asked:
+                asked.append(self._of(arm))
+        return asked
+
+    def _answer(self, reads: Reads, batch: Batch, route: Route, shed: Shed | None) -> Predictions:
+        """Answer requests from what was read."""
+        began = self._stopwatch() - reads.took_ns
         first = began if batch.began is None else batch.began
-        rows = [{name: request.get(name) for name in self._fields} for request in batch.requests]
+        rows = [self._row(request) for request in batch.requests]
         given = [row[self._id_field] for row in rows]
         names = [batch.ids[i] if name is None else str(name) for i, name in enumerate(given)]
         draft = Draft(len(rows), self._default_threshold(route))
         chain: tuple[str, ...] = ("score",) if shed is None else shed.chain
-        found, lookup = _Found(reader, rows, batch.at, draft), self._first(route)
+        found, lookup = _Found(reads, rows, draft), self._first(route)
         features = found.of(lookup) if "previous" in chain or shed is None else None
         looked_up = self._stopwatch()
         if shed is not None:

@@ -31,7 +31,7 @@ from homeostat.serve.metrics import Metrics
 from homeostat.serve.needs import Needs
 from homeostat.serve.ports import Broken, FindsAnswers, FindsEvents, NotDurable, PredictionLog
 from homeostat.serve.predictions import Predictions
-from homeostat.serve.predictor import Batch, Predictor, Shed
+from homeostat.serve.predictor import Batch, Predictor, Reads, Shed
 from homeostat.serve.routing import Route
 from homeostat.serve.seam import Ingested, Request, Ticket
 from homeostat.train.servable import ExplanationRefused
@@ -319,16 +319,20 @@ class LocalService:
     def _answered(self, predictor: Predictor, call: _Call) -> list[Predictions]:
         """Answer a call from one snapshot, at an instant after everything known in that."""
         store, clock, shed = self._parts.store, self._parts.clock, call.shed
+        found: tuple[Batch, Reads] | None = None
         if store is not None and (shed is None or "previous" in shed.chain):
             try:
                 with store.reader() as reader:
                     at = clock.after(read_after(reader, predictor.reads(call.route)))
                     batch = self._batch(predictor, call, at)
-                    return predictor.answers(reader, batch, call.route, shed)
+                    found = batch, predictor.read(reader, batch, call.route, shed)
             except Exception as broken:  # noqa: BLE001 - a store may fail in any way; one answer
                 self._parts.metrics.fault("store", broken)
-        batch = self._batch(predictor, call, clock.now())
-        return predictor.answers(None, batch, call.route, shed)
+        if found is None:
+            batch = self._batch(predictor, call, clock.now())
+            found = batch, predictor.read(None, batch, call.route, shed)
+        # The snapshot is let go by now: a call that hangs keeps no page of the store from reuse.
+        return predictor.answers(found[1], found[0], call.route, shed)
 
     def _batch(self, predictor: Predictor, call: _Call, at: int) -> Batch:
         rows = [call.admission.completed(row, at) for row in call.requests]

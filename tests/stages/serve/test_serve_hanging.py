@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import selectors
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from threading import Event, Lock
 from typing import Any, TypeVar
 
@@ -19,12 +20,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from homeostat.core.store import Snapshot
 from homeostat.serve.answer import Answer
 from homeostat.serve.crew import Crew, Job
 from homeostat.serve.lane import Lane, Shared
 from homeostat.serve.requests import RequestReader
 from homeostat.serve.routing import Route
 from homeostat.testing.drills import Drill, FixedScores
+from homeostat.testing.memory_store import MemoryStore
 from homeostat.testing.payments import Bench, arm, payments, tap
 
 T = TypeVar("T")
@@ -276,6 +279,38 @@ def test_the_on_demand_feature_that_holds_the_calls_is_named() -> None:
     assert len(notes) == 1
     assert "1 in on-demand feature 'price' (test_serve_hanging.py:" in notes[0]
     assert world.lane.notes == []  # it has ended
+
+
+class Watched:
+    """A store that knows how many snapshots are open."""
+
+    def __init__(self) -> None:
+        self.open, self._store = 0, MemoryStore()
+
+    @contextmanager
+    def reader(self) -> Iterator[Snapshot]:
+        """Open a snapshot."""
+        self.open += 1
+        with self._store.reader() as reader:
+            yield reader
+        self.open -= 1
+
+
+def test_a_call_that_hangs_holds_no_snapshot_of_the_store() -> None:
+    store, seen = Watched(), list[int]()
+
+    def price(amount: Any, items: Any) -> Any:
+        seen.append(store.open)
+        return amount / items
+
+    def score(features: Any) -> Any:
+        seen.append(store.open)
+        return np.full(len(features.matrix), 0.5)
+
+    made = Bench(payments(on_demand=price), Route(champion=arm(FixedScores(score))), store=store)
+    found = made.service().predict("fraud", [tap(tap_id=f"t{i}", tapped_at=...) for i in "ab"])
+    assert [a.degraded for a in found] == [[], []]
+    assert seen == [0, 0]
 
 
 def test_a_call_set_aside_is_replaced_and_its_thread_ends() -> None:

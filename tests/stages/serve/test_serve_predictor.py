@@ -250,7 +250,7 @@ def test_beyond_the_deadline_the_overloaded_fallback_answers(bench: MakesBench) 
 
 def test_a_late_challenger_is_to_blame(bench: MakesBench) -> None:
     route = Route(champion=arm(0.25), challenger=arm(0.75, 2), share=0.5)
-    stopwatch = StepStopwatch([0, 0, 0, 200 * MS])
+    stopwatch = StepStopwatch([0, 0, 0, 0, 0, 200 * MS])
     found = ask(bench(route, {"deadline": "100ms"}, stopwatch=stopwatch).predictor(), route, n=40)
     drawn = [route.takes_challenger("fraud", f"t{i}") for i in range(40)]
     assert set(found.arms) == {"score"}
