@@ -147,38 +147,141 @@ def life(folder: Path, file: Path) -> list[Any]:
         return found
 
 
-def test_an_apply_that_is_killed_is_run_again_or_undone(own: Commands, tmp_path: Path) -> None:
-    twin = tmp_path / "twin"
-    shutil.copytree(own.folder / "state", twin)
-    undone = tmp_path / "undone"
-    former = own.folder / "former.py"
-    former.write_text((own.folder / "system.py").read_text())
-    (own.folder / "system.py").write_text(CHANGED)
-    draw, killed = random.Random(5), 0
-    for _ in range(3):
-        with subprocess.Popen(command("apply", *own.options()), stderr=subprocess.PIPE) as process:
-            sleep(draw.uniform(0.8, 2.0))
-            process.kill()
-            killed += process.wait() == -signal.SIGKILL
-        if own("plan", "--exit-code").status:  # what it left can be undone
-            shutil.copytree(own.folder / "state", undone, dirs_exist_ok=True)
-    expected = life(twin, former)
-    if undone.exists():
-        assert life(undone, former) == expected
+COUNTED = """\
+import os
+import signal
+import sys
+from pathlib import Path
+
+import homeostat.runtime.applying
+from homeostat.runtime.cli import main
+
+PARTS = ("applying.py", "backfill.py", "filled.py", "plan.py", "lake_sink.py", "lmdb.py")
+last, passed = int(sys.argv[1]), 0
+
+
+def pass_by(frame, event, argument):
+    global passed
+    if Path(frame.f_code.co_filename).name in PARTS:
+        passed += 1
+        if passed == last:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+sys.setprofile(pass_by)
+try:
+    main(sys.argv[2:])
+finally:
+    sys.setprofile(None)
+    print(passed)
+"""
+"""Runs a command that is killed at the given call, or return from one, within what applies."""
+
+
+def killed_at(call: int, commands: Commands) -> subprocess.CompletedProcess[str]:
+    """Apply, and be killed at a call; at 0 never, and say how many there were."""
+    words = [sys.executable, "-c", COUNTED, str(call), "apply", *commands.options()]
+    return subprocess.run(words, capture_output=True, text=True, check=False)
+
+
+def declare(commands: Commands, seed: int) -> Path:
+    """Draw other declarations; return the file of those that were there."""
+    former = commands.folder / "former.py"
+    former.write_text((commands.folder / "system.py").read_text())
+    (commands.folder / "system.py").write_text(
+        f"from homeostat.testing.toy_changes import changed_toy\n\nsystem = changed_toy({seed})\n"
+    )
+    return former
+
+
+def killed_applies(own: Commands, seed: int, kills: int) -> bool:
+    """Kill `apply` at drawn calls; return whether the change was taken in the end.
+
+    What a kill leaves is undone by the former declarations; or `apply` is run again, and again.
+    The champion answers as in a home that knew nothing of it.
+    """
+    draw, state = random.Random(seed), own.folder / "state"
+    for name in ("twin", "trial"):
+        shutil.copytree(state, own.folder / name)
+    former = declare(own, seed)
+    expected = life(own.folder / "twin", former)
+    trial = killed_at(0, Commands(own.folder, "trial"))
+    if trial.returncode:
+        assert "loses feature 'times_usual'" in trial.stderr
+        assert life(state, former) == expected
+        return False
+    calls = int(trial.stdout.split()[-1])
+    for number in range(kills):
+        killed = killed_at(draw.randint(1, calls), own)
+        assert killed.returncode == -signal.SIGKILL, killed
+        if own("plan", "--exit-code").status and number == kills // 2:
+            undone = shutil.copytree(state, own.folder / "undone")
+            assert life(undone, former) == expected
     assert own("apply").status == 0
-    assert life(own.folder / "state", own.folder / "system.py") == expected
+    assert life(state, own.folder / "system.py") == expected
+    return True
+
+
+@pytest.mark.parametrize("seed", [4])
+def test_an_apply_that_is_killed_is_run_again_or_undone(own: Commands, seed: int) -> None:
+    killed_applies(own, seed, 2)
+
+
+@pytest.mark.soak
+def test_many_applies_of_any_change_are_killed(lived: Commands, tmp_path: Path) -> None:
+    taken = []
+    for seed in range(20, 50):
+        own = Commands(Path(shutil.copytree(lived.folder, tmp_path / str(seed))))
+        taken.append(killed_applies(own, seed, 5))
+    assert 0.3 < sum(taken) / len(taken) < 0.95
+
+
+def applied_beside(own: Commands, seed: int) -> str:
+    """Apply a drawn change beside a server that answers; return what became of it."""
+    with running(own) as (process, address):
+        former = declare(own, seed)
+        answers = [asked(address)]
+        done = own("apply")
+        answers.append(asked(address))
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=PATIENCE_S)
+    outcome = "taken" if done.status == 0 else "refused"
+    if "stop the process" in done.err:
+        retried = own("apply")
+        outcome = "stopped for" if retried.status == 0 else "refused"
+    if outcome == "refused":
+        assert "loses feature 'times_usual'" in own("apply").err
+        former.replace(own.folder / "system.py")
+    with running(own) as (_, address):
+        answers.append(asked(address))
+        assert all(holds(own, answer["prediction_id"]) for answer in answers)
+    audit = own("features", "audit", "fraud", "--json")
+    assert (audit.status, audit.json["different"], audit.json["skipped"]) == (0, 0, 0)
+    return outcome
+
+
+@pytest.mark.parametrize("seed", [0])
+def test_any_change_is_applied_beside_a_server(own: Commands, seed: int) -> None:
+    assert applied_beside(own, seed) == "taken"
+
+
+@pytest.mark.soak
+def test_many_changes_are_applied_beside_servers(lived: Commands, tmp_path: Path) -> None:
+    outcomes = set()
+    for seed in range(50, 70):
+        own = Commands(Path(shutil.copytree(lived.folder, tmp_path / str(seed))))
+        outcomes.add(applied_beside(own, seed))
+    assert outcomes == {"taken", "refused", "stopped for"}
 
 
 @pytest.mark.soak
 def test_servers_are_killed_while_they_apply(lived: Commands, tmp_path: Path) -> None:
     draw = random.Random(7)
-    for number in range(12):
-        own = Commands(Path(shutil.copytree(lived.folder, tmp_path / str(number))))
+    for seed in range(70, 82):
+        own = Commands(Path(shutil.copytree(lived.folder, tmp_path / str(seed))))
         shutil.copytree(own.folder / "state", own.folder / "twin")
-        former = own.folder / "former.py"
-        former.write_text((own.folder / "system.py").read_text())
         with running(own) as (process, _):
-            (own.folder / "system.py").write_text(CHANGED)
+            former = declare(own, seed)
             with subprocess.Popen(
                 command("apply", *own.options()), stderr=subprocess.PIPE, stdout=subprocess.PIPE
             ) as asking:
@@ -186,7 +289,6 @@ def test_servers_are_killed_while_they_apply(lived: Commands, tmp_path: Path) ->
                 process.kill()
                 process.wait()
                 asking.kill()
-        assert own("apply").status == 0
-        assert life(own.folder / "state", own.folder / "system.py") == life(
-            own.folder / "twin", former
-        )
+        taken = own("apply").status == 0
+        file = own.folder / "system.py" if taken else former
+        assert life(own.folder / "state", file) == life(own.folder / "twin", former)

@@ -435,10 +435,15 @@ class Live:
         self._reroute()
         return made
 
-    def flush(self) -> None:
-        """Bring everything answered and folded into the prediction log and the lake."""
-        self._writer.settle()
+    def flush(self) -> bool:
+        """Bring everything answered and folded into the prediction log and the lake.
+
+        Returns:
+            Whether all answers are there; a disk that takes longer than a moment is not waited for.
+        """
+        settled = self._writer.settle()
         self._engine.worker.lake.flush()
+        return settled
 
     def drain(self) -> dict[str, Counts]:
         """Fold everything that is known now; return the counts by source. The loop stands still."""

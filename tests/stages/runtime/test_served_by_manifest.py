@@ -107,6 +107,7 @@ def life(app: App, seed: int) -> list[str]:
             for n in range(3)
         ]  # fmt: skip
         asked += [answer.prediction_id for answer in app.predict("fraud", requests)]
+        assert any(app.live.flush() for _ in range(60))  # the requests are events, too, by now
     return asked
 
 
