@@ -4,7 +4,8 @@ Run it as `python tests/journeys/steady_load.py HOME SECONDS PREDICTIONS EVENTS 
 [EVERY]]]`: so many predictions and events a second, with steps, trainings, audits and compactions
 beside them. A new home begins with so many requests of the last half hour, and steps every so many
 seconds. Each answer is a line of HOME.answers as soon as it is given. It prints "running" when it
-begins, and ends with what it measured, as JSON.
+begins, and ends with what it measured, as JSON. HOME.minutes has the figures of each minute, and
+HOME.stalls what the threads did when the fold was behind by half a second.
 """
 
 from __future__ import annotations
@@ -12,13 +13,16 @@ from __future__ import annotations
 import json
 import os
 import sys
+from array import array
 from collections import deque
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 from random import Random
 from threading import Event, Thread
+from threading import enumerate as threads
 from time import sleep, time
+from types import FrameType
 
 from homeostat.core.allocators import bound_arenas
 
@@ -36,9 +40,17 @@ from homeostat.runtime.app import App
 from homeostat.runtime.prediction_writer import LogPredictions
 from homeostat.runtime.timeline import Timeline
 from homeostat.runtime.training_process import TrainingProcess
+from homeostat.runtime.upkeep_process import UpkeepProcess
 
 EVERY_S = 10
 CARDS = 500
+
+STALL_S = 0.5
+"""What the threads do is written down when the fold is behind by so much."""
+
+SAMPLE_S = 0.05
+SAMPLES = 80
+"""So many samples before a stall are written with it."""
 
 
 class Payment(hs.Event):
@@ -105,16 +117,102 @@ def steady_system() -> hs.System:
     )
 
 
+class Stalls:
+    """Samples the named threads of the server, and writes the samples around a stall to a file.
+
+    A sample that comes late says by how much: another thread held the interpreter, or the machine
+    had no core for it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("a")
+        self._recent: deque[str] = deque(maxlen=SAMPLES)
+        self._stop, self._told = Event(), 0.0
+        self._thread = Thread(target=self._sample, name="stalls")
+        self._thread.start()
+
+    def tell(self, gap: float) -> None:
+        """Write down what was sampled, at most once in two seconds."""
+        if time() - self._told > 2:
+            self._told = time()
+            load = os.getloadavg()[0]
+            self._file.write(f"== {time():.2f} gap {gap:.2f} s, load {load:.1f}\n")
+            self._file.writelines(list(self._recent))
+            self._file.flush()
+
+    def close(self) -> None:
+        """End the sampling."""
+        self._stop.set()
+        self._thread.join()
+        self._file.close()
+
+    def _sample(self) -> None:
+        due = time() + SAMPLE_S
+        while not self._stop.wait(max(due - time(), 0)):
+            late, now = time() - due, time()
+            due = now + SAMPLE_S
+            names = {thread.ident: thread.name for thread in threads()}
+            said = [
+                f"  {name}: {_where(frame)}\n"
+                for ident, frame in sys._current_frames().items()
+                if (name := names.get(ident, "")).startswith(("homeostat", "fold"))
+            ]
+            self._recent.append(f" {now:.2f} late {late:.2f}\n{''.join(sorted(said))}")
+
+
+def _where(frame: FrameType | None) -> str:
+    """Return the inner frames of a stack, innermost first, up to six of ours."""
+    found: list[str] = []
+    while frame is not None and len(found) < 8:
+        path = frame.f_code.co_filename
+        if "homeostat" in path or not found:
+            found.append(f"{Path(path).stem}.{frame.f_code.co_name}:{frame.f_lineno}")
+        frame = frame.f_back
+    return " < ".join(found)
+
+
+class Minutes:
+    """Writes the figures of each minute as it ends, so that a run that is cut off shows some."""
+
+    def __init__(self, path: Path, load: Load) -> None:
+        self._path, self._load, self._asked, self._looked, self._at = path, load, 0, 0, time()
+
+    def tell(self, more: dict[str, object]) -> None:
+        """Write down what was measured since the last time, if that was a minute ago."""
+        if time() - self._at < 60:
+            return
+        asking, gaps = self._load.asking[self._asked :], self._load.gaps[self._looked :]
+        self._asked, self._looked, self._at = len(self._load.asking), len(self._load.gaps), time()
+        said = {**more, "predictions": self._asked, **shares(asking, gaps)}
+        with self._path.open("a") as out:
+            out.write(json.dumps(said | {"load": round(os.getloadavg()[0], 1)}) + "\n")
+
+
+def shares(asking: array[float], gaps: array[float]) -> dict[str, object]:
+    """Return how long answers took, and how long events waited to be folded."""
+
+    def of(found: array[float], factor: float, digits: int) -> list[float]:
+        if not found:
+            return []
+        return [round(float(q) * factor, digits) for q in np.quantile(found, (0.5, 0.99, 1))]
+
+    return {
+        "ask p50/p99/max ms": of(asking, 1e3, 2),
+        "fold gap p50/p99/max s": of(gaps, 1, 3),
+        "looks at the fold above 0.5 s, 1 s": [sum(g > s for g in gaps) for s in (0.5, 1)],
+    }
+
+
 class Load:
     """Asks and pushes at steady rates, and looks how old the oldest event is that is not folded."""
 
-    def __init__(self, app: hs.App, answers: int, seed: int) -> None:
+    def __init__(self, app: hs.App, answers: int, seed: int, stalls: Stalls) -> None:
         self._app, self._answers, self._draw = app, answers, Random(seed)
+        self._stalls = stalls
         self._tag, self._serial = f"{os.getpid()}-{seed}", count()
         self._asked: deque[str] = deque(maxlen=20_000)
         self._pushed: deque[tuple[int, float]] = deque()
-        self.gaps: list[float] = []
-        self.asking: list[float] = []
+        self.gaps, self.asking = array("d"), array("d")  # small: the memory is measured
 
     def payment(self) -> dict[str, object]:
         name = f"{self._tag}-{next(self._serial)}"
@@ -155,6 +253,8 @@ class Load:
             self.gaps.append(now - self._pushed.popleft()[1])
         if self._pushed:
             self.gaps.append(now - self._pushed[0][1])
+            if self.gaps[-1] > STALL_S:
+                self._stalls.tell(self.gaps[-1])
 
 
 def steadily(act: Callable[[], None], a_second: float, stop: Event) -> Thread:
@@ -222,7 +322,9 @@ def run(
     with App(steady_system(), home, log_predictions=log, finish=False) as app:
         if is_new and history:
             import_history(app, history)
-        load, stop, began = Load(app, answers, seed=int(time())), Event(), time()
+        stalls = Stalls(Path(f"{home}.stalls"))
+        load, stop, began = Load(app, answers, int(time()), stalls), Event(), time()
+        minutes = Minutes(Path(f"{home}.minutes"), load)
         failed: list[str] = []
 
         def told(pass_: object) -> None:
@@ -232,12 +334,14 @@ def run(
                 for decision in getattr(pass_, "decisions", ()):
                     done[decision.action] = done.get(decision.action, 0) + 1
 
-        trainer = TrainingProcess(app.system, declared_in(home), home)
-        loop = Thread(target=app.live.run, args=(stop, 0.02, told, trainer))
+        file = declared_in(home)
+        trainer = TrainingProcess(app.system, file, home)
+        apart = UpkeepProcess(app.system, file, home)
+        loop = Thread(target=app.live.run, args=(stop, 0.02, told, trainer, apart), name="fold")
         loop.start()
         sys.stdout.write("running\n")
         sys.stdout.flush()
-        threads = [
+        acting = [
             steadily(load.ask, predictions, stop),
             steadily(lambda: load.push(max(events // 10, 1)), 10, stop),
             steadily(load.look, 50, stop),
@@ -245,21 +349,20 @@ def run(
         while time() - began < seconds:
             sleep(min(5.0, max(seconds / 20, 0.05)))
             memory.append((round(time() - began, 1), round(memory_mb(), 1)))
+            minutes.tell({"at": memory[-1][0], "memory MB": memory[-1][1], "decisions": dict(done)})
         stop.set()
-        for thread in [*threads, loop]:
+        for thread in [*acting, loop]:
             thread.join()
-        gaps, asking = np.array(load.gaps), np.array(load.asking)
+        stalls.close()
         app.live.drain()
         parts = len(app.home.predictions.store.parts("fraud"))
-    shares = (0.5, 0.99, 1)
     half = [mb for at, mb in memory if at >= min(600, seconds / 2)]
     return {
-        "predictions": len(asking),
+        "predictions": len(load.asking),
         "decisions": done,
         "failed passes": failed[:3],
         "parts at the end": parts,
-        "ask p50/p99/max ms": [round(float(np.quantile(asking, q)) * 1e3, 2) for q in shares],
-        "fold gap p50/p99/max s": [round(float(np.quantile(gaps, q)), 3) for q in shares],
+        **shares(load.asking, load.gaps),
         "memory MB": memory[:: max(len(memory) // 20, 1)],
         "memory MB of the second half, least and most": [min(half), max(half)],
     }

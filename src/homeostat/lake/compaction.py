@@ -44,6 +44,7 @@ __all__ = [
     "compact_table",
     "exchange",
     "join_remote",
+    "loose_rows",
     "new_names",
     "statistics",
     "sync_folder",
@@ -141,13 +142,7 @@ def compact_table(
         most: rows after which no further day is begun; None for all.
         small: the open day is written again if so many of its files were never.
     """
-    tasks: list[_Task] = []
-    rows = 0
-    for task in _tasks(table_files(target), orders, small):
-        if most is not None and tasks and rows >= most:
-            break
-        tasks.append(task)
-        rows += sum(file.rows for file in task.files)
+    tasks, rows = _first(target, orders, most, small)
     from deltalake.exceptions import DeltaError
 
     with storage("lake table", table.folder, OSError, DeltaError):
@@ -159,6 +154,25 @@ def compact_table(
     return Compacted(
         len(tasks), rows, sum(len(t.files) for t in tasks), sum(len(new) for _, new in made)
     )
+
+
+def _first(
+    target: DeltaTable, orders: tuple[Order, Order], most: int | None, small: int
+) -> tuple[list[_Task], int]:
+    """Return what is to be done now, and of how many rows it is."""
+    tasks: list[_Task] = []
+    rows = 0
+    for task in _tasks(table_files(target), orders, small):
+        if most is not None and tasks and rows >= most:
+            break
+        tasks.append(task)
+        rows += sum(file.rows for file in task.files)
+    return tasks, rows
+
+
+def loose_rows(target: DeltaTable, orders: tuple[Order, Order], most: int, small: int) -> int:
+    """Return how many rows `compact_table` would write again, told the same."""
+    return _first(target, orders, most, small)[1]
 
 
 def join_remote(target: DeltaTable, small: int) -> Compacted:

@@ -21,7 +21,14 @@ from homeostat.core.errors import HomeostatError, UnknownName
 from homeostat.core.storage import storage
 from homeostat.declare.schema import EventSchema
 from homeostat.ingest.schema_compatibility import Incompatibility
-from homeostat.lake.compaction import Columns, Compacted, Order, compact_table, join_remote
+from homeostat.lake.compaction import (
+    Columns,
+    Compacted,
+    Order,
+    compact_table,
+    join_remote,
+    loose_rows,
+)
 from homeostat.lake.encoding import writer_properties
 from homeostat.lake.events import LakeEvents, Span, Stored
 from homeostat.lake.evolved import Evolved, column_conflicts, rewrite
@@ -343,11 +350,20 @@ class Lake:
             return join_remote(target, small)
         if self._is_raw(target):
             return join_raw(target, Path(self._path(table)), most, small)
-        stored = _schema(target)
+        columns = Columns(Path(self._path(table)), _schema(target))
+        return compact_table(target, columns, self._orders(table, target), most, small)
+
+    def loose(self, table: str, *, most: int, small: int) -> int:
+        """Return how many rows `compact` would sort and write again; none in an object store."""
+        target = self._table(table)
+        if target is None or self.location.is_remote or self._is_raw(target):
+            return 0
+        return loose_rows(target, self._orders(table, target), most, small)
+
+    def _orders(self, table: str, target: DeltaTable) -> tuple[Order, Order]:
+        """Return by what the rows of a closed day are sorted, and those of the open one."""
         in_log = self._order(table, target, ())
-        orders = self._order(table, target, self._keys.get(table, ())), in_log
-        columns = Columns(Path(self._path(table)), stored)
-        return compact_table(target, columns, orders, most, small)
+        return self._order(table, target, self._keys.get(table, ())), in_log
 
     def _order(self, table: str, target: DeltaTable, keys: Sequence[str]) -> Order:
         """Return by what rows are sorted that are brought together by keys."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from homeostat.core.errors import HomeostatError
 from homeostat.core.hashing import content_hash
@@ -21,7 +21,7 @@ __all__ = ["Arms"]
 
 
 class Arms:
-    """Loads packages and arms from a registry, and keeps them.
+    """Loads packages and arms from a registry, and keeps those that are in service.
 
     Args:
         system: the declarations of today.
@@ -47,9 +47,10 @@ class Arms:
     def package(self, model: str, version: int) -> Package:
         """Return a package; raise what the registry raises if it is damaged."""
         key = (model, version)
-        if key not in self._packages:
-            self._packages[key] = self._registry.load(model, version)
-        return self._packages[key]
+        found = self._packages.get(key)
+        if found is None:
+            found = self._packages[key] = self._registry.load(model, version)
+        return found
 
     def bound(self, model: str, version: int) -> Bound:
         """Return the declarations by which a version is given its features.
@@ -58,18 +59,21 @@ class Arms:
             NotKept: those of today cannot compute them.
         """
         key = (model, version)
-        if key not in self._bounds:
-            self._bounds[key] = bound_package(self._system, self.package(model, version))
-        return self._bounds[key]
+        found = self._bounds.get(key)
+        if found is None:
+            package = self.package(model, version)
+            found = self._bounds[key] = bound_package(self._system, package)
+        return found
 
     def arm(self, model: str, version: int | None) -> Arm | None:
         """Return a version ready to score; a broken one stands for its fallback. None for None."""
         if version is None:
             return None
         key = (model, version)
-        if key not in self._arms:
-            self._arms[key] = self._load(model, version)
-        return self._arms[key]
+        found = self._arms.get(key)
+        if found is None:
+            found = self._arms[key] = self._load(model, version)
+        return found
 
     def _load(self, model: str, version: int) -> Arm:
         try:
@@ -92,6 +96,13 @@ class Arms:
         if key not in self._lookups:
             self._lookups[key] = Lookup(bound.system, bound.model, None, self._faults)
         return self._lookups[key]
+
+    def retain(self, model: str, versions: Collection[int]) -> None:
+        """Let go of the other versions of a model; one that is asked for is loaded again."""
+        for held in (self._packages, self._bounds, self._arms):
+            for key in [key for key in tuple(held) if key[0] == model]:
+                if key[1] not in versions:
+                    held.pop(key, None)
 
     def loads(self, model: str, version: int | None) -> bool:
         """Return whether a version is there and can score: the rehearsal of a way back."""

@@ -8,10 +8,13 @@ today, and what differs for that reason is said to.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from datetime import date
 from functools import cache
 
 import polars as pl
 
+from homeostat.core.clock import from_micros
+from homeostat.core.durations import Micros
 from homeostat.core.errors import HomeostatError
 from homeostat.declare.models import Model
 from homeostat.declare.system import System
@@ -19,6 +22,7 @@ from homeostat.features.audit import SkewAudit, audit
 from homeostat.features.lateness import marked_late
 from homeostat.features.logged import EventsOf
 from homeostat.features.manifest import Bound, bind
+from homeostat.features.table import EventsFrom
 from homeostat.runtime.evidence import HomeEvidence
 from homeostat.runtime.home import Home
 
@@ -59,6 +63,28 @@ class Auditor:
             done += part.height
             told(done)
         return found
+
+    def sampled(self, model: Model, sample: pl.DataFrame) -> SkewAudit:
+        """Audit predictions, in the order of their instants, against what the lake has."""
+        first, found = int(sample["at"].dt.epoch("us")[0]), SkewAudit()
+
+        def events(source: str, begin: Micros | None) -> pl.DataFrame:
+            return self._home.lake.read(source, known_from=begin)
+
+        for bound, rows in self.by_definition(model, sample):
+            read = EventsFrom(bound.system, bound.model, first, events)
+            found += self.audit(model, rows, read)
+        return found
+
+    def reads(self, model: Model, sample: pl.DataFrame) -> int:
+        """Return how many events there are, about, in the days that an audit looks at."""
+        first, total = int(sample["at"].dt.epoch("us")[0]), 0
+        for view in self._system.views_of(model):
+            whole = any(spec.window is None for spec in view.features())
+            begin = date.min if whole else from_micros(first - view.longest_window).date()
+            days = self._home.lake.rows_by_day(view.source.name)
+            total += sum(rows for day, rows in days.items() if day >= begin)
+        return total
 
     def by_definition(
         self, model: Model, predictions: pl.DataFrame

@@ -57,6 +57,7 @@ def run(host: str, port: int) -> None:
     from homeostat.core.allocators import bound_arenas
     from homeostat.runtime.profile import load_profile
     from homeostat.runtime.training_process import TrainingProcess
+    from homeostat.runtime.upkeep_process import UpkeepProcess
     from homeostat.serve.http import Application, Limits
     from homeostat.serve.server import serve
 
@@ -78,9 +79,10 @@ def run(host: str, port: int) -> None:
             application.mount(mount)
         stop = Event()
         trainer = TrainingProcess(app.system, here.path, here.folder)
+        apart = UpkeepProcess(app.system, here.path, here.folder)
         loop = Thread(
             target=app.live.run,
-            args=(stop, PAUSE_S, _teller(here, app), trainer),
+            args=(stop, PAUSE_S, _teller(here, app), trainer, apart),
             name="homeostat-loop",
         )
 

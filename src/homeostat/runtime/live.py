@@ -30,15 +30,16 @@ from homeostat.runtime.lifecycle import Lifecycle
 from homeostat.runtime.loop import Loop
 from homeostat.runtime.observe import Now
 from homeostat.runtime.orders import Order, Orders
+from homeostat.runtime.own_process import LARGE, DeclaredOtherwise
 from homeostat.runtime.plan import applied, plan
 from homeostat.runtime.prediction_history import FLUSH_ROWS
 from homeostat.runtime.prediction_writer import LogPredictions, PredictionWriter
 from homeostat.runtime.tallies import add_refused
 from homeostat.runtime.timeline import Timeline
-from homeostat.runtime.training_process import DeclaredOtherwise
 from homeostat.runtime.trainings import Outcome, Training, go_through, sentence_of
 from homeostat.runtime.trimming import LogTrimmer
-from homeostat.runtime.upkeep import tidy
+from homeostat.runtime.upkeep import tidy, untidy
+from homeostat.runtime.upkeep_process import UpkeepProcess
 from homeostat.runtime.worker import Counts
 from homeostat.serve.metrics import Metrics
 from homeostat.serve.predictions import Predictions
@@ -138,7 +139,7 @@ class Live:
         self._loop_threads: set[Thread] = set()
         self._trainer: Callable[[Training, Event], Outcome | None] | None = None
         self._records, self._has_finished = 0, False
-        self._serial = count(1)
+        self._serial, self._stop = count(1), Event()
         self._stopped, self._applying = Event(), list[Thread]()
         self._routes: dict[str, Route] = {}
         self._refused: dict[tuple[str, str], int] = {}
@@ -250,13 +251,25 @@ class Live:
             last = self._engine.cursor()
             if last is None or ended > last:
                 made += self.step(ended, now)
-                made += self._attempt("compaction", lambda: tidy(self.home.lake))
+                made += self._attempt("compaction", self._tidy)
                 give_back()  # what a step needs is much, and is needed for its time alone
             made += self._attempt("predictions", lambda: self._engine.flush_predictions(FLUSH_ROWS))
             made += self._attempt("raw", lambda: self._archive(folded))
             made += self._attempt("trimming", self._trimmer.bite)
             self._engine.sweep()
         return made
+
+    def _tidy(self) -> None:
+        """Compact a piece of the lake, in a process of its own if there is one and it is long."""
+        apart = self.loop.observer.apart
+        if apart is not None and untidy(self.home.lake) > LARGE:
+            try:
+                apart.compact(self._stop)
+            except DeclaredOtherwise as unlike:
+                self.metrics.fault("compaction", unlike)
+            else:
+                return
+        tidy(self.home.lake)
 
     def _attempt(self, part: str, act: Callable[[], object]) -> list[Decision]:
         """Do a piece of upkeep; a failure opens an alert, and is tried again later."""
@@ -463,15 +476,18 @@ class Live:
         pause_s: float,
         told: Callable[[Ticked | Exception], None] = lambda done: None,
         trainer: Callable[[Training, Event], Outcome | None] | None = None,
+        apart: UpkeepProcess | None = None,
     ) -> None:
         """Fold until `stop` is set, resting `pause_s` between passes that found nothing.
 
         A second thread steps the loop and keeps the lake; trainings run beside both, by `trainer`
-        if one is given, and are left at a stop. A pass that fails is counted as a fault of the loop
+        if one is given, and are left at a stop; what is long of audits and compaction is done by
+        `apart` if that is given. A pass that fails is counted as a fault of the loop
         and tried again, at longer and longer intervals: users are answered meanwhile. `told` hears
         of every pass.
         """
-        self._trainer = trainer
+        self._trainer, self._stop = trainer, stop
+        self.loop.observer.apart = apart
         self._background = Background(self._train, self._end, self.metrics.fault)
         beside = Thread(
             target=self._repeat, args=(stop, pause_s, told, self._kept_up), name="homeostat-upkeep"
@@ -484,6 +500,7 @@ class Live:
             stop.set()
             self._background.stop()
             beside.join()
+            self.loop.observer.apart = None
             self._background = None
 
     def _repeat(

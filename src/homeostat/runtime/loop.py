@@ -99,7 +99,7 @@ class Loop:
         self._trainer = Trainer(system, home.lake, home.registry)
         self._through = () if timed else OF_THE_MACHINE
         self.arms = Arms(system, home.registry, faults, self._lacks)
-        self.observer = Observer(system, self.arms, home, timed=timed)
+        self.observer = Observer(system, self.arms, home, timed=timed, faults=faults)
         self._states: dict[str, RolloutState] = {}
         self._opened: dict[str, Decision] = {}
         self._submitted: set[str] = set()
@@ -125,8 +125,10 @@ class Loop:
         return self._states.get(model, RolloutState())
 
     def route(self, model: str) -> Route:
-        """Return which versions answer a model's requests now."""
-        return self.arms.route(model, self.state(model))
+        """Return which versions answer a model's requests; others do not stay loaded."""
+        state = self.state(model)
+        self.arms.retain(model, in_roles(state))
+        return self.arms.route(model, state)
 
     def bounds(self) -> tuple[Bound, ...]:
         """Return the declarations that give the versions in service their features."""

@@ -20,7 +20,6 @@ from homeostat.deploy.guards import RolloutEvidence
 from homeostat.deploy.state import RolloutState
 from homeostat.features.audit import SkewAudit
 from homeostat.features.draw import drawn
-from homeostat.features.table import EventsFrom
 from homeostat.monitor.drift import drift_report, judge_drift
 from homeostat.monitor.findings import Finding
 from homeostat.monitor.freshness import judge_freshness
@@ -41,9 +40,11 @@ from homeostat.runtime.drift_sketches import DriftSketches, Reference
 from homeostat.runtime.home import Home
 from homeostat.runtime.in_service import bound_package
 from homeostat.runtime.judging import OF_THE_MACHINE, judged
+from homeostat.runtime.own_process import LARGE, DeclaredOtherwise
 from homeostat.runtime.record import JUDGED, ModelRecord, OutcomesOf
 from homeostat.runtime.service_health import made_from, silent
 from homeostat.runtime.timeline import Timeline
+from homeostat.runtime.upkeep_process import UpkeepProcess
 from homeostat.serve.predictions import prediction_schema
 from homeostat.train.package import Package
 
@@ -69,15 +70,35 @@ class Now:
 
 
 class Observer:
-    """Reads the records of what was predicted and what came of it."""
+    """Reads the records of what was predicted and what came of it.
 
-    def __init__(self, system: System, arms: Arms, home: Home, *, timed: bool) -> None:
-        self._system, self._arms, self._lake, self._timed = system, arms, home.lake, timed
-        self._home = home
+    Args:
+        system: the declarations.
+        arms: the versions in service.
+        home: whose records.
+        timed: whether latencies are real.
+        faults: told of an audit that could not be done apart.
+
+    Attributes:
+        apart: does long audits; None to do them here.
+    """
+
+    def __init__(
+        self,
+        system: System,
+        arms: Arms,
+        home: Home,
+        *,
+        timed: bool,
+        faults: Callable[[str, Exception], None],
+    ) -> None:
+        self._system, self._arms, self._timed = system, arms, timed
+        self._home, self._faults = home, faults
         self._letters, self._definitions = home.letters, home.definitions
         self._auditor = Auditor(system, home)
         self._history = home.predictions
         self.records: dict[str, ModelRecord] = {}
+        self.apart: UpkeepProcess | None = None
 
     def resume(
         self, timeline: Timeline, outcomes: OutcomesOf, champion: Callable[[str], int | None]
@@ -234,15 +255,16 @@ class Observer:
         if asked is None or ids is None or not ids.height:
             return []
         sample = record.some_since(now.audit_from, ids)
-        first, found = int(sample["at"].dt.epoch("us")[0]), SkewAudit()
+        return [judge_skew(monitor, self._audited(model, sample), asked.height)]
 
-        def events(source: str, begin: Micros | None) -> pl.DataFrame:
-            return self._lake.read(source, known_from=begin)
-
-        for bound, rows in self._auditor.by_definition(model, sample):
-            read = EventsFrom(bound.system, bound.model, first, events)
-            found += self._auditor.audit(model, rows, read)
-        return [judge_skew(monitor, found, asked.height)]
+    def _audited(self, model: Model, sample: pl.DataFrame) -> SkewAudit:
+        """Audit predictions, in a process of its own if there is one and it is long."""
+        if self.apart is not None and self._auditor.reads(model, sample) > LARGE:
+            try:
+                return self.apart.audit(model.name, sample)
+            except DeclaredOtherwise as unlike:
+                self._faults("audit", unlike)
+        return self._auditor.sampled(model, sample)
 
     def evidence(self, deployment: Deployment, state: RolloutState, now: Now) -> RolloutEvidence:
         """Return what champion and challenger did since the present step of a rollout began."""

@@ -10,13 +10,18 @@ from homeostat.lake.tables import Lake
 from homeostat.lake.vacuum import Vacuumed
 from homeostat.runtime.home import Home
 
-__all__ = ["compact_all", "referenced_versions", "tidy", "vacuum_all"]
+__all__ = ["compact_all", "referenced_versions", "tidy", "untidy", "vacuum_all"]
 
 
 def tidy(lake: Lake) -> None:
     """Do a bounded piece of what there is to compact in each table."""
     for table in lake.tables():
         lake.compact(table, most=ROWS, small=MANY)
+
+
+def untidy(lake: Lake) -> int:
+    """Return how many rows `tidy` would sort and write again, at least."""
+    return sum(lake.loose(table, most=ROWS, small=MANY) for table in lake.tables())
 
 
 def compact_all(lake: Lake, tables: tuple[str, ...]) -> Iterator[tuple[str, Compacted]]:
