@@ -121,16 +121,19 @@ class RequestReader:
 
         Raises:
             RequestMalformed: the body is no JSON.
-            RequestInvalid: it has other fields than declared.
+            RequestInvalid: it has other fields than declared, or one of them twice.
         """
         form = self._form()
         try:
-            if b'"requests"' in body and not self.schema.has("requests"):
-                listed = form.many.decode(body).requests
-                return [self._row(row) for row in listed], True
-            return [self._row(form.one.decode(body))], False
+            is_list = b'"requests"' in body and not self.schema.has("requests")
+            listed = form.many.decode(body).requests if is_list else [form.one.decode(body)]
+            rows = [self._row(row) for row in listed]
+            if _may_repeat(body, rows, is_list):
+                self._refuse_twice(body, is_list)
+            return rows, is_list
         except (msgspec.DecodeError, UnicodeDecodeError, OverflowError) as refused:
             rows, is_list = self._explain(body, form.needs)
+            self._refuse_twice(body, is_list)
             reason = str(refused)
         # The slow reader found nothing wrong, as in {"carrier": "requests"}: read row by row.
         try:
@@ -186,6 +189,19 @@ class RequestReader:
         read = {name: value for name, value in said.items() if isinstance(name, str)}
         yield from (p for p in self._problems(read, prefix, needs) if p.field not in unsaid)
 
+    def _refuse_twice(self, body: bytes, is_list: bool) -> None:
+        found = json.loads(body, object_pairs_hook=_Pairs)
+        asked = [("", found)]
+        if is_list:
+            asked += [(f"requests[{place}].", row) for place, row in enumerate(found["requests"])]
+        problems = [
+            Problem(prefix + _clip(name), "given twice", "each field once")
+            for prefix, row in asked
+            for name in row.twice
+        ]
+        if problems:
+            raise RequestInvalid(self.where, problems[:20])
+
     def _row(self, decoded: Any) -> Row:
         row: Row = msgspec.structs.asdict(decoded)
         for name in self._instants:
@@ -240,6 +256,29 @@ class RequestReader:
             fault = _fault(field, row[field.name], needs.get(field.name, True))
             if fault:
                 yield Problem(prefix + field.name, fault, allowed)
+
+
+def _may_repeat(body: bytes, rows: Sequence[Row], is_list: bool) -> bool:
+    """Return whether a name may stand twice in a request: decoders take the last one silently.
+
+    A colon after a name follows a quote or white space. Where there are no more of these than
+    values, no name comes twice; else (texts have such colons too, and a null is no value) the body
+    has to be parsed again to be sure.
+    """
+    names = sum(map(body.count, (b'":', b" :", b"\n:", b"\t:", b"\r:")))
+    values = sum([len(row) - list(row.values()).count(None) for row in rows])
+    return names > values + is_list
+
+
+class _Pairs(dict[str, Any]):
+    """An object of JSON, and the names that it has more than once."""
+
+    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+        super().__init__(pairs)
+        names = [name for name, _ in pairs]
+        self.twice = (
+            [name for name in self if names.count(name) > 1] if len(self) < len(names) else []
+        )
 
 
 @dataclass(frozen=True, slots=True)

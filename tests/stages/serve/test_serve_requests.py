@@ -197,3 +197,49 @@ def test_exactly_the_declared_requests_are_read(row: dict[str, Any]) -> None:
 def test_no_bytes_get_through_or_break_it(body: bytes) -> None:
     with pytest.raises((RequestMalformed, RequestInvalid)):
         READER.read(body)
+
+
+def written(row: dict[str, Any], twice: list[str], escaped: bool) -> str:
+    """Return a request as JSON in which some names come twice, the second time with an escape."""
+    pairs = [f"{json.dumps(name)}: {json.dumps(value)}" for name, value in row.items()]
+    for name in twice:
+        shown = f'"\\u{ord(name[0]):04x}{name[1:]}"' if escaped else f'"{name}"'
+        pairs.append(f"{shown}:{json.dumps(row[name])}")
+    return "{" + ", ".join(pairs) + "}"
+
+
+NOTES = st.sampled_from(["amount", "shop", '"amount":', "requests", "café", None, ...])
+
+
+@given(
+    st.lists(
+        st.tuples(NOTES, st.lists(st.sampled_from(["amount", "shop", "items"]), max_size=2)),
+        min_size=1, max_size=3,
+    ),
+    st.booleans(),
+    st.booleans(),
+)  # fmt: skip
+def test_a_name_that_comes_twice_is_refused_by_its_place(
+    rows: list[tuple[Any, list[str]]], escaped: bool, listed: bool
+) -> None:
+    rows = rows if listed else rows[:1]
+    texts = [written(tap(note=note, items=None), twice, escaped) for note, twice in rows]
+    body = '{"requests": [' + ",".join(texts) + "]}" if listed else texts[0]
+    right = {
+        (f"requests[{i}].{name}" if listed else name, "given twice")
+        for i, (_, twice) in enumerate(rows)
+        for name in twice
+    }
+    if not right:
+        found, is_list = READER.read(body.encode())
+        assert (is_list, len(found)) == (listed, len(rows))
+        return
+    with pytest.raises(RequestInvalid) as refused:
+        READER.read(body.encode())
+    assert {(p.field, p.found) for p in refused.value.problems} == right
+
+
+def test_a_body_with_two_lists_of_requests_is_refused() -> None:
+    one = json.dumps(tap())
+    with pytest.raises(RequestInvalid, match="requests: given twice; allowed: each field once"):
+        READER.read(f'{{"requests": [{one}], "requests": [{one}]}}'.encode())
