@@ -216,7 +216,7 @@ def _replay(console: Console, home: Home, schedule: Schedule) -> None:
 def _recent_auc(home: Home, model: Model, progress: Progress) -> float:
     """Return the ROC-AUC of the final labels of two weeks; the lake was just committed."""
     begin = progress.at - (2 * WEEK + 2) * DAY
-    columns = ["prediction_id", "at", "request_id", "score"]
+    columns = ["prediction_id", "at", "request_id", "request", "score"]
     asked = list(home.predictions.frames(model.name, begin, columns=columns))
     label = model.label
     outcomes = home.lake.read(
