@@ -12,7 +12,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection
 from itertools import count as counter
@@ -376,6 +376,13 @@ def main() -> None:
 class _NoLog:
     def append(self, predictions: Predictions) -> None:
         """Forget the predictions."""
+
+    def require_durable(self, model: str, request_ids: Sequence[str]) -> None:
+        """Do nothing."""
+
+    def trouble(self) -> str:
+        """Say nothing."""
+        return ""
 
 
 if __name__ == "__main__":

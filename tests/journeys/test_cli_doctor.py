@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import sqlite3
 from pathlib import Path
 
 import pytest
 
+from homeostat.runtime import doctor
+from homeostat.runtime.cli_shared import Session
 from homeostat.testing.toy_home import Commands
 
 
@@ -74,6 +77,22 @@ def test_doctor_finds_what_is_broken_and_says_what_to_do(
     assert part in broken
     assert all(check["advice"] for check in broken.values())
     assert " broken" in own("doctor").out.splitlines()[-1]
+
+
+def test_a_full_disk_is_no_damage(
+    lived: Commands, own: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: object, **named: object) -> None:
+        raise sqlite3.OperationalError("unable") from OSError(errno.ENOSPC, "No space left")
+
+    assert "disk" in {c["name"] for c in lived("doctor", "--json").json["checks"]}
+    monkeypatch.setattr(doctor, "room_of", lambda folder: 10)
+    monkeypatch.setattr(doctor, "Home", full)
+    monkeypatch.setattr(Session, "opened", full)
+    found = own("doctor", "--json")
+    broken = {c["name"]: c["advice"] for c in found.json["checks"] if c["status"] == "broken"}
+    assert broken.keys() == {"disk", "home"}
+    assert all(advice.startswith("make room there") for advice in broken.values())
 
 
 def test_a_damaged_home_is_told_without_a_traceback(own: Commands) -> None:

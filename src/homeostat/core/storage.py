@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -10,7 +11,10 @@ from pathlib import Path
 
 from homeostat.core.errors import HomeostatError
 
-__all__ = ["StorageFailed", "storage"]
+__all__ = ["StorageFailed", "cannot_be_written", "room_of", "storage"]
+
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
+SQLITE_SAYS = {"SQLITE_FULL", "SQLITE_READONLY", "SQLITE_READONLY_DIRECTORY"}
 
 
 class StorageFailed(HomeostatError, OSError):
@@ -49,6 +53,27 @@ def storage(what: str, path: Path | str, *kinds: type[Exception]) -> Iterator[No
         if isinstance(error, StorageFailed):
             raise
         raise StorageFailed(what, path, error) from error
+
+
+def cannot_be_written(error: BaseException | None) -> bool:
+    """Return whether an error, or what caused it, says that a disk is full or read-only.
+
+    >>> cannot_be_written(OSError(28, "No space left on device")), cannot_be_written(OSError(2, ""))
+    (True, False)
+    """
+    while error is not None:
+        if getattr(error, "sqlite_errorname", None) in SQLITE_SAYS:
+            return True
+        if isinstance(error, OSError) and error.errno in FULL:
+            return True
+        error = error.__cause__
+    return False
+
+
+def room_of(path: Path) -> int:
+    """Return how many bytes can still be written by us on the file system of a path."""
+    found = os.statvfs(path)
+    return 0 if found.f_flag & os.ST_RDONLY else found.f_bavail * found.f_frsize
 
 
 def _state(path: Path) -> str:

@@ -14,6 +14,7 @@ from homeostat.aggregate.exact import LARGEST
 from homeostat.aggregate.layout import summed_columns
 from homeostat.core.clock import from_micros
 from homeostat.core.errors import HomeostatError
+from homeostat.core.storage import cannot_be_written, room_of
 from homeostat.declare.feeds import Folder
 from homeostat.declare.system import System
 from homeostat.deploy.state import RolloutState, replayed
@@ -35,6 +36,11 @@ from homeostat.runtime.worker import CHUNK
 __all__ = ["Check", "examine", "service_checks"]
 
 DATABASES = ("meta.db", "predictions.db")
+
+LEAST_ROOM = 1 << 20
+"""With fewer bytes free, a transaction may not fit."""
+
+ROOM = "make room there, or make it writable: what is kept is whole, and a server goes on by itself"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +66,7 @@ def examine(
         return
     owner = owner_of(folder)
     yield Check("home", "ok", f"{folder}, {f'{owner} runs it' if owner else 'nobody runs it'}")
+    yield _disk(folder)
     sound = True
     for name in DATABASES if (folder / ELSEWHERE).exists() else (OWN, *DATABASES):
         check = _database(folder / name)
@@ -70,7 +77,9 @@ def examine(
     try:
         home = Home(folder, system) if opened is None else opened()
     except Exception as broken:  # noqa: BLE001 - whatever is wrong is the finding
-        yield Check("home", "broken", str(broken), "restore the folder from a copy")
+        yield Check(
+            "home", "broken", str(broken), _advice(broken, "restore the folder from a copy")
+        )
         return
     try:
         for part in (
@@ -98,7 +107,24 @@ def _guarded(
         yield from part(system, home)
     except Exception as broken:  # noqa: BLE001 - whatever is wrong is the finding
         words = f"{type(broken).__name__}: {broken}"
-        yield Check(part.__name__.strip("_"), "broken", words, "restore this part from a copy")
+        advice = _advice(broken, "restore this part from a copy")
+        yield Check(part.__name__.strip("_"), "broken", words, advice)
+
+
+def _advice(broken: Exception, otherwise: str) -> str:
+    """Return what to do where nothing can be written, and otherwise."""
+    return ROOM if cannot_be_written(broken) else otherwise
+
+
+def _disk(folder: Path) -> Check:
+    """Say whether the file system of the home has room."""
+    try:
+        free = room_of(folder)
+    except OSError as broken:
+        return Check("disk", "broken", str(broken), ROOM)
+    if free < LEAST_ROOM:
+        return Check("disk", "broken", f"{free / 1e6:,.1f} MB are free for {folder}", ROOM)
+    return Check("disk", "ok", f"{free / 1e6:,.0f} MB are free")
 
 
 def _database(path: Path) -> Check:

@@ -224,6 +224,14 @@ class Live:
         """Take predictions for the log; they are durable within `BOUND_S`."""
         self._writer.append(predictions)
 
+    def require_durable(self, model: str, request_ids: Sequence[str]) -> None:
+        """Return when earlier answers to these requests are durable, or raise `NotDurable`."""
+        self._writer.require_durable(model, request_ids)
+
+    def trouble(self) -> str:
+        """Say what answers cannot be written now, and why; "" if all can."""
+        return self._writer.trouble()
+
     def ingest(self, source: str, payloads: Sequence[bytes]) -> Ingested:
         """Append events that are received now; raise `Behind` while too many wait."""
         self._backlog.admit(source)

@@ -117,7 +117,7 @@ class PredictionWriter:
             if self._rows + len(predictions) > WAITING:
                 self._dropped += len(predictions)
                 if self._sync:
-                    raise NotDurable(predictions.model, 0.0, self._why)
+                    raise NotDurable(predictions.model, 0.0, self._why, waits=False)
                 raise PredictionLogFull(predictions.model, self._dropped, self._why)
             self._given += 1
             mine = self._given
@@ -127,8 +127,25 @@ class PredictionWriter:
                 self._names.setdefault((predictions.model, name), (predictions, row))
             self._hurried |= self._sync
             self._changed.notify_all()
-            if self._sync and not self._changed.wait_for(lambda: self._durable >= mine, PATIENCE_S):
-                raise NotDurable(predictions.model, PATIENCE_S, self._why or "the disk is slow")
+            if self._sync:
+                self._wait(predictions.model, lambda: self._durable >= mine)
+
+    def require_durable(self, model: str, request_ids: Sequence[str]) -> None:
+        """Return when no answer to these requests waits any more, or raise `NotDurable`."""
+        with self._changed:
+            self._wait(model, lambda: not any((model, name) in self._names for name in request_ids))
+
+    def _wait(self, model: str, is_durable: Callable[[], bool]) -> None:
+        if not self._changed.wait_for(is_durable, PATIENCE_S):
+            raise NotDurable(model, PATIENCE_S, self._why or "the disk is slow", waits=True)
+
+    def trouble(self) -> str:
+        """Say that answers wait which could not be written, and why; "" if none does."""
+        with self._changed:
+            if not (self._why and self._rows):
+                return ""
+            lost = f", and what comes beyond {WAITING:,} is in no log" if self._dropped else ""
+            return f"prediction log: answers wait to be written{lost}: {self._why}"
 
     def settle(self, seconds: float = PATIENCE_S) -> bool:
         """Wait so long until all that was appended is durable and sent; return whether it is."""
@@ -176,8 +193,11 @@ class PredictionWriter:
             try:
                 going = act()
                 rest = 0.0
+                if act == self._write:
+                    self._why = ""
             except Exception as broken:  # noqa: BLE001 - said, and tried again for ever
-                self._why = f"{type(broken).__name__}: {broken}"
+                if act == self._write:
+                    self._why = f"{type(broken).__name__}: {broken}"
                 self._faults("predictions", broken)
                 rest = min(max(2 * rest, GATHER_S), RETRY_S)
                 with self._changed:

@@ -136,6 +136,15 @@ class Recent:
                     del self._asked[asked]
         return before
 
+    def forget(self, predictions: Predictions) -> None:
+        """Let go of a batch whose answers never left."""
+        with self._lock:
+            for prediction_id, name in zip(predictions.ids, predictions.request_ids, strict=True):
+                asked = predictions.model, name
+                self._kept.pop(prediction_id, None)
+                if self._asked.get(asked, (None, 0))[0] is predictions:
+                    del self._asked[asked]
+
     def find(self, prediction_id: str) -> Place | None:
         """Return the batch of a prediction and its row in it."""
         return self._kept.get(prediction_id)

@@ -9,12 +9,14 @@ from functools import partial
 from time import perf_counter_ns
 
 from homeostat.core.errors import HomeostatError, UnknownName, did_you_mean
+from homeostat.core.storage import StorageFailed
 from homeostat.declare.system import System
 from homeostat.serve.crew import Crew
 from homeostat.serve.lane import Lane, Shared
 from homeostat.serve.metrics import Metrics
 from homeostat.serve.needs import Needs, needs_of
 from homeostat.serve.openapi import describe, foreign
+from homeostat.serve.ports import NotDurable
 from homeostat.serve.push import Push
 from homeostat.serve.repeats import RequestConflict
 from homeostat.serve.requests import RequestInvalid, RequestMalformed, RequestReader
@@ -167,6 +169,14 @@ class Application:
         except Gone:
             self._metrics.request(label, 499)
             return
+        except NotDurable as held:
+            self._metrics.fault("log", held)
+            retry = ((b"retry-after", b"1"),)
+            reply = Refused(503, "not_durable", f"{label}: {held}", headers=retry).reply()
+        except StorageFailed as full:
+            self._metrics.fault("storage", full)
+            retry = ((b"retry-after", b"1"),)
+            reply = Refused(503, "storage_failed", f"{label}: {full}", headers=retry).reply()
         except Exception as broken:  # noqa: BLE001 - a bug of ours is counted, and never a 500
             self._metrics.fault("http", broken)
             reply = Refused(

@@ -86,6 +86,14 @@ class PredictionLog(Protocol):
 
     def append(self, predictions: Predictions) -> None: ...
 
+    def require_durable(self, model: str, request_ids: Sequence[str]) -> None:
+        """Return when earlier answers to these requests are durable, or raise `NotDurable`."""
+        ...
+
+    def trouble(self) -> str:
+        """Say what cannot be written now, and why; "" if all can."""
+        ...
+
 
 class FindsAnswers(Protocol):
     """Finds logged answers by the id of the request; may be called from several threads."""
@@ -106,11 +114,15 @@ class FindsEvents(Protocol):
 
 
 class NotDurable(HomeostatError):
-    """An answer that was not written down in time, where it may not leave before."""
+    """An answer that was not written down in time, where it may not leave before.
+
+    `waits` says that it will be, when it can; an answer that does not wait is given up.
+    """
 
     retryable = True
 
-    def __init__(self, model: str, seconds: float, why: str) -> None:
+    def __init__(self, model: str, seconds: float, why: str, *, waits: bool) -> None:
+        self.waits = waits
         super().__init__(
             f'prediction of {model!r}: not durable after {seconds:g} s ({why}), and log = "sync" '
             'lets no answer leave before; allowed: a disk that takes it in time, or log = "soon"; '

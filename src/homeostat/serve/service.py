@@ -163,6 +163,9 @@ class LocalService:
             places |= zip(ours, self._kept(predictor, predictions, recorded, route), strict=True)
         places |= {place: places[first] for place, first in asked.twin.items()}
         self._refuse_other(admission, requests, places)
+        if self._parts.sync:  # an answer that is given again may be one that waits
+            names = [batch.request_ids[row] for batch, row in places.values()]
+            self._parts.log.require_durable(model, names)
         self._parts.metrics.repeated(model, len(asked.before) + len(asked.twin))
         return [
             self._answer(places[i], route, reasons, asked.notes.get(i, UNSET))
@@ -198,7 +201,12 @@ class LocalService:
             ours = predictions if not before else predictions.take(firsts)
             self._watch(ours)
             self._parts.metrics.predicted(ours)
-            self._record(predictor, ours, route)
+            try:
+                self._record(predictor, ours, route)
+            except NotDurable as refused:
+                if not refused.waits:  # nobody has it, and it will be in no log
+                    self._parts.recent.forget(predictions)
+                raise
         return [before.get(row, (predictions, row)) for row in range(len(predictions))]
 
     @staticmethod
@@ -251,7 +259,10 @@ class LocalService:
         return [_status(name, route) for name, route in routes.items()]
 
     def ready(self) -> Readiness:
-        """Return ready, with a note for everything that a fallback stands in for."""
+        """Return ready, with a note for everything that a fallback stands in for.
+
+        Not ready is a service whose answers leave when they are durable, while none becomes so.
+        """
         notes = [
             f"{status.model}: {what}"
             for status in self.models()
@@ -264,7 +275,10 @@ class LocalService:
         if self._parts.store is None:
             notes.append("no feature store")
         notes += self._notes
-        return Readiness(True, notes)
+        trouble = self._parts.log.trouble()
+        if trouble:
+            notes.append(trouble)
+        return Readiness(not (trouble and self._parts.sync), notes)
 
     def _silent(self, status: ModelStatus) -> list[str]:
         """Say that a champion answers nothing: none of the last answers were its own."""

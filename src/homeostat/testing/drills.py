@@ -109,6 +109,13 @@ class KeptLog:
             raise Drill("log: it cannot be written")
         self.batches.append(predictions)
 
+    def require_durable(self, model: str, request_ids: Sequence[str]) -> None:
+        """Do nothing: no answer waits."""
+
+    def trouble(self) -> str:
+        """Say whether it is broken."""
+        return "log: it cannot be written" if self._broken else ""
+
     def answered(self, model: str, request_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
         """Return, by request id, the first row that was logged; a `FindsAnswers`."""
         found: dict[str, dict[str, Any]] = {}

@@ -218,3 +218,37 @@ def test_the_profile_says_when_answers_are_durable() -> None:
     names: Callable[[], object] = lambda: read_profile("[predictions]\nlogg = 1", SYSTEM)  # noqa: E731
     with pytest.raises(HomeostatError, match="Did you mean 'log'"):
         names()
+
+
+@pytest.mark.parametrize("most", [100_000, 0])
+def test_a_retry_gets_no_answer_that_is_not_durable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    monkeypatch.setattr(prediction_writer, "PATIENCE_S", 0.05)
+    asked = {"payment_id": "p1", "card": "c", "merchant": "m", "amount": 2.0}
+    with hs.open(SYSTEM, tmp_path, log_predictions="sync") as app:
+        disk = app.home.predictions.store
+        whole = disk.add
+
+        def full(*args: Any) -> Any:
+            raise sqlite3.OperationalError("database or disk is full")
+
+        monkeypatch.setattr(disk, "add", full)
+        monkeypatch.setattr(prediction_writer, "WAITING", most)
+        for _ in range(3):
+            with pytest.raises(NotDurable, match="disk is full" if most else "not durable"):
+                app.predict("fraud", asked)
+        state = app.live.service.ready()
+        if most:
+            assert not state.ready
+            assert "prediction log: answers wait to be written" in state.notes[-1]
+            assert "disk is full" in state.notes[-1]
+        monkeypatch.setattr(prediction_writer, "WAITING", 100_000)
+        monkeypatch.setattr(prediction_writer, "PATIENCE_S", 60)
+        monkeypatch.setattr(disk, "add", whole)
+        (answer,) = app.predict("fraud", asked)
+        assert app.live.service.ready().ready
+        logged = list(app.home.predictions.frames("fraud", columns=["prediction_id"]))
+        assert [f["prediction_id"].to_list() for f in logged] == [[answer.prediction_id]]
+    with hs.open(SYSTEM, tmp_path) as app:
+        assert app.predict("fraud", asked)[0].prediction_id == answer.prediction_id

@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 
 from homeostat.core.errors import HomeostatError
 from homeostat.serve.http import Application, Limits
+from homeostat.serve.ports import NotDurable
+from homeostat.serve.predictions import Predictions
 from homeostat.serve.routing import Route
 from homeostat.serve.seam import Ingested
 from homeostat.testing.drills import BrokenStore, Drill, FixedScores, HangingScores, KeptLog
@@ -193,6 +195,32 @@ def test_a_bug_inside_is_a_503_and_counted(bench: MakesBench) -> None:
     assert error(response) == (503, "unavailable")
     assert "secret" not in response.text
     assert made.metrics.last_faults["http"] == "Drill: secret"
+
+
+class FullLog(KeptLog):
+    """A prediction log on a full disk."""
+
+    def append(self, predictions: Predictions) -> None:
+        raise NotDurable(predictions.model, 2.0, "StorageFailed: 0.0 MB are free", waits=True)
+
+    def trouble(self) -> str:
+        return "prediction log: answers wait to be written: StorageFailed: 0.0 MB are free"
+
+
+@pytest.mark.parametrize("sync", [True, False])
+def test_an_answer_that_cannot_be_durable_is_a_503_that_says_why(
+    bench: MakesBench, sync: bool
+) -> None:
+    made = bench()
+    service = made.service(log=FullLog(), sync=sync)
+    app = Application(made.system, service, made.metrics)
+    ready = ask(app, "/ready", method="GET")
+    assert ready.status_code == (503 if sync else 200)
+    assert "0.0 MB are free" in ready.json()["notes"][-1]
+    response = ask(app, body=tap())
+    assert error(response) == (503, "not_durable")
+    assert "0.0 MB are free" in response.text
+    assert response.headers["retry-after"] == "1"
 
 
 def released(hanging: HangingScores, work: Any) -> Any:
