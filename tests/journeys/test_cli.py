@@ -135,6 +135,21 @@ def test_check_shows_every_mistake_with_its_line(tmp_path: Path) -> None:
     assert Commands(tmp_path)("status").err.count("system.py:9:") == 1
 
 
+def test_check_makes_every_estimator(fresh: Commands) -> None:
+    path = fresh.folder / "system.py"
+    path.write_text(
+        path.read_text()
+        + "from dataclasses import replace\n"
+        + "wrong = hs.Estimator('lightgbm:LGBMClassifier', {'n_estimatorz': 5, 'num_leafs': 3})\n"
+        + "system = replace(system, deployments=(), monitors=(), retraining=(), models=tuple(\n"
+        + "    replace(model, estimator=wrong) for model in system.models))\n"
+    )
+    found = fresh("check")
+    assert found.status == 1
+    for words in ("'n_estimatorz'. Did you mean 'n_estimators'", "'num_leafs'", "4 mistakes"):
+        assert words in found.out
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

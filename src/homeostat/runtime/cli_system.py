@@ -65,6 +65,7 @@ def init(folder: Path) -> None:
 def check(context: click.Context, strict: bool) -> None:
     """Show every mistake in the declarations at once, and warn of common ones.
 
+    Estimators are imported and made, so that a misspelt parameter is found before a training is.
     Where a home is there, labels and quality monitors are also held against its events.
     Exit status: 0 for no mistakes, 1 for mistakes, 3 for warnings with --strict.
     """
@@ -73,6 +74,10 @@ def check(context: click.Context, strict: bool) -> None:
 
     here = session()
     system, mistakes = check_system(here.path)
+    if system is not None:
+        from homeostat.train.estimators import estimator_mistakes
+
+        mistakes += estimator_mistakes(system.models)
     warnings = () if system is None or mistakes else (*lints(system), *_measured(here))
     body = {
         "system": None if system is None else system.name,

@@ -34,7 +34,7 @@ from homeostat.train.ensembles import (
     from_lightgbm,
 )
 
-__all__ = ["Calibration", "ExportRefused", "export_onnx", "native_scores"]
+__all__ = ["Calibration", "ExportRefused", "check_supported", "export_onnx", "native_scores"]
 
 Floats = NDArray[np.float64]
 Calibration: TypeAlias = Platt | Isotonic
@@ -147,8 +147,25 @@ def _refuse(part: object, found: str, allowed: str = _SUPPORTED) -> ExportRefuse
     return ExportRefused(f"export of {_package(part)}'s {_name(part)}", found, allowed, next_step)
 
 
+def check_supported(model: object) -> str:
+    """Return the package of the last estimator; raise `ExportRefused` if no graph scores as it.
+
+    The estimator need not be fitted.
+    """
+    return _package(_parts(model)[1])
+
+
 def _unpack(model: Any) -> tuple[list[Any], Any]:
     """Return the transforms before the last estimator, and that estimator, known and fitted."""
+    steps, model = _parts(model)
+    for part in (*steps, model):
+        if _name(part) != "Booster" and getattr(part, "n_features_in_", None) is None:
+            raise _refuse(part, "it is not fitted", "a fitted model")
+    return steps, model
+
+
+def _parts(model: Any) -> tuple[list[Any], Any]:
+    """Return the transforms before the last estimator, and that estimator, known by their names."""
     steps: list[Any] = []
     if (_package(model), _name(model)) == ("sklearn", "Pipeline"):
         # "passthrough" and None stand for no step
@@ -161,9 +178,6 @@ def _unpack(model: Any) -> tuple[list[Any], Any]:
     # Exact names: a subclass may predict otherwise.
     if _name(model) not in known.get(_package(model), ()):
         raise _refuse(model, "no exact translation is known for it")
-    for part in (*steps, model):
-        if _name(part) != "Booster" and getattr(part, "n_features_in_", None) is None:
-            raise _refuse(part, "it is not fitted", "a fitted model")
     return steps, model
 
 

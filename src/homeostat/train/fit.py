@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib import import_module
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from homeostat.declare.models import Estimator, Model
+from homeostat.declare.models import Model
 from homeostat.features.assemble import Features
 from homeostat.train.dataset import Sample, TrainingRefused
+from homeostat.train.estimators import class_of, made, where_of
 from homeostat.train.export import export_onnx, native_scores
 from homeostat.train.inputs import Inputs
 from homeostat.train.learn import learn
 from homeostat.train.openmp import wait_without_spinning
-from homeostat.train.parameters import EstimatorRefused, check_parameters
+from homeostat.train.parameters import EstimatorRefused, check_parameters, lightgbm_names
 from homeostat.train.scoring import Scorer, check_parity
 from homeostat.train.target_rates import FOLDS
 
@@ -134,13 +134,16 @@ def _fit_estimator(
     watched: tuple[Floats, NDArray[np.bool_]],
     threads: int,
 ) -> tuple[Any, int | None]:
-    parameters = dict(model.estimator.parameters)
+    parameters, where = dict(model.estimator.parameters), where_of(model)
     if model.estimator.package != "lightgbm":
-        estimator = _make(model, parameters)
+        estimator = made(model.estimator, parameters, where)
         if "random_state" in estimator.get_params():
             estimator.set_params(random_state=model.seed)
         return estimator.fit(*train), None
-    rounds = int(str(parameters.pop("early_stopping_rounds", STOPPING_ROUNDS)))
+    kind = class_of(model.estimator, where)
+    check_parameters(kind, parameters, where)
+    given = lightgbm_names(kind, parameters)
+    rounds = int(str(given.pop("early_stopping_round", STOPPING_ROUNDS)))
     fixed = {
         "random_state": model.seed,
         "deterministic": True,
@@ -148,48 +151,12 @@ def _fit_estimator(
         "n_jobs": threads,
         "verbosity": -1,
     }
-    estimator = _make(model, parameters | fixed)
+    estimator = made(model.estimator, given | fixed, where)
     import lightgbm
 
     stopping = lightgbm.early_stopping(rounds, verbose=False)
     estimator.fit(*train, eval_X=watched[0], eval_y=watched[1], callbacks=[stopping])
     return estimator, int(estimator.best_iteration_ or estimator.n_estimators_)
-
-
-_DISTRIBUTIONS = {"sklearn": "scikit-learn", "imblearn": "imbalanced-learn"}
-"""Packages that are installed under another name than they are imported by."""
-
-
-def _make(model: Model, parameters: Mapping[str, object]) -> Any:
-    estimator: Estimator = model.estimator
-    module, _, name = estimator.target.partition(":")
-    where = f"model {model.name!r}, estimator {estimator.target!r}"
-    try:
-        kind = getattr(import_module(module), name)
-    except ModuleNotFoundError as missing:
-        package, asked = (missing.name or module).partition(".")[0], module.partition(".")[0]
-        if missing.name != package:
-            raise EstimatorRefused(
-                f"{where}: no module {missing.name!r} in the package {package!r}; allowed: a "
-                "module that can be imported; correct the declaration."
-            ) from missing
-        what = "" if package == asked else f", which {asked} imports"
-        raise EstimatorRefused(
-            f"{where}: the package {package!r}{what} is not installed; allowed: an estimator that "
-            f"can be imported here; pip install {_DISTRIBUTIONS.get(package, package)}."
-        ) from missing
-    except AttributeError as unknown:
-        raise EstimatorRefused(
-            f"{where}: module {module!r} has no {name!r}; allowed: a scikit-learn compatible "
-            "class; write 'lightgbm:LGBMClassifier'."
-        ) from unknown
-    check_parameters(kind, parameters, where)
-    try:
-        return kind(**parameters)
-    except TypeError as wrong:
-        raise EstimatorRefused(
-            f"{where}: {wrong}; allowed: parameters of {name}; correct the declaration."
-        ) from wrong
 
 
 def _native_text(estimator: Any) -> str | None:

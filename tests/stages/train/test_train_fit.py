@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import lightgbm
 import numpy as np
 import pytest
+from lightgbm.basic import _ConfigAliases
 
 from homeostat.declare.models import Estimator
 from homeostat.features.assemble import Features
@@ -197,7 +199,7 @@ def test_another_estimator_of_scikit_learn_is_exported_too() -> None:
             "sklearn.ensemble:RandomForestClassifier",
             {"tres": 5},
             EstimatorRefused,
-            "unexpected keyword argument 'tres'",
+            "no parameter 'tres'",
         ),
     ],
 )
@@ -209,12 +211,41 @@ def test_an_estimator_that_cannot_be_made_is_refused(
 
 
 def test_lightgbm_names_and_aliases_are_taken_and_every_misspelling_is_refused() -> None:
-    names = [*lightgbm.LGBMClassifier().get_params(), "lambda_l1", "max_bin", "eta", "sub_row"]
+    names = [*lightgbm.LGBMClassifier().get_params(), "max_bin", "path_smooth", "xgboost_dart_mode"]
     check_parameters(lightgbm.LGBMClassifier, names, "here")
     for name in names:
         for wrong in (name + "z", name[1:] + "_q", name.upper()):
             with pytest.raises(EstimatorRefused, match="here: no parameter"):
                 check_parameters(lightgbm.LGBMClassifier, [wrong], "here")
+
+
+def _groups() -> list[list[str]]:
+    aliases: dict[str, list[str]] = _ConfigAliases._get_all_param_aliases()
+    return [sorted({first, *others}) for first, others in aliases.items() if len(others) > 1]
+
+
+@pytest.mark.parametrize("names", _groups(), ids=lambda names: names[0])
+def test_two_names_of_one_parameter_are_refused_with_both(names: list[str]) -> None:
+    for one, other in pairwise(names):
+        with pytest.raises(EstimatorRefused, match=f"'{one}' and '{other}' are names of one"):
+            check_parameters(lightgbm.LGBMClassifier, [other, "max_bin", one], "here")
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [("n_estimators", (3, 7)), ("min_child_samples", (5, 40)), ("reg_alpha", (0.0, 5.0)),
+     ("learning_rate", (0.1, 0.5)), ("num_leaves", (3, 15)), ("early_stopping_rounds", (1, 50))],
+)  # fmt: skip
+def test_a_parameter_counts_under_any_of_its_names(name: str, values: tuple[float, float]) -> None:
+    def trained(parameters: dict[str, object]) -> bytes:
+        some = {"feature_fraction": 0.4, **parameters}
+        return toy_fit(estimator=Estimator("lightgbm:LGBMClassifier", some)).graph
+
+    names = next(names for names in _groups() if name in names)
+    first, second = (trained({name: value}) for value in values)
+    assert first != second
+    for other in names:
+        assert trained({other: values[0]}) == first, other
 
 
 def test_another_class_that_takes_any_keyword_is_asked_for_what_it_names() -> None:

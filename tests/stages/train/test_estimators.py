@@ -1,0 +1,111 @@
+"""What is wrong with a declared estimator is told before anything is trained, and all at once."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from homeostat.declare.models import Estimator, Model
+from homeostat.testing.toy_training import toy_model
+from homeostat.train.estimators import estimator_mistakes
+
+LGBM, FOREST = "lightgbm:LGBMClassifier", "sklearn.ensemble:RandomForestClassifier"
+
+
+def mistakes(target: str, parameters: dict[str, object], *, explain: bool | None = None) -> str:
+    return "\n".join(map(str, estimator_mistakes([model(target, parameters, explain)])))
+
+
+def model(target: str, parameters: dict[str, object], explain: bool | None = None) -> Model:
+    found = toy_model(Estimator(target, parameters))
+    return replace(found, requirements=replace(found.requirements, explain=explain))
+
+
+@pytest.fixture
+def own(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], str]:
+    """Make a module of one's own with an estimator in it; return how it is named."""
+
+    def own(made: Any) -> str:
+        module = ModuleType("of_ones_own")
+        module.made = made  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, "of_ones_own", module)
+        return "of_ones_own:made"
+
+    return own
+
+
+@pytest.mark.parametrize(
+    ("target", "parameters", "said"),
+    [
+        (LGBM, {"n_estimatorz": 5}, ["no parameter 'n_estimatorz'. Did you mean 'n_estimators'?"]),
+        (LGBM, {"n_estimatorz": 5, "num_leafs": 3}, ["'n_estimatorz'", "'num_leafs'"]),
+        (
+            LGBM,
+            {"n_estimators": 5, "num_iterations": 6},
+            ["'n_estimators' and 'num_iterations' are names of one parameter"],
+        ),
+        (FOREST, {"n_estimatorz": 5}, ["Did you mean 'n_estimators'?", "max_depth"]),
+        (FOREST, {"max_depht": 5, "n_job": 5}, ["'max_depht'", "'n_job'"]),
+        (FOREST, {"max_depth": "five"}, ["The 'max_depth' parameter"]),
+        ("sklearn.linear_model:LogisticRegression", {"CC": 1.0}, ["no parameter 'CC'"]),
+        ("sklearn.svm:SVC", {}, ["no exact translation is known for it", "late_arrival"]),
+        ("sklearn.ensemble:RandomForrest", {}, ["has no 'RandomForrest'"]),
+        ("nowhere:Model", {}, ["pip install nowhere"]),
+        ("sklearn.ensemble:__name__", {}, ["it is a str"]),
+    ],
+)
+def test_each_mistake_is_told_with_its_model(
+    target: str, parameters: dict[str, object], said: list[str]
+) -> None:
+    found = mistakes(target, parameters)
+    for words in (*said, "late_arrival", target, "allowed:"):
+        assert words in found
+
+
+@pytest.mark.parametrize(
+    ("target", "parameters"),
+    [
+        (LGBM, {"n_estimators": 5, "lambda_l1": 0.5, "verbose": -1, "early_stopping_rounds": 5}),
+        (FOREST, {"n_estimators": 5, "class_weight": "balanced"}),
+        ("sklearn.linear_model:LogisticRegression", {"C": 0.5}),
+        ("sklearn.ensemble:HistGradientBoostingClassifier", {"max_iter": 20}),
+    ],
+)
+def test_what_can_be_trained_has_none(target: str, parameters: dict[str, object]) -> None:
+    assert mistakes(target, parameters) == ""
+
+
+def test_one_that_is_made_by_a_function_of_ones_own(own: Callable[[Any], str]) -> None:
+    def piped(C: float = 1.0) -> Any:  # noqa: N803
+        from sklearn.impute import SimpleImputer
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.pipeline import make_pipeline
+
+        return make_pipeline(SimpleImputer(), LogisticRegression(C=C))
+
+    assert mistakes(own(piped), {"C": 0.5}) == ""
+    assert "no parameter 'D'" in mistakes(own(piped), {"D": 0.5})
+    assert "explain=True" in mistakes(own(piped), {}, explain=True)
+
+
+def test_one_that_any_keyword_is_good_for(own: Callable[[Any], str]) -> None:
+    """As xgboost's: names that are nearly one it spells out are refused, others are not known."""
+    from sklearn.ensemble import RandomForestClassifier
+
+    def booster(max_depth: int = 3, **more: object) -> Any:
+        return RandomForestClassifier(max_depth=max_depth)
+
+    assert mistakes(own(booster), {"max_depth": 5, "tree_method": "hist"}) == ""
+    assert "Did you mean 'max_depth'" in mistakes(own(booster), {"max_deph": 5})
+
+
+def test_one_that_refuses_what_it_is_given(own: Callable[[Any], str]) -> None:
+    def picky(depth: int = 3) -> Any:
+        raise ValueError(f"depth {depth} is too deep")
+
+    assert "depth 9 is too deep" in mistakes(own(picky), {"depth": 9})
