@@ -139,7 +139,7 @@ def test_check_makes_every_estimator(fresh: Commands) -> None:
     path = fresh.folder / "system.py"
     path.write_text(
         path.read_text()
-        + "from dataclasses import replace\n"
+        + "from dataclasses import replace\nimport homeostat as hs\n"
         + "wrong = hs.Estimator('lightgbm:LGBMClassifier', {'n_estimatorz': 5, 'num_leafs': 3})\n"
         + "system = replace(system, deployments=(), monitors=(), retraining=(), models=tuple(\n"
         + "    replace(model, estimator=wrong) for model in system.models))\n"
