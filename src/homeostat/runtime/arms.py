@@ -11,6 +11,7 @@ from homeostat.deploy.state import RolloutState
 from homeostat.features.manifest import Bound
 from homeostat.runtime.in_service import bound_package
 from homeostat.serve.lookup import Lookup
+from homeostat.serve.needs import Needs, needs_of_manifest
 from homeostat.serve.ports import Broken
 from homeostat.serve.routing import Arm, Route, load_arm
 from homeostat.train.package import Package
@@ -86,9 +87,22 @@ class Arms:
                 )
         except (HomeostatError, OSError) as broken:
             self._faults("load", broken)
-            return Arm(version, Broken(f"version {version} cannot be loaded: {broken}"), 1.0)
+            reason = f"version {version} cannot be loaded: {broken}"
+            return Arm(version, Broken(reason), 1.0, needs=self._needs(model, version))
         lookup = None if bound.system is self._system else self._lookup(package, bound)
         return load_arm(version, package.threshold, lambda: Servable(package), self._faults, lookup)
+
+    def _needs(self, model: str, version: int) -> Needs | None:
+        """Return what requests bring for a version that answers nothing, None if nothing says it.
+
+        It is the same as while it answered: what is declared now is asked of no client before.
+        """
+        try:
+            package = self.package(model, version)
+        except (HomeostatError, OSError):  # it is damaged, which its arm has told
+            return None
+        manifest = package.declared or package.former
+        return needs_of_manifest(manifest, self._system.model(model)) if manifest else None
 
     def _lookup(self, package: Package, bound: Bound) -> Lookup:
         """Return what finds the features of a package; packages of the same ones share it."""

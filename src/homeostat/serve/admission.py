@@ -96,11 +96,8 @@ class Admission:
         )
         clocks = {self._source.event_time, self._source.known_time}
         self._clocks = tuple(name for name in clocks if name is not None)
-        self._fillers = {
-            f.name: f.filler
-            for f in self._source.schema.fields
-            if f.default is not None and not f.nullable
-        }
+        self._names = schema.names()
+        self._optional = [f for f in schema.fields if f.default is not None]
         self._others = [
             d.model.name
             for d in system.deployments
@@ -124,13 +121,13 @@ class Admission:
         own: dict[str | None, int] = {}
         first: Found | None
         for place, (request, key) in enumerate(zip(requests, keys, strict=True)):
-            row, first = self._filled(request), None
+            row, first = request, None
             if key in before:
                 batch, asked = made.before[place] = before[key]
                 first = batch.requests[asked], "was asked"
             elif key in own:
                 made.twin[place] = own[key]
-                first = requests[own[key]], "stands before"
+                first = self._whole(requests[own[key]]), "stands before"
             elif key is not None:
                 own[key], first = place, events.get(key)
             if first is not None:
@@ -138,6 +135,7 @@ class Admission:
                     conflicts.append((place, *first))
                     continue
                 row = self._taken_over(row, first[0])
+            row = self._filled(row)
             if place in made.twin:
                 continue
             instant = before[key][0].at if key in before else at
@@ -221,9 +219,20 @@ class Admission:
         return Problem(name or "body", detail, f"an event of {source.name!r}"), None
 
     def _filled(self, request: Request) -> Request:
-        """Return a request with the defaults of fields that an event need not have."""
-        absent = {n: v for n, v in self._fillers.items() if request.get(n) is None}
+        """Return a request with the defaults of what it does not have, as its event has them.
+
+        Null says nothing for a field that cannot be null.
+        """
+        absent = {
+            f.name: f.filler
+            for f in self._optional
+            if f.name not in request or (request[f.name] is None and not f.nullable)
+        }
         return {**request, **absent} if absent else request
+
+    def _whole(self, request: Request) -> Request:
+        """Return a request with every field of the event, None for what it does not say."""
+        return {**dict.fromkeys(self._names), **self._filled(request)}
 
     def completed(self, row: Request, at: Micros) -> Request:
         """Return a request with its absent clocks at the instant at which it is asked."""

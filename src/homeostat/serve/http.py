@@ -14,7 +14,6 @@ from homeostat.declare.system import System
 from homeostat.serve.crew import Crew
 from homeostat.serve.lane import Lane, Shared
 from homeostat.serve.metrics import Metrics
-from homeostat.serve.needs import Needs, needs_of
 from homeostat.serve.openapi import describe, foreign
 from homeostat.serve.ports import NotDurable
 from homeostat.serve.push import Push
@@ -86,7 +85,7 @@ class Application:
         system: the declarations.
         service: what stands behind.
         metrics: counts that /metrics shows, with the routes of `routes`.
-        routes: the versions in service by model, for /metrics, and for what requests must bring.
+        routes: the versions in service by model, for /metrics.
         limits: bounds of the server.
     """
 
@@ -105,10 +104,9 @@ class Application:
         shared = Shared(
             service, metrics, self._threads, self._spare, perf_counter_ns, limits.waits, limits.held
         )
-        self._today = {d.model.name: needs_of(system, d.model) for d in system.deployments}
         self._lanes = {
             d.model.name: Lane(
-                d, RequestReader(system, d.model, partial(self._needs, d.model.name)), shared
+                d, RequestReader(system, d.model, partial(service.needs, d.model.name)), shared
             )
             for d in system.deployments
         }
@@ -116,9 +114,6 @@ class Application:
         self._mounts: dict[str, Mount] = {}
         self._paths = dict(_PATHS)
         self._draining = False
-
-    def _needs(self, model: str) -> Needs:
-        return self._routes(model).needs(self._today[model])
 
     def mount(self, given: Mount) -> None:
         """Answer another protocol's path too; call it before serving."""
@@ -227,7 +222,7 @@ class Application:
                 text = self._metrics.text(routes).encode()
                 return Reply(200, text, b"text/plain; version=0.0.4; charset=utf-8")
             case _:
-                document = describe(self._system, self._needs)
+                document = describe(self._system, self._service.needs)
                 document["paths"] |= {m.path: foreign(m.summary) for m in self._mounts.values()}
                 return Reply.of(document)
 

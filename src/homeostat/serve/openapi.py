@@ -127,7 +127,7 @@ def _event(schema: EventSchema, required: Needs) -> dict[str, Any]:
         "type": "object",
         "description": schema.doc,
         "properties": {f.name: _field(f, required.get(f.name, True)) for f in schema.fields},
-        "required": [f.name for f in schema.fields if f.name in required],
+        "required": [f.name for f in schema.fields if f.name in required and f.default is None],
         "additionalProperties": False,
     }
 

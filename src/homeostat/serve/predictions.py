@@ -26,7 +26,7 @@ Floats = NDArray[np.float64]
 LIST = pl.List(pl.Float64())
 _COLUMNS = (
     "ids", "request_ids", "requests", "arms", "versions", "scores", "thresholds", "degraded",
-    "shadow_scores", "recorded",
+    "shadow_scores", "recorded", "unasked",
 )  # fmt: skip
 _encode = msgspec.json.Encoder().encode
 
@@ -63,7 +63,8 @@ class Predictions:
     were computed under and `names` their names. `apart` has the rows that were answered by an arm
     with features of its own, `shadowed` what a shadowed challenger has of its own. An empty
     `degraded` means that nothing failed. `recorded` says which requests become an event of their
-    source; None where all with an id do.
+    source; None where all with an id do. `unasked` names, where a row lacks a field that the
+    challenger reads, that field; None where there is no challenger.
     """
 
     model: str
@@ -86,6 +87,7 @@ class Predictions:
     apart: Mapping[int, Given] = field(default_factory=dict)
     shadowed: Given | None = None
     recorded: list[bool] | None = None
+    unasked: list[str | None] | None = None
 
     def __len__(self) -> int:
         return len(self.scores)

@@ -15,7 +15,7 @@ from homeostat.declare.system import System
 from homeostat.features.assemble import Features
 from homeostat.serve.draft import Draft
 from homeostat.serve.lookup import FeatureParts, Lookup, Offsets, Read
-from homeostat.serve.needs import Needs
+from homeostat.serve.needs import FieldLacking, Needs
 from homeostat.serve.ports import Broken, Faults, Stopwatch
 from homeostat.serve.predictions import Given, Latency, Predictions
 from homeostat.serve.routing import ROLES, Arm, Route
@@ -23,7 +23,12 @@ from homeostat.serve.routing import ROLES, Arm, Route
 if TYPE_CHECKING:
     from homeostat.core.store import Reader, Snapshot
 
-__all__ = ["Batch", "Predictor", "Reads", "Shed"]
+__all__ = ["UNASKED", "Batch", "Predictor", "Reads", "Shed"]
+
+UNASKED = "challenger_unasked"
+"""The mark of a request that lacks a field which the challenger reads."""
+
+_UNASKED = {"champion": "model_unasked", "challenger": UNASKED, "previous": "previous_unasked"}
 
 Request = Mapping[str, Any]
 
@@ -99,6 +104,14 @@ class _Found:
             self.offsets = {**read.offsets, **self.offsets}
         return self._known[lookup]
 
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def lacking(self, lookup: Lookup) -> Mapping[int, str]:
+        """Return the rows that do not bring what a look-up needs, each with a field it lacks."""
+        read = self._reads.get(lookup)
+        return lookup.lacking(self._rows) if read is None else read.lacking
+
 
 class Predictor:
     """Looks up features, routes, scores and degrades for one deployed model.
@@ -110,6 +123,11 @@ class Predictor:
     features_broken, model_broken, challenger_broken, no_model, and overloaded, with calls_held
     beside it where too many calls hang. A shadowed challenger that fails leaves shadow_broken in
     the log and touches no answer.
+
+    A version is asked for no row that lacks a field which it reads: it would score a missing value
+    that was never missing when it was trained. Where it was to answer, that is marked, too:
+    challenger_unasked, previous_unasked, model_unasked. The log has challenger_unasked for every
+    such row, so that challenger and champion are judged on requests that both could answer.
 
     Args:
         system: the declarations.
@@ -170,7 +188,7 @@ class Predictor:
 
         Requests that cannot be read together are read one by one. Nothing of the user's runs here.
         """
-        began, rows = self._stopwatch(), [self._row(request) for request in batch.requests]
+        began, rows = self._stopwatch(), batch.requests
         lookups = self._asked(route, shed)
         together = {lookup: lookup.read(reader, rows, batch.at) for lookup in lookups}
         failed = reader is not None and any(read.views is None for read in together.values())
@@ -230,13 +248,14 @@ class Predictor:
         names = [batch.ids[i] if name is None else str(name) for i, name in enumerate(given)]
         draft = Draft(len(rows), self._default_threshold(route))
         chain: tuple[str, ...] = ("score",) if shed is None else shed.chain
-        found, lookup = _Found(reads, rows, draft), self._first(route)
+        found, lookup = _Found(reads, batch.requests, draft), self._first(route)
         features = found.of(lookup) if "previous" in chain or shed is None else None
         looked_up = self._stopwatch()
         if shed is not None:
             for cause in shed.causes:
                 draft.mark(range(len(rows)), cause)
-            draft.mark(self._drawn(route, names) if shed.late else [], "challenger_broken")
+            drawn = self._drawn(route, names) if shed.late else []
+            draft.mark(self._askable(draft, found, route, "challenger", drawn), "challenger_broken")
         elif features is not None and not self._stops_at_store(found.offsets):
             chain = self._route(draft, found, route, names, first if batch.timed else None)
         self._fall_back(draft, found if features is not None else None, route, chain)
@@ -255,6 +274,7 @@ class Predictor:
             names=lookup.names,
             apart=apart,
             shadowed=shadowed,
+            unasked=self._unasked(found, route),
             arms=draft.arms,
             versions=draft.versions,
             scores=draft.scores,
@@ -266,8 +286,18 @@ class Predictor:
         )
 
     def shadow(self, predictions: Predictions, route: Route) -> Predictions:
-        """Return the predictions with the shadowed challenger's scores, if there is one."""
+        """Return the predictions with the shadowed challenger's scores, if there is one.
+
+        Rows that the challenger could not be asked for are marked, shadowed or not.
+        """
         arm = route.challenger
+        unasked = predictions.unasked or [None] * len(predictions)
+        if any(unasked):
+            marked = [
+                [*causes, UNASKED] if left and UNASKED not in causes else causes
+                for causes, left in zip(predictions.degraded, unasked, strict=True)
+            ]
+            predictions = replace(predictions, degraded=marked)
         if not route.shadow or arm is None or not predictions.features.matrix.shape[1]:
             return predictions
         features: Features | None = predictions.features
@@ -276,10 +306,12 @@ class Predictor:
             features = None if own is None else own.features
         scores: list[float | None] = [None] * len(predictions)
         trial = Draft(len(predictions), arm.threshold)
-        broken = self._attempt(trial, "shadow", arm, trial.open(), features)
-        failed = set(broken)
-        for row, score in enumerate(trial.scores):
-            scores[row] = None if row in failed else score
+        for name in filter(None, unasked):
+            self._faults("shadow", FieldLacking(self.model.name, "shadow", arm.version, name))
+        asked = [row for row in trial.open() if unasked[row] is None]
+        failed = set(self._attempt(trial, "shadow", arm, asked, features))
+        for row in asked:
+            scores[row] = None if row in failed else trial.scores[row]
         degraded = [
             [*causes, "shadow_broken"] if row in failed else causes
             for row, causes in enumerate(predictions.degraded)
@@ -336,8 +368,9 @@ class Predictor:
         return self._lookup
 
     def _apart(self, draft: Draft, found: _Found, route: Route, first: Lookup) -> dict[int, Given]:
-        """Return the features of the rows that an arm answered from its own."""
-        apart: dict[int, Given] = {}
+        """Return the features of the rows that an arm answered from its own, or nobody could."""
+        nothing = Given((), first.definitions, _nothing(len(draft.arms)))
+        apart = dict.fromkeys(found.lacking(first), nothing)
         for role, arm in zip(ROLES, route.arms, strict=True):
             if arm is None or self._of(arm) is first or role not in draft.arms:
                 continue
@@ -376,14 +409,16 @@ class Predictor:
         if self._is_late(first):
             draft.reopen("overloaded")
             return declared.overloaded
-        if route.challenger is not None and drawn:
+        asked = self._askable(draft, found, route, "challenger", drawn)
+        if route.challenger is not None and asked:
             features = found.of(self._of(route.challenger))
-            failed = self._attempt(draft, "challenger", route.challenger, drawn, features)
-            draft.mark(drawn if self._is_late(first) else failed, "challenger_broken")
+            failed = self._attempt(draft, "challenger", route.challenger, asked, features)
+            draft.mark(asked if self._is_late(first) else failed, "challenger_broken")
         rows = draft.open()
         if route.champion is None:
             draft.mark(rows, "no_model")
         else:
+            rows = self._askable(draft, found, route, "champion", rows)
             features = found.of(self._of(route.champion))
             failed = self._attempt(draft, "champion", route.champion, rows, features)
             draft.mark(failed, "model_broken")
@@ -391,6 +426,32 @@ class Predictor:
             draft.reopen("overloaded")
             return declared.overloaded
         return declared.model_broken
+
+    def _askable(
+        self, draft: Draft, found: _Found, route: Route, role: str, rows: list[int]
+    ) -> list[int]:
+        """Return the rows that bring what an arm reads; the others are marked and counted."""
+        arm = getattr(route, role)
+        without = {} if arm is None or not rows else self._without(found, arm)
+        if not without:
+            return rows
+        for row in rows:
+            if row in without:
+                told = FieldLacking(self.model.name, role, arm.version, without[row])
+                self._faults(role, told)
+                draft.mark([row], _UNASKED[role])
+        return [row for row in rows if row not in without]
+
+    def _without(self, found: _Found, arm: Arm) -> Mapping[int, str]:
+        """Return the rows that lack a field which an arm reads; none if it answers nothing."""
+        return {} if isinstance(arm.servable, Broken) else found.lacking(self._of(arm))
+
+    def _unasked(self, found: _Found, route: Route) -> list[str | None] | None:
+        """Return by row the field for want of which the challenger is not asked, if there is."""
+        if route.challenger is None:
+            return None
+        without = self._without(found, route.challenger)
+        return [without.get(row) for row in range(len(found))]
 
     def _drawn(self, route: Route, names: list[str]) -> list[int]:
         if route.challenger is None or route.share <= 0:
@@ -411,8 +472,9 @@ class Predictor:
             if step == "score":
                 draft.default(rows, self.deployment.degradation.score)
             elif route.previous is not None and found is not None:
-                features = found.of(self._of(route.previous))
-                self._attempt(draft, "previous", route.previous, rows, features)
+                asked = self._askable(draft, found, route, "previous", rows)
+                features = found.of(self._of(route.previous)) if asked else None
+                self._attempt(draft, "previous", route.previous, asked, features)
 
     def _attempt(
         self, draft: Draft, role: str, arm: Arm, rows: list[int], features: Features | None

@@ -12,6 +12,7 @@ from typing import Any
 
 from homeostat.core.errors import HomeostatError
 from homeostat.declare.models import Model
+from homeostat.declare.schema import Field
 from homeostat.serve.needs import Needs
 from homeostat.serve.requests import Problem
 
@@ -56,10 +57,10 @@ class Same:
         needs = self._needs()
         return tuple(
             name
-            for name in self._fields
+            for name, field in self._fields.items()
             if name in first
             and not (again.get(name) is None and name not in needs)
-            and again.get(name) != first[name]
+            and _said(field, again) != first[name]
         )
 
     def refuse(self, rows: Sequence[Row], conflicts: Sequence[tuple[int, Row, str]]) -> None:
@@ -95,3 +96,10 @@ class Same:
         if self._fields[name].is_personal:
             return "another value" if name != self.id_field else "***"
         return value.isoformat() if isinstance(value, datetime) else repr(value)
+
+
+def _said(field: Field, request: Row) -> object:
+    """Return what the event of a request says in a field: its default where that says nothing."""
+    value = request.get(field.name)
+    says = value is not None or (field.name in request and field.nullable)
+    return value if says else field.filler

@@ -10,6 +10,7 @@ from math import isfinite
 from typing import Annotated, Any, TypeAlias
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from homeostat.core.errors import HomeostatError, did_you_mean
 from homeostat.declare.models import Model
@@ -75,9 +76,10 @@ class RequestInvalid(HomeostatError, ValueError):
 class RequestReader:
     """Reads the requests of one model: an object, or {"requests": [...]}.
 
-    Needed are the fields that a version in service, the model of today, or the keys of their views
-    read; the event id and the clocks may be absent, as the answer brings an id and the present
-    instant. Other fields of the event may be given; unknown ones are refused.
+    Needed are the fields that the champion, or the keys of its views, read, unless the event has a
+    default for them; the event id and the clocks may be absent, as the answer brings an id and the
+    present instant. Other fields of the event may be given; unknown ones are refused. A field that
+    a request does not have is not in its row.
 
     Args:
         system: the declarations.
@@ -203,9 +205,10 @@ class RequestReader:
             raise RequestInvalid(self.where, problems[:20])
 
     def _row(self, decoded: Any) -> Row:
-        row: Row = msgspec.structs.asdict(decoded)
+        said = msgspec.structs.asdict(decoded)
+        row: Row = {name: value for name, value in said.items() if value is not UNSET}
         for name in self._instants:
-            instant = row[name]
+            instant = row.get(name)
             if instant is not None:
                 if not _EARLIEST <= instant.year <= _LATEST:
                     raise OverflowError(name)
@@ -250,7 +253,7 @@ class RequestReader:
         for field in self.schema.fields:
             allowed = _allowed(field, needs)
             if field.name not in row:
-                if field.name in needs:
+                if field.name in needs and field.default is None:
                     yield Problem(prefix + field.name, "missing", allowed)
                 continue
             fault = _fault(field, row[field.name], needs.get(field.name, True))
@@ -304,10 +307,11 @@ class _Form:
 
 
 def _member(field: Field, needs: Needs) -> tuple[Any, ...]:
-    kind = _TYPES[field.kind]
-    if field.name in needs:
-        return (field.name, kind | None if needs[field.name] else kind)
-    return (field.name, kind | None, None)
+    """Return how a field is read; UNSET is one that a request does not have."""
+    kind = _TYPES[field.kind] | None if needs.get(field.name, True) else _TYPES[field.kind]
+    if field.name in needs and field.default is None:
+        return (field.name, kind)
+    return (field.name, kind | UnsetType, UNSET)
 
 
 def _allowed(field: Field, needs: Needs) -> str:

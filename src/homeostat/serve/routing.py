@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from homeostat.core.errors import HomeostatError
 from homeostat.core.hashing import unit_interval
-from homeostat.serve.needs import Needs, all_needs
+from homeostat.serve.needs import Needs
 from homeostat.serve.ports import Broken, Faults, Scores
 
 if TYPE_CHECKING:
@@ -24,13 +24,21 @@ class Arm:
     """One loaded version of a model; a score of at least `threshold` is a positive decision.
 
     `lookup` finds the features that the version was trained with, where they are not those that
-    are declared today; versions of the same features share it.
+    are declared today; versions of the same features share it. `needs` is what a request must
+    bring for a version that cannot be loaded.
     """
 
     version: int
     servable: Scores
     threshold: float
     lookup: Lookup | None = None
+    needs: Needs | None = None
+
+    def reads(self, today: Needs) -> Needs:
+        """Return what a request must bring for this version; `today` is the declared model's."""
+        if self.lookup is not None:
+            return self.lookup.needs
+        return today if self.needs is None else self.needs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,13 +67,12 @@ class Route:
         return (self.champion, self.challenger, self.previous)
 
     def needs(self, today: Needs) -> Needs:
-        """Return what requests must bring while this route holds.
+        """Return what requests must bring while this route holds: what the champion needs.
 
         Args:
-            today: what the model as it is declared needs.
+            today: what the model as it is declared needs, which holds where there is no champion.
         """
-        own = [arm.lookup.needs for arm in self.arms if arm is not None and arm.lookup is not None]
-        return all_needs(today, *own) if own else today
+        return today if self.champion is None else self.champion.reads(today)
 
     def takes_challenger(self, model: str, request_id: str) -> bool:
         """Return whether the challenger answers this request; the same for the same id.

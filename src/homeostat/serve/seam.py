@@ -9,6 +9,7 @@ from typing import Any, Protocol, TypeAlias
 
 from homeostat.core.errors import HomeostatError
 from homeostat.serve.answer import Answer, ModelStatus, Readiness, Record
+from homeostat.serve.needs import Needs
 from homeostat.serve.predictor import Shed
 
 __all__ = ["Behind", "Ingested", "Request", "Service", "Ticket"]
@@ -85,6 +86,10 @@ class Service(Protocol):
 
         Empty if the ticket was claimed by someone else, or is divisible and its call was late.
         """
+        ...
+
+    def needs(self, model: str) -> Needs:
+        """Return what requests to a model must bring now."""
         ...
 
     def check(self, model: str, requests: list[Request]) -> None:

@@ -173,7 +173,7 @@ class LocalService:
         ]
 
     def needs(self, model: str) -> Needs:
-        """Return what requests to a model must bring while the present versions are in service."""
+        """Return what requests to a model must bring while the present champion answers."""
         return self.predictor(model).needs(self._parts.routes(model))
 
     def check(self, model: str, requests: list[Request]) -> None:
@@ -380,10 +380,7 @@ class LocalService:
         return self._parts.sync
 
     def _record(self, predictor: Predictor, predictions: Predictions, route: Route) -> None:
-        if not route.shadow or route.challenger is None:
-            self._append(predictions)
-            return
-        if self._parts.sync:
+        if self._parts.sync or not route.shadow or route.challenger is None:
             self._append(predictor.shadow(predictions, route))
             return
         with self._changed:

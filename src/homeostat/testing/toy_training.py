@@ -31,7 +31,7 @@ class ToyRequest(Event):
     flight: str
     due_at: Timestamp
     carrier: str | None
-    distance: float
+    distance: float | None
     hour: int
 
 

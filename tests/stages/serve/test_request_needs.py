@@ -1,25 +1,40 @@
-"""What requests must bring, while versions of other declarations are in service."""
+"""What requests must bring while versions of other declarations serve, and who is asked them."""
 
 from __future__ import annotations
 
 import random
-from types import SimpleNamespace
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import count
 from typing import Any
 
+import numpy as np
+import polars as pl
 import pytest
 
 import homeostat as hs
+from homeostat.core.clock import ManualClock
 from homeostat.core.hashing import plain
 from homeostat.declare.system import System
+from homeostat.features.assemble import Features
 from homeostat.features.manifest import as_manifest, bind
+from homeostat.serve.answer import Recent
 from homeostat.serve.lookup import Lookup
-from homeostat.serve.needs import needs_of
+from homeostat.serve.metrics import Metrics
+from homeostat.serve.needs import needs_of_manifest
 from homeostat.serve.openapi import describe
 from homeostat.serve.ports import Broken
+from homeostat.serve.predictor import Predictor
 from homeostat.serve.requests import RequestInvalid, RequestReader
 from homeostat.serve.routing import Arm, Route
+from homeostat.serve.service import LocalService, ServiceParts
+from homeostat.testing.drills import KeptLog
+from homeostat.testing.memory_store import MemoryStore
+from homeostat.testing.payments import NOON
 
-FIELDS: dict[str, Any] = {"a": 1.5, "b": 2, "c": "x", "d": True, "k": "one", "m": "two"}
+FIELDS: dict[str, Any] = {"a": 1.5, "b": 2, "c": "x", "d": True, "e": 7, "k": "one", "m": "two"}
+DEFAULTS: dict[str, Any] = {"e": 7}
 
 
 class Outcome(hs.Event):
@@ -35,13 +50,18 @@ def drawn(draw: random.Random) -> tuple[System, dict[str, bool]]:
     """Return declarations, and by field that the model reads whether it may be null, as drawn."""
     nullable = {name: name not in "km" and draw.random() < 0.4 for name in FIELDS}
     kinds = {n: type(v) | None if nullable[n] else type(v) for n, v in FIELDS.items()}
-    body = {"__annotations__": {"id": str, **kinds, "at": hs.Timestamp}, "__module__": __name__}
+    kinds = dict(sorted(kinds.items(), key=lambda kind: kind[0] == "e"))
+    body: dict[str, Any] = {
+        "__annotations__": {"id": str, **kinds, "at": hs.Timestamp},
+        "__module__": __name__,
+    }
+    body |= DEFAULTS
     event = type("Asked", (hs.Event,), {"__doc__": "Somebody asks.", **body})
     asked = hs.EventSource("asked", event, event_id="id", event_time="at")
     outcomes = hs.EventSource("outcomes", Outcome, event_id="id", event_time="at")
     key = draw.choice("km")
     view = hs.FeatureView(f"by_{key}", hs.Entity(key, key=key), asked, (hs.count().over("1h"),))
-    features: list[Any] = draw.sample("abcd", draw.randint(1, 4))
+    features: list[Any] = draw.sample("abcde", draw.randint(1, 5))
     reads = {name: nullable[name] for name in features}
     if draw.random() < 0.6:
         features += view.all()
@@ -74,44 +94,192 @@ def twice(a: Any) -> Any:
 def takes(reads: dict[str, bool], request: dict[str, Any]) -> bool:
     """Return whether a version can be asked so: the rule, read plainly."""
     for name, nullable in reads.items():
-        if name not in request or (request[name] is None and not nullable):
+        if name not in request and name not in DEFAULTS:
+            return False
+        if name in request and request[name] is None and not nullable:
             return False
     return True
 
 
-@pytest.mark.parametrize("seed", range(40))
-def test_a_request_brings_what_versions_in_service_and_the_model_of_today_need(seed: int) -> None:
-    draw = random.Random(seed)
-    now, today = drawn(draw)
-    model = now.models[0]
-    versions: list[tuple[Arm, dict[str, bool]]] = []
-    for number in range(3):
-        then, reads = drawn(draw)
-        bound = bind(plain(as_manifest(then, then.models[0])), now, model)
-        lookup = Lookup(bound.system, bound.model, None, lambda part, error: None)
-        versions.append((Arm(number, Broken("none"), 0.5, lookup), reads))
-    routes = [  # a version comes into service, and others leave it
-        Route(),
-        Route(champion=versions[0][0]),
-        Route(champion=versions[1][0], challenger=versions[2][0], previous=versions[0][0]),
-        Route(champion=Arm(9, Broken("none"), 0.5), previous=versions[2][0]),
-    ]
-    served = [[], [0], [1, 2, 0], [2]]
-    at, ours = SimpleNamespace(route=Route()), needs_of(now, model)
-    reader = RequestReader(now, model, lambda: at.route.needs(ours))
-    for at.route, numbers in zip(routes, served, strict=True):
-        need = [today, *(versions[number][1] for number in numbers)]
-        for _ in range(30):
-            request = {n: v for n, v in FIELDS.items() if draw.random() < 0.85}
-            request |= {n: None for n in request if draw.random() < 0.1}
-            taken = all(takes(reads, request) for reads in need)
-            try:
-                reader.rows([request])
-            except RequestInvalid as refused:
-                named = {problem.field.removeprefix("requests[0].") for problem in refused.problems}
-                assert not taken
-                assert named <= set().union(*need)
+@dataclass
+class Seeing:
+    """Scores of one number; remembers whether it was given a missing value it cannot have."""
+
+    number: float
+    names: tuple[str, ...]
+    reads: dict[str, bool]
+    deprived: int = 0
+
+    def score(self, features: Features) -> Any:
+        for column, name in enumerate(self.names):
+            if self.reads.get(name, True):
+                continue
+            if name in features.categories:
+                self.deprived += sum(value is None for value in features.categories[name])
             else:
-                assert taken, request
-        page = describe(now, lambda name: at.route.needs(ours))
-        assert set(page["components"]["schemas"]["m_request"]["required"]) == set().union(*need)
+                self.deprived += int(np.isnan(features.matrix[:, column]).sum())
+        return np.full(len(features.matrix), self.number)
+
+    def contributions(self, features: Features) -> Any:
+        raise NotImplementedError
+
+
+@dataclass
+class Version:
+    """A version in service, its score, and what it reads."""
+
+    arm: Arm
+    reads: dict[str, bool]
+    answers: bool = True
+
+
+class World:
+    """Declarations of today, and versions of others that were trained before."""
+
+    def __init__(self, seed: int) -> None:
+        self.draw = draw = random.Random(seed)
+        self.system, self.today = drawn(draw)
+        self.model = self.system.models[0]
+        self.seen: list[Seeing] = []
+        self.versions = [self.version(number) for number in range(3)]
+        self.broken = self.unreadable(9)
+        self.route = Route()
+        self.metrics, self.log = Metrics(), KeptLog()
+        deployment = self.system.deployments[0]
+        self.ids = map(str, count())
+        self.parts = ServiceParts(
+            system=self.system,
+            predictors={"m": Predictor(self.system, deployment, faults=self.metrics.fault)},
+            routes=lambda name: self.route, store=MemoryStore(), clock=ManualClock(NOON),
+            ids=lambda: next(self.ids), log=self.log, metrics=self.metrics,
+        )  # fmt: skip
+        self.service = LocalService(self.parts)
+        self.reader = RequestReader(self.system, self.model, lambda: self.service.needs("m"))
+
+    def version(self, number: int) -> Version:
+        """Return a version of declarations of its own; the last ones may be those of today."""
+        if self.draw.random() < 0.15:
+            lookup, reads, names = None, self.today, self.model.feature_names()
+        else:
+            then, reads = drawn(self.draw)
+            bound = bind(plain(as_manifest(then, then.models[0])), self.system, self.model)
+            lookup = Lookup(bound.system, bound.model, None, lambda part, error: None)
+            names = lookup.names
+        self.seen.append(Seeing((number + 1) / 8, names, reads))
+        return Version(Arm(number, self.seen[-1], 0.5, lookup), reads)
+
+    def unreadable(self, number: int) -> Version:
+        """Return a version that cannot be loaded, but whose package says what it reads."""
+        then, reads = drawn(self.draw)
+        manifest = plain(as_manifest(then, then.models[0]))
+        needs = needs_of_manifest(manifest, self.model)
+        return Version(Arm(number, Broken("none"), 0.5, needs=needs), reads, answers=False)
+
+    def request(self) -> dict[str, Any]:
+        found = {n: v for n, v in FIELDS.items() if self.draw.random() < 0.85}
+        return found | {n: None for n in found if self.draw.random() < 0.1}
+
+    def as_event(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Return a request with the defaults of what its event does not say."""
+        fields = {f.name: f for f in self.model.label.predicts.schema.fields}
+        return request | {
+            name: default
+            for name, default in DEFAULTS.items()
+            if request.get(name) is None and not (name in request and fields[name].nullable)
+        }
+
+    def routes(self) -> Iterator[tuple[Route, dict[str, Version]]]:
+        """Yield routes, each with its versions by role."""
+        one, two, three = self.versions
+        for roles in (
+            {},
+            {"champion": one},
+            {"champion": one, "challenger": two, "previous": three},
+            {"champion": self.broken, "previous": one},
+            {"challenger": two},
+            {"previous": three},
+        ):
+            arms: dict[str, Any] = {role: version.arm for role, version in roles.items()}
+            yield Route(**arms), roles
+            if "challenger" in roles:
+                yield Route(**arms, share=0.5, salt="s"), roles
+                yield Route(**arms, shadow=True), roles
+
+
+def expected(
+    roles: dict[str, Version], request: dict[str, Any], is_drawn: bool
+) -> tuple[str, list[str]]:
+    """Return who answers a request that was taken, and with which marks."""
+    marks: list[str] = []
+    if is_drawn:
+        if takes(roles["challenger"].reads, request):
+            return "challenger", marks
+        marks.append("challenger_unasked")
+    champion = roles.get("champion")
+    if champion is not None and champion.answers:
+        return "champion", marks
+    marks.append("no_model" if champion is None else "model_broken")
+    if "previous" in roles:
+        if takes(roles["previous"].reads, request):
+            return "previous", marks
+        marks.append("previous_unasked")
+    return "score", marks
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_request_brings_what_the_champion_reads_and_no_other_is_asked_without_its_fields(
+    seed: int,
+) -> None:
+    world = World(seed)
+    counted: Counter[str] = Counter()
+    for route, roles in world.routes():
+        world.route = route
+        world.service = LocalService(replace(world.parts, recent=Recent()))
+        champion = roles.get("champion")
+        required = world.today if champion is None else champion.reads
+        page = describe(world.system, world.service.needs)
+        assert set(page["components"]["schemas"]["m_request"]["required"]) == {
+            name for name in required if name not in DEFAULTS
+        }
+        taken = []
+        for _ in range(12):
+            request = world.request()
+            if takes(required, request):
+                taken.append(request)
+                world.reader.rows([request])
+                continue
+            with pytest.raises(RequestInvalid) as refused:
+                world.reader.rows([request])
+            named = {
+                problem.field.removeprefix("requests[0].") for problem in refused.value.problems
+            }
+            assert named == {
+                name for name in required if not takes({name: required[name]}, request)
+            }
+        if not taken:
+            continue
+        asked = [{**one, "id": f"q{n}"} for n, one in enumerate(taken)]
+        world.log.batches.clear()
+        answers = world.service.predict("m", world.reader.rows(asked))
+        world.service.close()  # the shadow has scored
+        logged = pl.concat([kept.frame() for kept in world.log.batches], how="diagonal_relaxed")
+        for request, answer, row in zip(
+            map(world.as_event, asked), answers, logged.iter_rows(named=True), strict=True
+        ):
+            is_drawn = world.route.takes_challenger("m", request["id"])
+            arm, marks = expected(roles, request, is_drawn)
+            assert (answer.arm, answer.degraded) == (arm, marks)
+            unasked = "challenger" in roles and not takes(roles["challenger"].reads, request)
+            assert ("challenger_unasked" in row["degraded"].split(",")) == unasked
+            counted["challenger"] += is_drawn and unasked
+            counted["previous"] += "previous_unasked" in marks
+            if world.route.shadow:
+                assert (row["shadow_score"] is None) == unasked
+                counted["shadow"] += unasked
+    assert not any(seen.deprived for seen in world.seen)
+    text = world.metrics.text({})
+    for part, number in counted.items():  # where a model is broken, rows are asked again alone
+        line = f'homeostat_faults_total{{part="{part}",error="FieldLacking"}}'
+        assert (f"{line} {number}\n" in text if part != "previous" else line in text) == bool(
+            number
+        )
