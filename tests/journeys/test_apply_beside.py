@@ -131,6 +131,25 @@ def test_a_change_of_a_source_is_refused_beside_a_server(own: Commands) -> None:
         asked(address)
 
 
+def test_versions_are_given_up_beside_a_server(own: Commands) -> None:
+    with running(own) as (_, address):
+        (own.folder / "system.py").write_text(
+            "from homeostat.testing.toy_changes import toy_without_code\n\n"
+            "system = toy_without_code(is_kept=False)\n"
+        )
+        assert "loses feature 'times_usual'" in own("apply").err
+        both = ("--give-up", "fraud@2", "--give-up", "fraud@1")
+        assert own("apply", *both, "--reason", "wrong code").status == 0
+        made = own("journal", "--action", "give_up", "--json").json["decisions"]
+        assert [(d["version"], d["reason"]) for d in made] == [(2, "wrong code"), (1, "wrong code")]
+        asked(address)  # until its next start it goes on as before
+    assert own("doctor", "--json").json["checks"]
+    assert own("train", "fraud").status == 0
+    with running(own) as (_, address):
+        answer = httpx.post(f"{address}/predict/fraud", json=REQUEST, timeout=PATIENCE_S).json()
+        assert (answer["version"], answer["arm"], answer["degraded"]) == (3, "champion", [])
+
+
 def life(folder: Path, file: Path) -> list[Any]:
     """Return what a home logs of some requests, from a fixed instant on."""
     clock = ManualClock(toy_schedule().end)

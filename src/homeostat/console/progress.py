@@ -26,9 +26,9 @@ __all__ = ["ReplayDisplay", "Told"]
 
 SIGNS = {
     "train": "◇", "shadow": "◌", "canary": "◔", "blue_green": "◑", "promote": "▲",
-    "rollback": "▼", "reject": "✕", "hold": "‖",
+    "rollback": "▼", "reject": "✕", "give_up": "▽", "hold": "‖",
 }  # fmt: skip
-WHOLE = frozenset({"rollback", "reject"})
+WHOLE = frozenset({"rollback", "reject", "give_up"})
 """Decisions whose reason is shown in full on a terminal."""
 
 BLOCKS = "▁▂▃▄▅▆▇█"

@@ -34,6 +34,7 @@ COLOURS = {
     "promote": "green",
     "rollback": "bold red",
     "reject": "red",
+    "give_up": "bold red",
     "train": "blue",
     "shadow": "yellow",
     "canary": "yellow",

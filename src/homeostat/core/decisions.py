@@ -22,6 +22,7 @@ Action = Literal[
     "hold",  # a rollout step goes on, for a journaled reason
     "promote",  # the challenger becomes the champion
     "rollback",  # the version is withdrawn, the one before it answers
+    "give_up",  # a version may stop answering: it cannot be given its features any more
     "alert",  # a finding opens
     "clear",  # a finding closes
 ]

@@ -91,12 +91,18 @@ def rollout_steps(deployment: Deployment) -> tuple[Step, ...]:
 
 
 def decide_candidate(
-    deployment: Deployment, state: RolloutState, candidate: Candidate, now: Micros
+    deployment: Deployment,
+    state: RolloutState,
+    candidate: Candidate,
+    now: Micros,
+    *,
+    champion_answers: bool = True,
 ) -> Decision:
     """Return what becomes of a newly trained version: reject it, or begin its rollout.
 
     The first model of a deployment is promoted at once: there is nothing to compare it with, and
-    without it the declared fallback score answers. A version that was rolled back, or that is the
+    without it the declared fallback score answers; so it is where the champion was given up and
+    answers nothing (`champion_answers` is false). A version that was rolled back, or that is the
     champion itself (training on the same rows gives the same package), is rejected.
     Raises `RolloutBusy` while another challenger is on its way.
     """
@@ -115,6 +121,10 @@ def decide_candidate(
     if state.champion is None:
         reason = f"{candidate.reason}; it is the first model, so there is no champion to protect"
         return Decision(now, name, "promote", reason, version, evidence)
+    if state.given_up and not champion_answers:
+        reason = f"{candidate.reason}; {_gone(state)}"
+        evidence["way_back"] = {"version": state.champion, "ready": False}
+        return Decision(now, name, "promote", reason, version, evidence)
     first = rollout_steps(deployment)[0]
     reason = f"{candidate.reason}; {first} for {format_duration(first.span_us)}"
     evidence |= {"step": 0, "share": first.share, "span_us": first.span_us}
@@ -131,7 +141,8 @@ def decide_rollout(
     kept. Otherwise a step lasts its span; guards that
     still wait for rows extend it, and past twice the span that is journaled once as a hold:
     evidence that is thin never promotes. After the last step the challenger is promoted, once the
-    way back to the champion has been rehearsed.
+    way back to the champion has been rehearsed. Where the champion was given up and answers
+    nothing, the challenger is promoted at once: there is nothing to compare it with.
     """
     if state.challenger is None:
         return None
@@ -148,6 +159,9 @@ def decide_rollout(
     broken = [v.sentence for v in verdicts if v.verdict == "broken"]
     if broken:
         return ask.decision("rollback", f"{step}: {'; '.join(broken)}", verdicts)
+    if state.given_up and not evidence.way_back_ready:
+        back = {"version": state.champion, "ready": False}
+        return ask.decision("promote", f"{step}: {_gone(state)}", verdicts, {"way_back": back})
     if now - state.since < step.span_us:
         return None
     waiting = [v.sentence for v in verdicts if v.verdict == "waiting"]
@@ -228,6 +242,10 @@ class _Ask:
             return self.hold("no way back", f"{reason} to load", verdicts)
         reason = f"{summary}; the way back to version {self.state.champion} is rehearsed"
         return self.decision("promote", reason, verdicts, {"way_back": back})
+
+
+def _gone(state: RolloutState) -> str:
+    return f"version {state.champion} was given up and answers nothing, so none is to protect"
 
 
 def _differs(step: Step, state: RolloutState) -> bool:

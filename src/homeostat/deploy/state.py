@@ -10,7 +10,7 @@ from homeostat.core.decisions import Decision
 from homeostat.core.durations import Micros
 from homeostat.core.errors import HomeostatError
 
-__all__ = ["IllegalTransition", "RolloutState", "Stage", "advance", "replayed"]
+__all__ = ["IllegalTransition", "RolloutState", "Stage", "advance", "is_given_up", "replayed"]
 
 Stage = Literal["idle", "training", "shadow", "canary", "blue_green"]
 
@@ -39,7 +39,8 @@ class RolloutState:
 
     `attempt` counts the trainings under way that were cut off with their process, this one
     included; `failures` the trainings in a row that failed, and `failure` says why the last one
-    did; `declared` is the hash of the model's declaration that failed.
+    did; `declared` is the hash of the model's declaration that failed. `given_up` says that the
+    champion may have stopped answering: what then can answer takes its place without a way back.
     """
 
     champion: int | None = None
@@ -58,6 +59,7 @@ class RolloutState:
     failures: int = 0
     failure: str = ""
     declared: str = ""
+    given_up: bool = False
 
     @property
     def rolling(self) -> bool:
@@ -102,6 +104,19 @@ def advance(state: RolloutState, decision: Decision) -> RolloutState:
             return _promoted(state, decision)
         case "rollback":
             return _rolled_back(state, decision)
+        case "give_up":
+            return _given_up(state, decision)
+
+
+def is_given_up(state: RolloutState, version: int | None) -> bool:
+    """Whether a version may stop answering: the champion was given up, or it is out of service.
+
+    >>> is_given_up(RolloutState(champion=2, given_up=True), 2)
+    True
+    """
+    if version == state.champion:
+        return state.given_up
+    return version not in (state.challenger, state.previous)
 
 
 def replayed(decisions: Iterable[Decision]) -> dict[str, RolloutState]:
@@ -174,11 +189,12 @@ def _promoted(state: RolloutState, decision: Decision) -> RolloutState:
         raise IllegalTransition(decision, state, "promotion of another version")
     if state.rolling and version != state.challenger:
         raise IllegalTransition(decision, state, "promotion of the challenger")
-    settled = _settled(state, decision.at)
+    settled, way_back = _settled(state, decision.at), decision.evidence.get("way_back", {})
     return replace(
         settled,
         champion=version,
-        previous=state.champion,
+        previous=state.champion if way_back.get("ready", True) else None,
+        given_up=False,
         withdrawn=tuple(v for v in state.withdrawn if v != version),
         failures=0,
         failure="",
@@ -197,10 +213,25 @@ def _rolled_back(state: RolloutState, decision: Decision) -> RolloutState:
         return replace(settled, withdrawn=withdrawn)
     if state.previous is None:
         raise IllegalTransition(decision, state, "a previous champion to go back to")
-    back = replace(settled, champion=state.previous, previous=None, withdrawn=withdrawn)
+    back = replace(
+        settled, champion=state.previous, previous=None, withdrawn=withdrawn, given_up=False
+    )
     # A training under way goes on: what comes of it is judged by the state it then finds.
     return (
         back
         if state.stage != "training"
         else replace(back, stage="training", attempt=state.attempt)
     )
+
+
+def _given_up(state: RolloutState, decision: Decision) -> RolloutState:
+    """Let go of a version: the champion stays until another takes its place, others leave."""
+    version = decision.version
+    if version is None or version not in (state.champion, state.challenger, state.previous):
+        raise IllegalTransition(decision, state, "a version in service")
+    if version == state.champion:
+        return replace(state, given_up=True)
+    if version == state.previous:
+        return replace(state, previous=None)
+    withdrawn = tuple(sorted({*state.withdrawn, version}))
+    return replace(_settled(state, decision.at), withdrawn=withdrawn)

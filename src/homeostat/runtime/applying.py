@@ -25,6 +25,7 @@ from homeostat.runtime.filled import (
     stems_of,
     sweep,
 )
+from homeostat.runtime.giving_up import GivingUp, as_decisions, journal_given_up
 from homeostat.runtime.home import Home
 from homeostat.runtime.in_service import Serving, in_service, kept_views, until, views_needed
 from homeostat.runtime.plan import Change, applied, has_state_format, plan, record_applied
@@ -44,6 +45,8 @@ __all__ = [
     "serving",
     "views_to_fill",
 ]
+
+NOTHING_GIVEN_UP = GivingUp()
 
 NAMED = 4
 """At most this many changes are named in an error."""
@@ -70,8 +73,9 @@ class ServiceLost(HomeostatError):
         told = "; ".join(lost_lines(lost)[:NAMED])
         names = " ".join(f"--give-up {one.name}" for one in lost)
         self.advice = (
-            f"{lost[0].lost[0].advice}; or accept that it stops answering, and that its fallback "
-            f"answers in its place: `homeostat apply {names}`"
+            f"{lost[0].lost[0].advice}; or give up what cannot be kept with `homeostat apply "
+            f"{names}`: a champion's fallback then answers until a challenger, or the next version "
+            "that is trained, takes its place"
         )
         super().__init__(
             f"apply: {told}; allowed: declarations that every version in service can be given its "
@@ -187,14 +191,14 @@ def apply_changes(
     system: System,
     progress: Callable[[str, int], None] = lambda view, events: None,
     *,
-    giving_up: Collection[str] = (),
+    giving_up: GivingUp = NOTHING_GIVEN_UP,
 ) -> Applied:
     """Fill new and changed views from the lake, and write down that the declarations hold.
 
     What versions in service read by older definitions is filled, too, where it is not there. State
     is taken away only after the declarations are written down: killed at any point, it is simply
     run again, or undone by the former `system.py`. The caller holds the home's lock. `giving_up`
-    names versions, as in "late@1", that may stop answering.
+    names versions that may stop answering; that is a decision, journaled before anything is done.
 
     Raises:
         SchemaIncompatible: a source's new schema would break readers; nothing was written.
@@ -203,7 +207,9 @@ def apply_changes(
     changes = plan(applied(home.folder), system)
     for step in schema_steps(home, system):
         step.require()
-    require_service(serving(home, system), giving_up)
+    served = serving(home, system)
+    require_service(served, giving_up.versions)
+    journal_given_up(home, as_decisions(home, served, giving_up, system.hash))
     served, wanted = serving(home, system), views_to_fill(home, system)
     needed = views_needed(system, served)
     worker = FoldWorker(system, home.log, home.lake, home.letters, home.schemas)
@@ -231,7 +237,7 @@ def apply_changes(
 
 def require_service(served: Iterable[Serving], giving_up: Collection[str] = ()) -> None:
     """Raise `ServiceLost` if a version in service would stop answering, unless it is given up."""
-    lost = tuple(one for one in served if one.lost and one.name not in giving_up)
+    lost = tuple(s for s in served if s.lost and s.name not in giving_up and not s.given_up)
     if lost:
         raise ServiceLost(lost)
 

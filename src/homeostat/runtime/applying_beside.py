@@ -11,10 +11,10 @@ did not before, and what was filled is swept.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
 from threading import Event, RLock
 from typing import Any
 
+from homeostat.core.decisions import Decision
 from homeostat.core.errors import HomeostatError
 from homeostat.core.hashing import canonical_json
 from homeostat.declare.system import System
@@ -28,7 +28,9 @@ from homeostat.runtime.applying import NotApplied, require_service, schema_steps
 from homeostat.runtime.backfill import chunks
 from homeostat.runtime.engine import Engine
 from homeostat.runtime.filled import begin_filling, clear, filled_stems, mark_filled
+from homeostat.runtime.giving_up import GivingUp, as_decisions
 from homeostat.runtime.home import Home
+from homeostat.runtime.observe import Now
 from homeostat.runtime.plan import Change, applied, applied_body, plan, record_body
 
 __all__ = ["NotBeside", "apply_beside", "asked_of_the_process"]
@@ -51,7 +53,7 @@ class NotBeside(HomeostatError):
 
 
 def asked_of_the_process(
-    home: Home, system: System, giving_up: Collection[str]
+    home: Home, system: System, giving_up: GivingUp
 ) -> tuple[tuple[Change, ...], str]:
     """Return the changes, and the order for the process that runs the home.
 
@@ -65,12 +67,20 @@ def asked_of_the_process(
     moved = [change for change in changes if change.part == "sources"]
     if moved:
         raise NotBeside(f"{moved[0].subject} is {moved[0].kind}")
-    require_service(serving(home, system), giving_up)
-    body = {"views": [canonical_json(v) for v in system.views], "applied": applied_body(system)}
+    served = serving(home, system)
+    require_service(served, giving_up.versions)
+    given_up = as_decisions(home, served, giving_up, system.hash)
+    body = {
+        "views": [canonical_json(v) for v in system.views],
+        "applied": applied_body(system),
+        "given_up": [decision.as_json() for decision in given_up],
+    }
     return changes, json.dumps(body)
 
 
-def apply_beside(home: Home, engine: Engine, lock: RLock, stopped: Event, order: str) -> None:
+def apply_beside(
+    home: Home, engine: Engine, lock: RLock, stopped: Event, order: str, now: Now
+) -> list[Decision]:
     """Fill what the order needs, and write down that its declarations hold.
 
     Args:
@@ -79,6 +89,10 @@ def apply_beside(home: Home, engine: Engine, lock: RLock, stopped: Event, order:
         lock: held by the fold while it folds.
         stopped: set when the process ends: what is left is then not done.
         order: what `asked_of_the_process` gave.
+        now: the present instant.
+
+    Returns:
+        The decisions on versions that are given up.
     """
     asked: dict[str, Any] = json.loads(order)
     if applied(home.folder) is None:
@@ -93,9 +107,13 @@ def apply_beside(home: Home, engine: Engine, lock: RLock, stopped: Event, order:
     for view in views:
         if view_stem(view) not in there:
             _fill(home, engine, lock, stopped, view)
+    given_up = [Decision(**body) for body in asked["given_up"]]
+    for decision in given_up:
+        engine.loop.give_up(decision, now)
     with lock:
         record_body(home.folder, asked["applied"])
         engine.precede(views)
+    return given_up
 
 
 def _fill(home: Home, engine: Engine, lock: RLock, stopped: Event, view: FeatureView) -> None:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from homeostat.declare.system import System
     from homeostat.ingest.schema_evolution import Evolution
     from homeostat.runtime.applying import Kept
+    from homeostat.runtime.giving_up import GivingUp
+    from homeostat.runtime.home import Home
     from homeostat.runtime.lock import HomeBusy
     from homeostat.runtime.plan import Change
     from homeostat.runtime.still_needed import StillNeeded
@@ -198,7 +200,8 @@ def plan(context: click.Context, exit_code: bool) -> None:
             steps = tuple(step for step in schema_steps(home, system) if step.is_change)
             unfilled = [view.name for view in views_to_fill(home, system)]
             kept, served = kept_beside(home, system), serving(home, system)
-            lost, needed = lost_lines(served), still_needed(system, served)
+            lost = lost_lines(one for one in served if not one.given_up)
+            needed = still_needed(system, served)
             try:
                 require_service(served)
             except ServiceLost as loss:
@@ -298,12 +301,18 @@ def _show_service(
     metavar="MODEL@VERSION",
     help="A version in service that may stop answering, because its features cannot be kept.",
 )
-def apply(giving_up: tuple[str, ...]) -> None:
+@click.option(
+    "--reason",
+    default="asked for by hand",
+    help="Why a version is given up, for the journal.",
+)
+def apply(giving_up: tuple[str, ...], reason: str) -> None:
     """Make the declarations hold in the home, and fill new and changed views from the lake.
 
     Versions in service keep their features as they were trained with; where that cannot be,
-    nothing is changed unless they are given up. Where a process runs the home, that process fills
-    the views while it folds and answers; its next start is by the new declarations.
+    nothing is changed unless they are given up, which is a decision in the journal. Where a process
+    runs the home, that process fills the views while it folds and answers; its next start is by the
+    new declarations.
     """
     from homeostat.runtime.applying import apply_changes
     from homeostat.runtime.lock import HomeBusy, HomeLock
@@ -313,12 +322,13 @@ def apply(giving_up: tuple[str, ...]) -> None:
     try:
         lock = HomeLock(here.folder)
     except HomeBusy as busy:
-        _apply_beside(here, system, giving_up, busy)
+        _apply_beside(here, system, giving_up, reason, busy)
         return
     try:
         home = here.opened(system)
         try:
-            done = apply_changes(home, system, giving_up=giving_up)
+            asked = _given_up(home, giving_up, reason)
+            done = apply_changes(home, system, giving_up=asked)
         finally:
             home.close()
     finally:
@@ -339,14 +349,24 @@ def apply(giving_up: tuple[str, ...]) -> None:
     here.answer(body, show)
 
 
+def _given_up(home: Home, versions: tuple[str, ...], reason: str) -> GivingUp:
+    from getpass import getuser
+
+    from homeostat.runtime.giving_up import GivingUp
+    from homeostat.runtime.reading import present
+
+    return GivingUp(versions, present(home), f"{getuser()}, by homeostat apply", reason)
+
+
 def _apply_beside(
-    here: Session, system: System, giving_up: tuple[str, ...], busy: HomeBusy
+    here: Session, system: System, giving_up: tuple[str, ...], reason: str, busy: HomeBusy
 ) -> None:
     from homeostat.runtime.applying_beside import asked_of_the_process
     from homeostat.runtime.cli_home import ordered
 
     with here.home() as (_, home):
-        changes, order = asked_of_the_process(home, system, giving_up)
+        asked = _given_up(home, giving_up, reason)
+        changes, order = asked_of_the_process(home, system, asked)
     ordered(here, "apply", system.name, order, busy)
     number = len(changes)
     words = f"{number} change{'' if number == 1 else 's'} applied beside {busy.owner}"

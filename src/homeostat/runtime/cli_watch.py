@@ -117,7 +117,12 @@ def silent_versions(system: System, home: Home, wanted: str | None) -> list[dict
             if number:
                 why[one.name] = f"it gave none of the last {number} answers; its fallbacks did"
     return [
-        {"version": one.name, "role": one.role, "answers_nothing": why[one.name]}
+        {
+            "version": one.name,
+            "role": one.role,
+            "answers_nothing": why[one.name],
+            "given_up": one.given_up,
+        }
         for one in served
         if one.name in why
     ]
@@ -170,7 +175,8 @@ def _show_status(to: Console, body: dict[str, Any]) -> None:
     stages = {"shadow": "yellow", "canary": "yellow", "blue green": "yellow", "training": "blue"}
     table(to, body["models"], styles={"stage": stages})
     for one in body["silent"]:
-        words = f"{one['version']} ({one['role']}) answers nothing: {one['answers_nothing']}"
+        role = f"{one['role']}, given up" if one["given_up"] else one["role"]
+        words = f"{one['version']} ({role}) answers nothing: {one['answers_nothing']}"
         to.print(Text(words, "bold red"), soft_wrap=True)
     to.print()
     table(to, body["sources"], styles={"freshness": {"silent": "bold red", "fresh": "green"}})

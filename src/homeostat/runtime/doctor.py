@@ -30,7 +30,7 @@ from homeostat.runtime.lock import owner_of
 from homeostat.runtime.log_place import FILE as ELSEWHERE
 from homeostat.runtime.log_place import OWN
 from homeostat.runtime.plan import applied, plan
-from homeostat.runtime.service_health import problems, silent
+from homeostat.runtime.service_health import advice_on, problems, silent
 from homeostat.runtime.worker import CHUNK
 
 __all__ = ["Check", "examine", "service_checks"]
@@ -294,7 +294,7 @@ def service_checks(system: System, home: Home) -> Iterator[Check]:
             yield Check(name, "note", found, "see `homeostat plan`; `apply` refuses them, too")
             continue
         if one.name in broken:
-            advice = "see `homeostat plan`; a way back is taken with `homeostat rollback`"
+            advice = advice_on(one, served, broken)
             yield Check(name, "broken", f"answers nothing: {broken[one.name]}", advice)
             continue
         is_asked = one.role == "champion"

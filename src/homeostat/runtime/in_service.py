@@ -8,12 +8,12 @@ this release met it, if that has the hashes the package has.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from homeostat.core.errors import HomeostatError, UnknownName
 from homeostat.declare.system import System
 from homeostat.declare.views import FeatureView
-from homeostat.deploy.state import RolloutState
+from homeostat.deploy.state import RolloutState, is_given_up
 from homeostat.features.keys import view_stem
 from homeostat.features.manifest import Bound, Lost, ManifestInvalid, NotKept, bind
 from homeostat.train.lineage import definition_hashes
@@ -39,13 +39,17 @@ ROLE_WORDS = {
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """One version in service: what computes its features, or why nothing does."""
+    """One version in service: what computes its features, or why nothing does.
+
+    `given_up` says that it may stop answering.
+    """
 
     model: str
     version: int
     role: str
     bound: Bound | None
     problem: HomeostatError | None = None
+    given_up: bool = False
 
     @property
     def name(self) -> str:
@@ -115,10 +119,11 @@ def in_service(
 ) -> tuple[Serving, ...]:
     """Return the versions in service of every deployed model, by model and role."""
     names = [deployment.model.name for deployment in system.deployments]
+    by_name = {name: states.get(name, RolloutState()) for name in names}
     return tuple(
-        _serving(system, registry, name, version, role)
-        for name in names
-        for version, role in in_roles(states.get(name, RolloutState())).items()
+        replace(_serving(system, registry, name, version, role), given_up=is_given_up(s, version))
+        for name, s in by_name.items()
+        for version, role in in_roles(s).items()
     )
 
 

@@ -304,7 +304,10 @@ class Live:
     def _apply(self, order: Order) -> None:
         """Apply declarations beside the fold, and tell who asked what came of it."""
         try:
-            apply_beside(self.home, self._engine, self._lock, self._stopped, order.reason)
+            made = apply_beside(
+                self.home, self._engine, self._lock, self._stopped, order.reason, self._now()
+            )
+            self._reroute()
         except HomeostatError as refused:
             self._orders.finish(order.id, refused)
         except Exception as broken:  # noqa: BLE001 - whoever asked is told, whatever it is
@@ -315,7 +318,7 @@ class Live:
             self.service.note(
                 "other declarations were applied: the next start serves and trains by them"
             )
-            self._orders.finish(order.id, [])
+            self._orders.finish(order.id, made)
 
     def _require_applied(self) -> None:
         """Raise `StartedOtherwise` if other declarations were applied since this process began."""

@@ -24,7 +24,7 @@ from homeostat.deploy.decide import (
     decide_rollout,
 )
 from homeostat.deploy.guards import RolloutEvidence
-from homeostat.deploy.state import RolloutState, advance, replayed
+from homeostat.deploy.state import RolloutState, advance, is_given_up, replayed
 from homeostat.features.keys import view_stem
 from homeostat.features.manifest import Bound
 from homeostat.monitor.findings import Finding, decide_alerts, open_alerts
@@ -39,7 +39,7 @@ from homeostat.runtime.training import Alteration, Trainer
 from homeostat.runtime.trainings import Failed, Outcome, Training, carry_out, failed
 from homeostat.serve.routing import Route
 
-__all__ = ["ATTEMPTS", "Intervention", "Loop", "TrainingBusy"]
+__all__ = ["ATTEMPTS", "Intervention", "Loop", "TrainingBusy", "WayBackBroken"]
 
 ATTEMPTS = 3
 """A training that is cut off with its process is begun again until it was so many times."""
@@ -70,6 +70,17 @@ class Intervention:
     model: str
     name: str
     alteration: Alteration
+
+
+class WayBackBroken(HomeostatError):
+    """A rollback to a version that cannot answer."""
+
+    def __init__(self, model: str, version: int, why: str) -> None:
+        super().__init__(
+            f"rollback of {model!r}: version {version}, the way back, answers nothing: {why}; "
+            "allowed: a way back that answers; put that right, or train another version with "
+            f"`homeostat train {model}`"
+        )
 
 
 class Loop:
@@ -220,10 +231,25 @@ class Loop:
     def roll_back(self, model: str, reason: str, now: Now) -> Decision | None:
         """Withdraw the challenger, else the champion, because a person asks for it."""
         with self._acting:
-            decision = decide_return(model, self.state(model), reason, now.at)
+            state = self.state(model)
+            decision = decide_return(model, state, reason, now.at)
             if decision is not None:
+                back = decision.evidence["back_to"]
+                if not state.rolling and not self.arms.loads(model, back):
+                    raise WayBackBroken(model, back, self.arms.problem(model, back) or "")
                 self._journal(now, decision, [])
         return decision
+
+    def give_up(self, decision: Decision, now: Now) -> None:
+        """Journal that a version in service may stop answering; nothing if that is so already."""
+        with self._acting:
+            state = self.state(decision.model)
+            if not is_given_up(state, decision.version):
+                self._journal(now, replace(decision, at=max(now.at, state.since)), [])
+
+    def _is_gone(self, model: str, state: RolloutState) -> bool:
+        """Whether the champion was given up, and cannot answer."""
+        return state.given_up and not self.arms.loads(model, state.champion)
 
     def finish(self, now: Now, start: Callable[[Training], None] | None = None) -> list[Decision]:
         """Begin again the trainings that were cut off with their process; reject what was often."""
@@ -259,7 +285,10 @@ class Loop:
                 reason, more = found.reason, dict(found.evidence)
                 decision = Decision(now.at, training.model, "reject", reason, None, more)
             else:
-                decision = decide_candidate(training.deployment, state, found, now.at)
+                decision = decide_candidate(
+                    training.deployment, state, found, now.at,
+                    champion_answers=not self._is_gone(training.model, state),
+                )  # fmt: skip
             self._journal(now, decision, made)
             del self._under_way[training.model]
         return made
@@ -404,13 +433,16 @@ class Loop:
         state, retrain = self.state(name), self._system.retrain(name)
         if state.declared != content_hash(deployment.model):
             state = replace(state, failures=0)  # it is declared otherwise than what failed
-        if state.champion is None:
+        if state.champion is None or self._is_gone(name, state):
             # The first model is urgent: a day, where the cooldown of later ones is longer.
             cooldown = min(retrain.cooldown_us, LONGEST_REST) if retrain else 0
             wait = max(cooldown, rest_after(state.failures))
             if state.trained is not None and now.at - state.trained < wait:
                 return None
-            return Decision(now.at, name, "train", "there is no model yet"), None
+            reason = "there is no model yet"
+            if state.champion is not None:
+                reason = f"version {state.champion} was given up, and answers nothing"
+            return Decision(now.at, name, "train", reason), None
         for intervention in self._interventions:
             is_new = intervention.name not in self._submitted
             if intervention.model == name and is_new and now.at >= intervention.at:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 import polars as pl
 
@@ -16,7 +16,7 @@ from homeostat.runtime.home import Home
 from homeostat.runtime.in_service import Serving, kept_views
 from homeostat.runtime.prediction_history import PredictionHistory
 
-__all__ = ["NOTHING", "made_from", "problems", "silent"]
+__all__ = ["NOTHING", "advice_on", "made_from", "problems", "silent"]
 
 NOTHING = ("model_broken", "features_broken")
 """Degradations under which the champion gave no answer though it was asked."""
@@ -73,6 +73,41 @@ def made_from(frame: pl.DataFrame, bound: Bound, kept: DefinitionLog) -> pl.Data
     mine = [d for d, known in found.items() if known and list(known.features.items()) == wanted]
     column = pl.col("definitions")
     return frame.filter(column.is_null() | column.is_in(mine))
+
+
+def advice_on(one: Serving, served: Iterable[Serving], broken: Container[str]) -> str:
+    """Return what lets a model answer again, whose version in service cannot.
+
+    Args:
+        one: the version.
+        served: all versions in service.
+        broken: the names of those that cannot answer.
+    """
+    works = {s.role: s.name for s in served if s.model == one.model and s.name not in broken}
+    give_up = f"give {one.name} up with `homeostat apply --give-up {one.name}`"
+    if one.lost:
+        mend = f"{one.lost[0].advice}, and run `homeostat apply`"
+    elif one.bound is None:
+        mend = f"restore packages/{one.name} from a copy"
+    else:
+        return (
+            "run `homeostat apply`, which fills live features that are missing; or restore "
+            f"packages/{one.name} from a copy"
+        )
+    if one.role == "challenger":
+        return f"{mend}; or withdraw it with `homeostat rollback {one.model}`"
+    if one.role == "previous":
+        return f"{mend}; or {give_up}: the champion goes on answering, without a way back"
+    if "challenger" in works:
+        then = f"{works['challenger']}, its challenger, takes its place at the loop's next step"
+    else:
+        train = f"`homeostat train {one.model}`"
+        then = f"a version trained with {train} takes its place as soon as its gates hold"
+    if one.given_up:
+        return f"it was given up: {then}; or {mend}"
+    if "previous" in works and "challenger" not in works:
+        mend += f"; or go back to {works['previous']} with `homeostat rollback {one.model}`"
+    return f"{mend}; or {give_up}: {then}"
 
 
 def problems(home: Home, served: Iterable[Serving]) -> dict[str, str]:

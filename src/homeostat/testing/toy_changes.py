@@ -13,7 +13,7 @@ from homeostat import col, count, maximum, mean, share, sum_
 from homeostat.declare.system import System
 from homeostat.testing.toy_home import patient_toy
 
-__all__ = ["changed_toy"]
+__all__ = ["changed_toy", "toy_without_code"]
 
 
 def changed_toy(seed: int) -> System:
@@ -90,3 +90,15 @@ def _code(
         name = "times_usual" if code == "other" else "twice_usual"
         features.append(hs.OnDemand(name, ("amount", cards["amount_mean_1d"]), twice_usual))
     return features, kept
+
+
+def toy_without_code(*, is_kept: bool) -> System:
+    """Return the toy whose model has no on-demand feature; `is_kept` keeps it for packages."""
+    old = patient_toy()
+    was = old.model("fraud")
+    code = next(f for f in was.features if isinstance(f, hs.OnDemand))
+    model = replace(was, features=tuple(f for f in was.features if f is not code))
+    return System(
+        "toy", sources=old.sources, views=old.views, models=(model,),
+        deployments=(replace(old.deployments[0], model=model),), kept=(code,) if is_kept else (),
+    )  # fmt: skip

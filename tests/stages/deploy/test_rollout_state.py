@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from homeostat.core.decisions import ACTIONS, Decision, DecisionInvalid
-from homeostat.deploy.state import IllegalTransition, RolloutState, advance, replayed
+from homeostat.deploy.state import IllegalTransition, RolloutState, advance, is_given_up, replayed
 
 asked = st.builds(
     lambda action, version, share, step, cause: (action, version, share, step, cause),
@@ -58,7 +58,14 @@ def test_every_reachable_state_is_sound(script: list[tuple[object, ...]]) -> Non
             assert decision.version in state.withdrawn
         if decision.action == "rollback" and not before.rolling:
             assert state.champion == before.previous
+        if decision.action == "give_up":
+            assert state.champion == before.champion
+            assert is_given_up(state, decision.version)
+            assert decision.version in (before.champion, before.challenger, before.previous)
+        if decision.action != "give_up" and state.given_up:
+            assert before.given_up
         if decision.action == "promote":
+            assert not state.given_up
             assert (state.champion, state.previous) == (decision.version, before.champion)
 
 

@@ -27,6 +27,7 @@ from homeostat.features.keys import KeyCodec
 from homeostat.runtime.app import App
 from homeostat.runtime.applying import apply_changes
 from homeostat.runtime.auditing import Auditor
+from homeostat.runtime.giving_up import GivingUp
 from homeostat.runtime.home import Home
 from homeostat.testing.toy import toy_system
 from homeostat.testing.toy_replay import replay_toy, toy_schedule
@@ -57,7 +58,7 @@ def opened(folder: Path, system: System | None = None) -> Iterator[App]:
     """Open a home as it stands at the end of the replay, with such declarations applied."""
     declared = system or toy_system()
     home = Home(folder, declared)
-    apply_changes(home, declared, giving_up=("fraud@1", "fraud@2"))
+    apply_changes(home, declared, giving_up=GivingUp(("fraud@1", "fraud@2"), END))
     home.close()
     with App(declared, folder, ManualClock(END)) as app:
         yield app

@@ -1,0 +1,82 @@
+"""A version in service that is given up is a decision, in the journal before declarations hold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from homeostat.core.decisions import Decision
+from homeostat.core.durations import Micros
+from homeostat.core.errors import UnknownName
+from homeostat.deploy.state import RolloutState, is_given_up, replayed
+from homeostat.runtime.engine import CURSOR
+from homeostat.runtime.home import Home
+from homeostat.runtime.in_service import Serving
+
+__all__ = ["GivingUp", "as_decisions", "journal_given_up"]
+
+
+@dataclass(frozen=True, slots=True)
+class GivingUp:
+    """Which versions ("late@1") may stop answering; who says so, when, and why."""
+
+    versions: tuple[str, ...] = ()
+    at: Micros = 0
+    by: str = ""
+    reason: str = "asked for by hand"
+
+
+def as_decisions(
+    home: Home, served: Sequence[Serving], asked: GivingUp, declared: str
+) -> tuple[Decision, ...]:
+    """Return what is to be journaled of versions that are given up.
+
+    A version that can answer all the same is not given up, and one is only once.
+
+    Args:
+        home: where it is journaled.
+        served: the versions in service under the new declarations.
+        asked: which of them may stop answering.
+        declared: the hash of the new declarations.
+
+    Raises:
+        UnknownName: a version that is and was not in service.
+    """
+    decisions = home.journal.decisions()
+    states = replayed(decisions)
+    found = {one.name: one for one in served}
+    before = {f"{d.model}@{d.version}" for d in decisions if d.action == "give_up"}
+    made = []
+    for name in asked.versions:
+        if name not in found and name not in before:
+            raise UnknownName("version in service", name, tuple(found), "apply --give-up")
+        one = found.get(name)
+        if one is None or one.problem is None:
+            continue
+        state = states.get(one.model, RolloutState())
+        if is_given_up(state, one.version):
+            continue
+        lost = [{"feature": lost.feature, "why": lost.why} for lost in one.lost]
+        evidence = {
+            "by": asked.by, "role": one.role, "lost": lost, "problem": str(one.problem),
+            "declarations": declared,
+        }  # fmt: skip
+        at = max(asked.at, state.since)
+        made.append(Decision(at, one.model, "give_up", asked.reason, one.version, evidence))
+    return tuple(made)
+
+
+def journal_given_up(home: Home, made: Sequence[Decision]) -> None:
+    """Write decisions down in a home that no process runs, as a part of its last step.
+
+    That step is then complete, as it is when a process opens the home.
+    """
+    if not made:
+        return
+    with home.store.writer() as writer:
+        raw = writer.get(CURSOR)
+        done = 0 if raw is None else int.from_bytes(raw, "big", signed=True)
+        step = max(done, home.journal.last_step() or 0)
+        writer.put(CURSOR, step.to_bytes(8, "big", signed=True))
+    for decision in made:
+        home.journal.write(step, home.journal.next_place(step), decision)

@@ -1,0 +1,143 @@
+"""A version that cannot answer: every advice works, and giving it up is a decision."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from homeostat.runtime.app import App
+from homeostat.runtime.loading import load_system
+from homeostat.testing.toy_home import Commands
+
+CODE = """\
+from homeostat.testing.toy_changes import toy_without_code
+
+system = toy_without_code(is_kept={kept})
+"""
+
+
+def declare(own: Commands, text: str) -> None:
+    (own.folder / "system.py").write_text(text)
+
+
+def damage(own: Commands, name: str) -> None:
+    package = own.folder / "state" / "packages" / name
+    shutil.copytree(package, own.folder / "sound" / name)
+    (package / "model.onnx").write_bytes(b"no graph")
+
+
+def challenger(own: Commands) -> None:
+    """Let a challenger come in that needs none of the code that the champion needs."""
+    declare(own, CODE.format(kept=True))
+    assert own("apply").status == 0
+    assert own("train", "fraud").status == 0
+
+
+def broken_champion(own: Commands) -> None:
+    damage(own, "fraud@2")
+
+
+def broken_champion_beside_a_challenger(own: Commands) -> None:
+    challenger(own)
+    damage(own, "fraud@2")
+
+
+def broken_challenger(own: Commands) -> None:
+    challenger(own)
+    damage(own, "fraud@3")
+
+
+def broken_way_back(own: Commands) -> None:
+    damage(own, "fraud@1")
+
+
+def given_up(own: Commands) -> None:
+    declare(own, CODE.format(kept=False))
+    refused = own("apply")
+    assert refused.status == 1
+    [command] = re.findall(r"`homeostat (apply [^`]+)`", refused.err)
+    assert own(*command.split(), "--reason", "the code was wrong").status == 0
+
+
+def given_up_beside_a_challenger(own: Commands) -> None:
+    challenger(own)
+    given_up(own)
+
+
+SITUATIONS = (
+    broken_champion, broken_champion_beside_a_challenger, broken_challenger, broken_way_back,
+    given_up, given_up_beside_a_challenger,
+)  # fmt: skip
+
+
+def advised(own: Commands) -> list[str]:
+    """Return the alternatives of what doctor says about versions that answer nothing."""
+    checks = own("doctor", "--json").json["checks"]
+    found = [check for check in checks if re.match("champion|challenger|previous", check["name"])]
+    broken = [check["advice"] for check in found if check["status"] == "broken"]
+    return [part for advice in broken for part in advice.split("; or ")]
+
+
+def followed(own: Commands, advice: str) -> None:
+    """Do what an advice says, and let the loop take a step."""
+    for name in re.findall(r"restore packages/(\S+) from", advice):
+        package = own.folder / "state" / "packages" / name
+        shutil.copytree(own.folder / "sound" / name, package, dirs_exist_ok=True)
+    if "kept=" in advice:
+        declare(own, CODE.format(kept=True))
+    for command in re.findall(r"`homeostat ([^`]+)`", advice):
+        assert own(*command.split()).status == 0, command
+    with App(load_system(own.folder / "system.py"), own.folder / "state") as app:
+        app.step()
+
+
+def answers(own: Commands) -> bool:
+    with App(load_system(own.folder / "system.py"), own.folder / "state") as app:
+        request = {"card": "card-1", "merchant": "kiosk", "amount": 9.0}
+        [answer] = app.predict("fraud", request)
+    return (answer.arm, answer.degraded) == ("champion", [])
+
+
+@pytest.mark.parametrize("situation", SITUATIONS, ids=lambda one: one.__name__)
+def test_every_advice_on_a_version_that_answers_nothing_works(
+    own: Commands, tmp_path_factory: pytest.TempPathFactory, situation: object
+) -> None:
+    assert callable(situation)
+    situation(own)
+    advice = advised(own)
+    assert len(advice) >= 2
+    for number, one in enumerate(advice):
+        copy = tmp_path_factory.mktemp("copy") / str(number)
+        trial = Commands(Path(shutil.copytree(own.folder, copy)))
+        followed(trial, one)
+        assert answers(trial), one
+        assert not [line for line in advised(trial) if line == one]
+
+
+def test_nobody_goes_back_to_a_version_that_answers_nothing(own: Commands) -> None:
+    broken_way_back(own)
+    refused = own("rollback", "fraud")
+    assert refused.status == 1
+    assert "version 1, the way back, answers nothing" in refused.err
+    assert answers(own)
+
+
+def test_giving_up_is_a_decision_with_its_reason(own: Commands) -> None:
+    given_up(own)
+    assert own("apply", "--give-up", "fraud@2").status == 0  # again: no second decision
+    assert own("apply").status == 0  # and no longer asked for
+    made = own("journal", "--action", "give_up", "--json").json["decisions"]
+    assert [(d["version"], d["reason"]) for d in made] == [
+        (2, "the code was wrong"), (1, "the code was wrong"),
+    ]  # fmt: skip
+    assert made[0]["evidence"]["by"].endswith("by homeostat apply")
+    assert made[0]["evidence"]["lost"][0]["feature"] == "times_usual"
+    [silent] = own("status", "--json").json["silent"]
+    assert (silent["version"], silent["given_up"]) == ("fraud@2", True)
+    assert "given up" in own("status").out
+    unknown = own("apply", "--give-up", "fraud@9")
+    assert unknown.status == 1
+    assert "fraud@2" in unknown.err
