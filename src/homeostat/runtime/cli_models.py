@@ -46,7 +46,8 @@ def train(context: click.Context, model: str) -> None:
     with here.console(notes=True).status(f"training {model}"):
         made = by_hand(here, "train", model, "asked for by hand")
     here.answer([d.as_json() for d in made], lambda to: show_decisions(to, made))
-    context.exit(FOUND if made[-1].action == "reject" else 0)
+    outcome = [d.action for d in made if d.action not in ("alert", "clear")][-1]
+    context.exit(FOUND if outcome == "reject" else 0)
 
 
 class RolloutUnderWay(HomeostatError):

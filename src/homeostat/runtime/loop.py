@@ -291,7 +291,7 @@ class Loop:
                 )  # fmt: skip
             self._journal(now, decision, made)
             del self._under_way[training.model]
-        return made
+            return made + self.report([self._failing(training.model)], now)
 
     def _ask(
         self, deployment: Deployment, decision: Decision, now: Now, made: list[Decision]
@@ -329,6 +329,7 @@ class Loop:
         now = replace(now, at=max(now.at, state.since))
         self._journal(now, self._cut_off(name, state, now), made)
         if state.attempt >= ATTEMPTS:
+            made += self.report([self._failing(name)], now)
             return None
         reason = f"the last training was cut off; attempt {state.attempt + 1} of {ATTEMPTS}"
         more = {"attempt": state.attempt + 1}

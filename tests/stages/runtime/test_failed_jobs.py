@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -290,6 +290,15 @@ def outcomes(app: App) -> list[str]:
 ASK = {"shop": "x", "amount": 5.0}
 
 
+def apart(decisions: Sequence[Decision]) -> tuple[list[Decision], list[tuple[str, object]]]:
+    """Part the decisions about a model from the alerts that open and close."""
+    told = [d for d in decisions if d.action in ("alert", "clear")]
+    return (
+        [d for d in decisions if d not in told],
+        [(d.action, d.evidence["key"]) for d in told],
+    )
+
+
 @pytest.mark.parametrize("way", WAYS)
 def test_the_champion_goes_on_and_the_home_opens(
     way: str, served: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -305,8 +314,9 @@ def test_the_champion_goes_on_and_the_home_opens(
             app.live.flush()
             if act is not None:
                 act(app, patched)
-            made = app.train("m")
+            made, alerts = apart(app.train("m"))
             assert [d.action for d in made] == ["train", "reject"]
+            assert alerts == ([("alert", "training/m")] if made[-1].evidence else [])
             assert words in made[-1].reason
             assert "\n" not in made[-1].reason
             assert "train" not in [d.action for d in app.step()], "it was tried just now"
@@ -327,8 +337,10 @@ def test_the_champion_goes_on_and_the_home_opens(
     with applied(system(), home, clock(2 * DAYS + 0.02)) as app:
         if way == "one class":
             take(app, *events(2 * ROWS, ROWS, DAYS))
-        made = app.train("m")
+        failed = bool(made[-1].evidence)
+        made, alerts = apart(app.train("m"))
         assert [d.action for d in made] == ["train", "shadow"], made[-1].reason
+        assert alerts == ([("clear", "training/m")] if failed else [])
     checks = {check.name: check for check in examine(system(), home)}
     assert checks["training of m"].status == "ok"
 
@@ -397,12 +409,11 @@ def test_one_models_failure_stops_no_other(served: Path, tmp_path: Path) -> None
         made = app.step()
         told = {(d.model, d.action) for d in made}
         assert {("first", "reject"), ("beside", "reject"), ("m", "shadow")} <= told
+        assert ("alert", "training/first") in apart(made)[1], "in the step of the failure"
         assert app.state("m").challenger == 2
     with hs.open(both, home, clock(2 * DAYS + 0.01)) as app:
         assert app.state("m").challenger == 2
-        assert ("alert", "training/first") in {
-            (d.action, d.evidence.get("key")) for d in app.step()
-        }
+        assert app.live.loop.has_alert("training/first")
 
 
 KILLED = """
@@ -427,12 +438,16 @@ def test_a_training_that_takes_its_process_along_is_rejected_after_a_few(tmp_pat
     assert ends == [-signal.SIGKILL] * 3 + [0]
     with hs.open(system(**clumsy("killed")), home, clock(DAYS)) as app:
         assert outcomes(app) == ["train", "reject"] * 3
-        assert "attempt 3 of 3" in app.home.journal.decisions()[-1].reason
+        made, alerts = apart(app.home.journal.decisions())
+        assert "attempt 3 of 3" in made[-1].reason
+        assert alerts[-1] == ("alert", "training/m")
         assert app.state("m").failures == 1
     found = {check.name: check for check in examine(system(**clumsy("killed")), home)}
     assert "the process ended while it trained" in found["training of m"].found
     with applied(system(), home, clock(DAYS + 0.5)) as app:
-        assert [d.action for d in app.train("m")] == ["train", "promote"]
+        made, alerts = apart(app.train("m"))
+        assert [d.action for d in made] == ["train", "promote"]
+        assert alerts == [("clear", "training/m")]
 
 
 def test_a_home_of_a_release_that_left_trainings_without_outcome_opens(
