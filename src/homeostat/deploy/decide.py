@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from homeostat.core.clock import from_micros
 from homeostat.core.decisions import Action, Decision
 from homeostat.core.durations import Micros, format_duration
 from homeostat.core.errors import HomeostatError
@@ -140,7 +141,9 @@ def decide_rollout(
     A broken guard rolls back at once, at any moment, and so does a required latency that is not
     kept. Otherwise a step lasts its span; guards that
     still wait for rows extend it, and past twice the span that is journaled once as a hold:
-    evidence that is thin never promotes. After the last step the challenger is promoted, once the
+    evidence that is thin never promotes. The span begins again with each request that lacks a
+    field which the challenger reads: as champion, it would require that field of every client,
+    so it waits until they send it. After the last step the challenger is promoted, once the
     way back to the champion has been rehearsed. Where the champion was given up and answers
     nothing, the challenger is promoted at once: there is nothing to compare it with.
     """
@@ -159,11 +162,16 @@ def decide_rollout(
     broken = [v.sentence for v in verdicts if v.verdict == "broken"]
     if broken:
         return ask.decision("rollback", f"{step}: {'; '.join(broken)}", verdicts)
-    if state.given_up and not evidence.way_back_ready:
+    lacks = evidence.unasked_at is not None and now - evidence.unasked_at < step.span_us
+    if state.given_up and not evidence.way_back_ready and not lacks:
         back = {"version": state.champion, "ready": False}
         return ask.decision("promote", f"{step}: {_gone(state)}", verdicts, {"way_back": back})
     if now - state.since < step.span_us:
         return None
+    if lacks:
+        if now - state.since < PATIENCE * step.span_us:
+            return None
+        return ask.hold("fields", f"{step}: {_unasked(evidence)}", verdicts)
     waiting = [v.sentence for v in verdicts if v.verdict == "waiting"]
     if waiting:
         if now - state.since < PATIENCE * step.span_us:
@@ -217,6 +225,8 @@ class _Ask:
             "champion_labelled": champion.labelled if champion else 0,
             "guards": [verdict.evidence() for verdict in verdicts],
         }
+        if self.evidence.unasked:
+            body["unasked"] = self.evidence.unasked
         if action == "rollback":
             body["back_to"] = state.champion
             body["broken"] = [v.evidence() for v in verdicts if v.verdict == "broken"]
@@ -246,6 +256,15 @@ class _Ask:
 
 def _gone(state: RolloutState) -> str:
     return f"version {state.champion} was given up and answers nothing, so none is to protect"
+
+
+def _unasked(evidence: RolloutEvidence) -> str:
+    at = evidence.unasked_at
+    last = "" if at is None else f", the last at {from_micros(at)}"
+    return (
+        f"{evidence.unasked} requests lack a field that version {evidence.challenger.version} "
+        f"reads{last}: it goes on when clients have sent it for a whole step"
+    )
 
 
 def _differs(step: Step, state: RolloutState) -> bool:

@@ -15,7 +15,7 @@ from homeostat.declare.models import METRICS
 from homeostat.deploy.guards import ArmEvidence, RolloutEvidence, promised_guard
 from homeostat.deploy.state import RolloutState
 from homeostat.evaluate.metrics import Costs, metric
-from homeostat.serve.ports import Broken
+from homeostat.serve.ports import UNASKED, Broken
 from homeostat.serve.routing import Arm, Route
 
 __all__ = ["NoRollout", "Observed", "arm_evidence"]
@@ -78,19 +78,22 @@ def arm_evidence(
 
     In shadow both are judged on the same requests: the champion's score and the challenger's
     beside it. In canary and blue-green each is judged on the requests that the draw gave it, also
-    where another answered because it failed. `error_rate` is the share of requests that were
-    degraded; all other signals are over the requests that the version answered undegraded, the
-    metrics over those whose label is final. Signals are those the guards name.
+    where another answered because it failed. Requests that lack a field which the challenger reads
+    are evidence about neither, and are counted apart. `error_rate` is the share of requests that
+    were degraded; all other signals are over the requests that the version answered undegraded,
+    the metrics over those whose label is final. Signals are those the guards name.
     """
     if state.challenger is None:
         raise NoRollout(deployment.model.name, state)
     labels = observed.labels.select("prediction_id", "label")
     frame = (
         observed.predictions.filter(pl.col("at") >= from_micros(state.since))
-        .select(_COLUMNS)
+        .select("at", *_COLUMNS)
         .with_columns(pl.col("degraded").str.replace_all("(^|,)shadow_broken", ""))
         .join(labels, on="prediction_id", how="left", validate="m:1", maintain_order="left")
     )
+    lacks = frame["degraded"].str.contains(UNASKED, literal=True)
+    unasked, frame = frame.filter(lacks).sort("at"), frame.filter(~lacks)
     if state.stage == "shadow":
         frame = frame.filter(pl.col("shadow_version") == state.challenger)
         ours, theirs = _shadowed(frame, observed.threshold)
@@ -105,6 +108,8 @@ def arm_evidence(
         champion=champion,
         timed=observed.timed,
         way_back_ready=observed.way_back_ready,
+        unasked=unasked.height,
+        unasked_at=unasked["at"].dt.epoch("us").to_list()[-1] if unasked.height else None,
     )
 
 

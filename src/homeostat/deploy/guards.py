@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from homeostat.core.durations import Micros
 from homeostat.declare.deployments import Deployment, Guard
 from homeostat.declare.models import METRICS
 
@@ -44,13 +45,16 @@ class RolloutEvidence:
     """What a rollout is judged on; everything in it is a plain value.
 
     `timed` says whether latencies were measured (not on a virtual clock). `way_back_ready` says
-    that the champion's package loads and scores, so that a promotion could be undone.
+    that the champion's package loads and scores, so that a promotion could be undone. `unasked`
+    requests lacked a field that the challenger reads, the last of them at `unasked_at`.
     """
 
     challenger: ArmEvidence
     champion: ArmEvidence | None
     timed: bool = False
     way_back_ready: bool = False
+    unasked: int = 0
+    unasked_at: Micros | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from homeostat.declare.models import METRICS
 from homeostat.declare.monitors import Quality
 from homeostat.evaluate.metrics import Costs, as_json, evaluate, metric
 from homeostat.monitor.findings import Finding
+from homeostat.serve.ports import UNASKED
 
 __all__ = ["PERIODS", "PeriodQuality", "judge_quality", "logged_metrics", "quality_by"]
 
@@ -86,6 +87,10 @@ def quality_by(period: str, matured: pl.DataFrame, costs: Costs) -> tuple[Period
     )
 
 
+UNTOUCHED = ("shadow_broken", "shadow_skipped", UNASKED)
+"""Marks of what became of the challenger: the champion's answer is none the worse for them."""
+
+
 def judge_quality(
     monitor: Quality, matured: pl.DataFrame, version: int, baseline: float | None, now: Micros
 ) -> Finding:
@@ -107,7 +112,10 @@ def judge_quality(
     rows = matured.filter(
         (pl.col("at") >= from_micros(first))
         & (pl.col("version") == version)
-        & pl.col("degraded").is_in(["", "shadow_broken"])
+        & (
+            pl.col("degraded").str.split(",").list.set_difference(list(UNTOUCHED)).list.join(",")
+            == ""
+        )
     )
     evidence: dict[str, object] = {
         "metric": watched,

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from homeostat.serve.predictions import Predictions
 
 __all__ = [
+    "UNASKED",
     "Broken",
     "Faults",
     "FindsAnswers",
@@ -29,6 +30,9 @@ __all__ = [
     "Scores",
     "Stopwatch",
 ]
+
+UNASKED = "challenger_unasked"
+"""Marks a logged request that lacks a field which the challenger reads."""
 
 Floats: TypeAlias = NDArray[np.float64]
 

@@ -16,17 +16,14 @@ from homeostat.features.assemble import Features
 from homeostat.serve.draft import Draft
 from homeostat.serve.lookup import FeatureParts, Lookup, Offsets, Read
 from homeostat.serve.needs import FieldLacking, Needs
-from homeostat.serve.ports import Broken, Faults, Stopwatch
+from homeostat.serve.ports import UNASKED, Broken, Faults, Stopwatch
 from homeostat.serve.predictions import Given, Latency, Predictions
 from homeostat.serve.routing import ROLES, Arm, Route
 
 if TYPE_CHECKING:
     from homeostat.core.store import Reader, Snapshot
 
-__all__ = ["UNASKED", "Batch", "Predictor", "Reads", "Shed"]
-
-UNASKED = "challenger_unasked"
-"""The mark of a request that lacks a field which the challenger reads."""
+__all__ = ["Batch", "Predictor", "Reads", "Shed"]
 
 _UNASKED = {"champion": "model_unasked", "challenger": UNASKED, "previous": "previous_unasked"}
 

@@ -121,6 +121,35 @@ def test_a_good_challenger_walks_the_declared_steps_and_no_others() -> None:
     assert "auc 0.75 is within 0.02 of the champion's 0.75" in journal[0].reason
 
 
+@given(st.lists(st.booleans(), max_size=40), st.booleans())
+def test_a_step_lasts_its_span_after_the_last_request_that_lacks_a_field(
+    lacks: list[bool], is_guarded: bool
+) -> None:
+    """Every quarter of a day clients lack a field of the challenger, or not; then never again."""
+    deployment = PLAIN if is_guarded else deploying()
+    spans = [step.span_us for step in rollout_steps(deployment)]
+    state, now, last, journal = begun(deployment), 0, None, []
+    while state.rolling:
+        now += DAY // 4
+        if now // (DAY // 4) <= len(lacks) and lacks[now // (DAY // 4) - 1]:
+            last = now
+        told = None if last is None or last < state.since else last
+        evidence = replace(seen(), unasked=int(told is not None), unasked_at=told)
+        decision = decide_rollout(deployment, state, evidence, now)
+        if decision is None:
+            continue
+        if decision.action == "hold":
+            assert "lack a field that version 2 reads" in decision.reason
+            assert (last or 0) + spans[state.step] > now
+            assert not state.held
+        else:
+            begin = max(state.since, last or 0)
+            assert begin + spans[state.step] <= now < begin + spans[state.step] + DAY // 4
+        journal.append(decision.action)
+        state = advance(state, decision)
+    assert [action for action in journal if action != "hold"] == ["canary", "canary", "promote"]
+
+
 @pytest.mark.parametrize("stage_share", [(0, 0.0), (1, 0.05), (2, 0.5)])
 def test_a_broken_guard_rolls_back_in_any_step_at_once(stage_share: tuple[int, float]) -> None:
     state = begun()

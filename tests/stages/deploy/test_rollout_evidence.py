@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import homeostat as hs
+from homeostat.core.clock import to_micros
 from homeostat.core.hashing import unit_interval
 from homeostat.deploy.decide import decide_rollout
 from homeostat.deploy.evidence import NoRollout, Observed, arm_evidence
@@ -220,6 +222,26 @@ def test_the_columns_agree_with_a_count_by_hand(
                 for said, label in judged
             )
             assert arm_found.signals["cost"] == pytest.approx(cost / len(judged))
+
+
+@given(
+    answers, st.lists(st.booleans(), min_size=30, max_size=30), st.sampled_from([SHADOW, CANARY])
+)
+def test_a_request_that_lacks_a_field_of_the_challenger_is_evidence_about_neither(
+    given_rows: list[tuple[str, float, str, bool | None]], lacks: list[bool], state: RolloutState
+) -> None:
+    rows = [
+        prediction(n, arm=arm, score=score, shadow_version=2, shadow_score=score / 2,
+                   degraded=",".join(filter(None, [causes, "challenger_unasked" * lacks[n]])))
+        for n, (arm, score, causes, _) in enumerate(given_rows)
+    ]  # fmt: skip
+    labels = {n: row[3] for n, row in enumerate(given_rows) if row[3] is not None}
+    left = [n for n in range(len(rows)) if lacks[n]]
+    found = evidence_of(state, rows, labels)
+    alone = evidence_of(state, [row for n, row in enumerate(rows) if not lacks[n]], labels)
+    assert repr(replace(found, unasked=0, unasked_at=None)) == repr(alone)
+    last = to_micros(START + timedelta(minutes=left[-1])) if left else None
+    assert (found.unasked, found.unasked_at) == (len(left), last)
 
 
 GUARDED = hs.Deployment(
