@@ -1,14 +1,19 @@
-"""A system is killed while it answers, trains and steps: what was answered is there, once."""
+"""A system is killed while it answers, trains and steps: what was answered is there, once.
+
+And it says of its predictions what one would that was never disturbed.
+"""
 
 from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from contextlib import closing
+from dataclasses import replace
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
@@ -16,7 +21,9 @@ import polars as pl
 import pytest
 
 import homeostat as hs
+from homeostat.runtime.app import App
 from homeostat.runtime.journal import Journal
+from homeostat.runtime.observe import Now
 from homeostat.runtime.prediction_writer import BOUND_S
 
 SCRIPT = Path(__file__).parent / "steady_load.py"
@@ -35,14 +42,24 @@ def steady_system() -> hs.System:
     return system
 
 
-def kill_one(home: Path, mode: str, after_s: float) -> float:
-    """Run the load for so long after it has begun, kill it, and return the instant."""
-    words = [sys.executable, str(SCRIPT), str(home), "600", "150", "150", mode, "30000"]
+def actions(home: Path) -> list[str]:
+    with closing(Journal(home / "meta.db")) as journal:
+        return [d.action for d in journal.decisions() if d.model == "fraud"]
+
+
+def kill_one(home: Path, mode: str, after_s: float, history: int = 30_000) -> float:
+    """Run the load for so long after it has begun, kill it, and return the instant.
+
+    With no seconds it is killed when a model has begun to answer.
+    """
+    words = [sys.executable, str(SCRIPT), str(home), "600", "150", "150", mode, str(history)]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
             assert process.stdout.readline() == "running\n"
-            time.sleep(after_s)
+            time.sleep(after_s or 3.0)
+            while not after_s and "promote" not in actions(home):
+                time.sleep(0.2)
             at = time.time()
             os.kill(process.pid, signal.SIGKILL)
             process.wait()
@@ -51,13 +68,12 @@ def kill_one(home: Path, mode: str, after_s: float) -> float:
     return at
 
 
-def kill_and_look(home: Path, kills: int, seed: int, mode: str = "soon") -> None:
+def kill_and_look(home: Path, kills: int, seed: int, mode: str, first_s: float) -> None:
     draw, killed, trained = random.Random(seed), list[float](), 0
     for n in range(kills):
-        killed.append(kill_one(home, mode, draw.uniform(0.3, 2.5) if n else 4.0))
-        with closing(Journal(home / "meta.db")) as journal:
-            decided = [d for d in journal.decisions() if d.model == "fraud"]
-        trained += bool(decided) and decided[-1].action == "train"
+        killed.append(kill_one(home, mode, draw.uniform(0.3, 2.5) if n else first_s))
+        trained += actions(home)[-1:] == ["train"]
+    sys.stdout.write(f"{kills} kills, {trained} of them in a training\n")
     assert trained, "no training was cut off"
     lines = [line.split() for line in Path(f"{home}.answers").read_text().splitlines()]
     whole = (line for line in lines if len(line) == 3)
@@ -92,9 +108,67 @@ def kill_and_look(home: Path, kills: int, seed: int, mode: str = "soon") -> None
 
 @pytest.mark.parametrize("mode", ["soon", "sync"])
 def test_what_was_answered_before_a_kill_is_there_once(tmp_path: Path, mode: str) -> None:
-    kill_and_look(tmp_path / "home", kills=3 if mode == "soon" else 2, seed=5, mode=mode)
+    kill_and_look(tmp_path / "home", 3 if mode == "soon" else 2, 5, mode, first_s=4.0)
 
 
 @pytest.mark.soak
 def test_a_hundred_kills_lose_no_answer(tmp_path: Path) -> None:
-    kill_and_look(tmp_path / "home", kills=100, seed=11)
+    kill_and_look(tmp_path / "home", 100, 11, "soon", first_s=0.0)
+    judge_killed_and_undisturbed(tmp_path / "home")
+
+
+def test_evidence_after_kills_is_that_of_an_undisturbed_run(tmp_path: Path) -> None:
+    home, draw = tmp_path / "home", random.Random(7)
+    for after_s in (0.0, draw.uniform(1, 2), draw.uniform(1, 2)):
+        kill_one(home, "soon", after_s, history=3_000)
+    judge_killed_and_undisturbed(home)
+
+
+def judge_killed_and_undisturbed(killed: Path) -> None:
+    """Compare what a killed home says with one that has the same log and answers, from the start.
+
+    That one folds the whole log at once, and its lake takes all answers over at once.
+    """
+    begun = killed.with_name("begun")
+    left_out = shutil.ignore_patterns("lake", "online", "predictions.db*")
+    shutil.copytree(killed, begun, ignore=left_out)
+    with App(steady_system(), killed, finish=False) as app:
+        app.live.drain()
+        answers = logged(app)
+        at = int(answers["at"].dt.epoch("us").to_numpy().max()) + 1
+        app.live.flush()  # as a step does before it looks
+        found = [judged(app, at)]
+        app.live.flush_predictions()
+        found.append(judged(app, at))
+    with App(steady_system(), begun, finish=False) as app:
+        app.live.drain()
+        app.home.predictions.put("fraud", app.timeline.step_of(at), 0, answers)
+        app.live.flush()
+        assert logged(app).equals(answers)
+        found.append(judged(app, at))
+        app.live.flush_predictions()
+        found.append(judged(app, at))
+    assert {"drift/fraud/4s", "quality/fraud/auc/5m", "skew/fraud"} <= found[0].keys()
+    for said in found[1:]:
+        assert said == found[0]
+
+
+def logged(app: App) -> pl.DataFrame:
+    frames = app.home.predictions.frames("fraud")
+    return pl.concat(frames, how="diagonal").sort("at", "prediction_id")
+
+
+def judged(app: App, at: int) -> dict[str, str]:
+    """Return what monitors find half a minute later, and what the guards of a rollout are given."""
+    observer, model = app.live.loop.observer, app.system.model("fraud")
+    state, later = app.state("fraud"), at + 30_000_000  # labels are final then
+    now = Now(app.timeline.step_of(later), later, {}, at - 60_000_000)
+    found = {f.key: repr(f) for f in observer.findings(model, state, now)}
+    assert state.champion is not None
+    package = app.live.loop.arms.package("fraud", state.champion)
+    drift = next(m for m in app.system.monitors if isinstance(m, hs.Drift))
+    short = Now(now.step, at, {})  # its window is not over: what is sketched until now
+    drifted = observer._drift(replace(drift, window="4s"), package, short)
+    found |= {f.key: repr(f) for f in drifted}
+    rolling = replace(state, stage="canary", challenger=state.champion, share=0.3, since=at - 10**8)
+    return found | {"guards": repr(observer.evidence(app.system.deployments[0], rolling, now))}
