@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from contextlib import closing
 from itertools import product
 from pathlib import Path
@@ -51,10 +52,36 @@ def test_a_clean_home_gets_a_bound(lived: Commands) -> None:
     found = lived(*AUDIT, "--json")
     n = found.json["predictions"]
     assert (found.status, found.json["different"], found.json["causes"]) == (0, 0, {})
+    assert found.json["notes"] == []
     assert found.json["bound"] == upper_bound(0, n)
     told = lived(*AUDIT).out
     assert f"0 of {8 * n:,} values differ, in 0 of {n:,} predictions: below 0.29 %" in told
     assert "cause" not in told
+
+
+@pytest.mark.parametrize(
+    ("declared", "left_out"),
+    [("changed_toy(1)", 1), ("changed_toy(4)", 0), ("toy_without_code(is_kept=False)", 1)],
+)
+@pytest.mark.parametrize("has_manifests", [True, False])
+def test_declarations_that_are_not_applied_explain_no_difference(
+    own: Commands, declared: str, left_out: int, *, has_manifests: bool
+) -> None:
+    if not has_manifests:
+        with closing(sqlite3.connect(own.folder / "state" / "meta.db")) as database:
+            database.execute("DELETE FROM feature_manifests")
+            database.commit()
+    (own.folder / "system.py").write_text(
+        "from homeostat.testing.toy_changes import changed_toy, toy_without_code\n\n"
+        f"system = {declared}\n"
+    )
+    found = own(*AUDIT, "--json")
+    assert (found.status, found.json["different"], found.json["skipped"]) == (0, 0, 0)
+    assert found.json["compared"] == (8 - left_out) * found.json["predictions"]
+    notes = found.json["notes"]
+    assert "changes that are not applied" in notes[0]
+    assert ["'times_usual' is not compared" in note for note in notes[1:]] == [True] * left_out
+    assert notes[0] in own(*AUDIT).out
 
 
 def test_causes_are_counted_and_each_is_listed_with_its_evidence(own: Commands) -> None:

@@ -8,7 +8,7 @@ finds the live state of that very definition.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, cast
@@ -35,6 +35,7 @@ __all__ = [
     "names_of",
     "same_features",
     "view_of",
+    "without",
 ]
 
 Manifest = Mapping[str, Any]
@@ -120,6 +121,13 @@ def manifest_of(declared: Manifest, model: str) -> Manifest | None:
 def names_of(manifest: Manifest) -> tuple[str, ...]:
     """Return the names of a manifest's features, in their order."""
     return tuple(map(_name, manifest["features"]))
+
+
+def without(manifest: Manifest, names: Collection[str]) -> Manifest:
+    """Return a manifest without the features of these names, and what only they need."""
+    left = [feature for feature in manifest["features"] if _name(feature) not in names]
+    made = {**manifest, "features": left}
+    return {**made, "views": [view for view in manifest["views"] if _of_view(made, view)]}
 
 
 def same_features(manifest: Manifest, system: System, model: Model) -> bool:

@@ -2,7 +2,8 @@
 
 Each prediction is computed again by the definitions it was made under, as long as the home has
 their manifest and the present declarations have the code and fields they need; else by those of
-today, and what differs for that reason is said to.
+today, and what differs for that reason is said to. Declarations that are not applied explain no
+difference: what cannot be computed under them is left out, and named.
 """
 
 from __future__ import annotations
@@ -21,12 +22,16 @@ from homeostat.declare.system import System
 from homeostat.features.audit import SkewAudit, audit
 from homeostat.features.lateness import marked_late
 from homeostat.features.logged import EventsOf
-from homeostat.features.manifest import Bound, bind
+from homeostat.features.manifest import Bound, Manifest, NotKept, bind, manifest_of, without
 from homeostat.features.table import EventsFrom
 from homeostat.runtime.evidence import HomeEvidence
 from homeostat.runtime.home import Home
+from homeostat.runtime.plan import applied, plan
 
 __all__ = ["Auditor"]
+
+NAMED = 4
+"""At most this many changes are named in a note."""
 
 PART = 50_000
 """Predictions audited at once, to bound the memory."""
@@ -37,7 +42,26 @@ class Auditor:
 
     def __init__(self, system: System, home: Home) -> None:
         self._system, self._home = system, home
-        self._bounds: dict[tuple[str, str], Bound] = {}
+        self._bounds: dict[tuple[str, str], Bound | None] = {}
+        before = applied(home.folder)
+        changes = () if before is None else plan(before, system)
+        self._applied = before if changes else None
+        self._notes = dict[str, None]()
+        if changes:
+            named = ", ".join(f"{change.subject} {change.kind}" for change in changes[:NAMED])
+            more = f" and {len(changes) - NAMED} more" if len(changes) > NAMED else ""
+            self._note(
+                f"the declarations have changes that are not applied ({named}{more}); predictions "
+                "are computed by the definitions they were made under"
+            )
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a person must know to read what was found."""
+        return tuple(self._notes)
+
+    def _note(self, words: str) -> None:
+        self._notes[words] = None
 
     def audit(
         self,
@@ -58,6 +82,9 @@ class Auditor:
         found, done = SkewAudit(), 0
         for part in predictions.iter_slices(PART):
             for bound, rows in self.by_definition(model, part):
+                if bound is None:
+                    found += SkewAudit(skipped=rows.height)
+                    continue
                 events = events_of if bound.system is self._system else _as_of(bound, events_of)
                 found += audit(bound.system, bound.model, rows, events, evidence)
             done += part.height
@@ -72,6 +99,9 @@ class Auditor:
             return self._home.lake.read(source, known_from=begin)
 
         for bound, rows in self.by_definition(model, sample):
+            if bound is None:
+                found += SkewAudit(skipped=rows.height)
+                continue
             read = EventsFrom(bound.system, bound.model, first, events)
             found += self.audit(model, rows, read)
         return found
@@ -88,26 +118,47 @@ class Auditor:
 
     def by_definition(
         self, model: Model, predictions: pl.DataFrame
-    ) -> Iterator[tuple[Bound, pl.DataFrame]]:
-        """Yield predictions with the declarations to compute them by, in their order."""
+    ) -> Iterator[tuple[Bound | None, pl.DataFrame]]:
+        """Yield predictions with the declarations to compute them by, in their order.
+
+        None where declarations that are not applied can compute no feature of them.
+        """
         if "definitions" not in predictions.columns:
-            yield Bound(self._system, model), predictions
+            yield self._bound(model, None), predictions
             return
         for part in predictions.partition_by("definitions", maintain_order=True):
             yield self._bound(model, part["definitions"][0]), part
 
-    def _bound(self, model: Model, digest: str | None) -> Bound:
-        today = Bound(self._system, model)
+    def _bound(self, model: Model, digest: str | None) -> Bound | None:
         manifest = None if digest is None else self._home.definitions.manifest(digest)
-        if digest is None or manifest is None:
-            return today
-        key = (model.name, digest)
+        if manifest is None and self._applied is not None:
+            manifest = manifest_of(self._applied, model.name)
+        if manifest is None:
+            return Bound(self._system, model)
+        key = (model.name, digest or "")
         if key not in self._bounds:
             try:
                 self._bounds[key] = bind(manifest, self._system, model)
-            except HomeostatError:  # what it lacks is the cause that the audit names
-                self._bounds[key] = today
+            except NotKept as lacking:
+                if self._applied is None:  # what it lacks is the cause that the audit names
+                    self._bounds[key] = Bound(self._system, model)
+                else:
+                    self._bounds[key] = self._left(manifest, model, lacking)
+            except HomeostatError:
+                self._bounds[key] = Bound(self._system, model)
         return self._bounds[key]
+
+    def _left(self, manifest: Manifest, model: Model, lacking: NotKept) -> Bound | None:
+        """Bind the features that declarations which are not applied can compute; name the rest."""
+        for lost in lacking.lost:
+            self._note(f"feature {lost.feature!r} is not compared: {lost.why}")
+        left = without(manifest, {lost.feature for lost in lacking.lost})
+        if not left["features"]:
+            return None
+        try:
+            return bind(left, self._system, model)
+        except NotKept as more:  # of fields, which are looked at where all code is there
+            return self._left(left, model, more)
 
 
 def _as_of(bound: Bound, events_of: EventsOf) -> EventsOf:

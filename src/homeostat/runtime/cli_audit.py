@@ -31,7 +31,8 @@ def audit(context: click.Context, model: str, sample: int | None, since: Micros 
     """Compute the features of the logged predictions of MODEL again, and compare the bits.
 
     Every difference is blamed on its cause: a changed definition or function, an event that was
-    erased or altered in the lake or counted too late, or a fault of the live store.
+    erased or altered in the lake or counted too late, or a fault of the live store. Declarations
+    that are not applied are no cause: predictions are computed by those they were made under.
 
     Exit status: 0 if all are the same, 3 if some differ.
     """
@@ -47,7 +48,8 @@ def audit(context: click.Context, model: str, sample: int | None, since: Micros 
         rows = drawn(asked, sample)
         with _progress(here, rows.height) as told:
             events_of = cache(Reading(system, home).events)
-            found = Auditor(system, home).audit(declared, rows, events_of, told)
+            auditor = Auditor(system, home)
+            found = auditor.audit(declared, rows, events_of, told)
     body = {
         "asked": asked.height,
         "predictions": found.predictions,
@@ -60,8 +62,15 @@ def audit(context: click.Context, model: str, sample: int | None, since: Micros 
         "lagging": found.lagging,
         "skipped": found.skipped,
         "differing": found.differing,
+        "notes": auditor.notes,
     }
-    here.answer(body, lambda to: _show(to, found, asked.height))
+
+    def show(to: Console) -> None:
+        for note in auditor.notes:
+            to.print(note, style="yellow", soft_wrap=True)
+        _show(to, found, asked.height)
+
+    here.answer(body, show)
     context.exit(FOUND if found.different else 0)
 
 

@@ -90,7 +90,7 @@ class Review:
 
     def _audit(self, rows: pl.DataFrame) -> None:
         for bound, part in self._auditor.by_definition(self._model, rows):
-            reach = _reach(bound.system, bound.model)
+            reach = {} if bound is None else _reach(bound.system, bound.model)
             self.skew += self._auditor.audit(self._model, part, self._events(part["at"], reach))
 
     def _events(
