@@ -227,6 +227,9 @@ class Gate:
         )
 
 
+_COST = 1e100
+"""Costs are below it: squares of theirs are added up to tell what chance does."""
+
 _EXPLAIN = {None: True, True: "promised", False: False}
 """True was the default, and promised nothing: homes and packages of that time say so."""
 
@@ -272,11 +275,12 @@ class Requirements:
             "None, True or False",
             "write explain=True to promise reasons, explain=False to give none",
         )
+        costs = (self.false_positive_cost, self.false_negative_cost)
         require(
-            self.false_positive_cost > 0 and self.false_negative_cost > 0,
+            all(isinstance(cost, int | float) and 0 < cost < _COST for cost in costs),
             where,
-            f"costs {self.false_positive_cost} and {self.false_negative_cost}",
-            "costs above 0",
+            f"costs {self.false_positive_cost!r} and {self.false_negative_cost!r}",
+            f"numbers above 0 and below {_COST:g}",
             "say what a false alarm and a miss cost, in any one unit",
         )
 

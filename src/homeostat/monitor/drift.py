@@ -36,6 +36,10 @@ LEAST = 4.0
 NEWS = 1e-6
 """Values in bins that training left empty count if chance would give them less often than this."""
 
+FEW, PLAIN = 20, 2.0
+"""Of so many rows, a PSI that is so many times what chance keeps below is drift: rows of a short
+span resemble each other more than chance would have it."""
+
 NAMED = 10
 """The evidence lists at most this many features, the farthest moved first."""
 
@@ -60,6 +64,11 @@ class FeatureDrift:
     missing: float
     missing_reference: float
     noise: float
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it moved so far that a window of few rows is enough to tell."""
+        return self.rows >= FEW and self.psi > PLAIN * self.noise
 
 
 def psi(reference: Counts, current: Counts) -> float:
@@ -172,11 +181,11 @@ def drift_report(reference: Sketch, current: Sketch) -> tuple[FeatureDrift, ...]
 def judge_drift(monitor: Drift, report: tuple[FeatureDrift, ...]) -> Finding:
     """Return the finding about the features of the last window.
 
-    A feature with too few rows for the bound (its `noise` is above it) is left out; where those
-    left out could tip the answer, drift is not judged.
+    A feature with too few rows for the bound (its `noise` is above it) is left out, unless it moved
+    so far that few rows tell it; where those left out could tip the answer, drift is not judged.
     """
     name, span = monitor.model.name, format_duration(monitor.window_us)
-    judged = [f for f in report if f.noise <= monitor.psi]
+    judged = [f for f in report if f.noise <= monitor.psi or f.is_plain]
     moved = [f for f in judged if f.psi > monitor.psi]
     evidence = {
         "psi": monitor.psi,

@@ -139,6 +139,8 @@ MISTAKES: list[tuple[Callable[[Any], Any], str]] = [
     (lambda w: split(validation="0s"), "validation of nothing"),
     (lambda w: split(history="14d"), "a history that validation and test use up"),
     (lambda w: costs(0, 1), "costs 0 and 1"),
+    (lambda w: costs(1, float("inf")), "costs 1 and inf"),
+    (lambda w: costs(float("nan"), 1), "costs nan and 1"),
     (lambda w: hs.Gate("acu", at_least=0.6), "no metric named 'acu'. Did you mean 'auc'"),
     (lambda w: hs.Gate("auc"), "0 bounds"),
     (lambda w: hs.Gate("auc", at_least=0.6, within=0.1), "2 bounds"),

@@ -130,8 +130,10 @@ def test_moved_features_come_first_and_missing_values_are_movement() -> None:
         (3.0, 2_000, 2, "found"),
         (3.0, 2_000, 3, "clear"),
         (0.0, 2_000, 1, "clear"),
-        (3.0, 200, 1, "not judged"),  # only the two carriers have bins few enough
-        (3.0, 200, 3, "clear"),  # two unjudged features cannot make three
+        (3.0, 200, 1, "found"),  # too few rows for the bound, and moved beyond all chance
+        (3.0, 19, 1, "not judged"),  # so few rows resemble each other
+        (0.0, 60, 1, "not judged"),
+        (0.0, 60, 4, "clear"),  # three unjudged features cannot make four
     ],
 )
 def test_drift_is_judged_by_the_declared_numbers(
@@ -143,7 +145,7 @@ def test_drift_is_judged_by_the_declared_numbers(
     if status == "found":
         assert finding.reason.startswith("2 of 3 features moved by more than 0.25 PSI in 7d (moved")
     if status == "not judged":
-        assert finding.reason == "200 rows are too few to judge a PSI of 0.25"
+        assert finding.reason == f"{rows} rows are too few to judge a PSI of 0.25"
 
 
 def test_other_bins_are_refused() -> None:

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from homeostat.monitor.drift import FeatureDrift, drift_report, without_chance
+import homeostat as hs
+from homeostat.monitor.drift import FeatureDrift, drift_report, judge_drift, without_chance
 from homeostat.monitor.sketch import Sketch, sketch_like, sketch_of
+from homeostat.testing.toy_training import toy_model
 
 Floats = NDArray[np.float64]
 Draw = Callable[[np.random.Generator, int], Floats]
@@ -51,7 +53,8 @@ def drift_of(reference: Sketch, values: Floats) -> FeatureDrift:
 
 
 def is_found(drift: FeatureDrift) -> bool:
-    return drift.noise <= BOUND < drift.psi
+    """Whether a monitor of one feature finds it."""
+    return judge_drift(hs.Drift(toy_model(), psi=BOUND), (drift,)).found
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -99,6 +102,27 @@ def test_every_kind_of_new_value_is_drift(change: str, window: int) -> None:
         reference = sketch_of(SHAPES[shape](rng, 3_000)[:, None], ["x"], {})
         later = changed(change, SHAPES[shape](rng, window), rng)
         assert is_found(drift_of(reference, later)), shape
+
+
+@pytest.mark.parametrize("window", [20, 60, 150])
+@pytest.mark.parametrize(
+    ("before", "later"),
+    [
+        (np.zeros(1_000), lambda rng, n: np.full(n, 100.0)),
+        (np.ones(1_000), lambda rng, n: rng.choice([0.0, 1.0], n)),
+        (np.full(1_000, np.nan), lambda rng, n: rng.normal(size=n)),
+        (np.arange(1_000) % 3.0, lambda rng, n: np.full(n, 9.0)),
+    ],
+    ids=["constant", "flag", "never there", "new code"],
+)
+def test_what_is_plain_is_found_in_a_short_window(before: Floats, later: Draw, window: int) -> None:
+    """Its noise is above the bound for want of rows, and its PSI far above its noise."""
+    reference = sketch_of(before[:, None], ["x"], {})
+    moved = drift_of(reference, later(np.random.default_rng(3), window))
+    assert is_found(moved)
+    assert (moved.noise > BOUND) == (window < 100)
+    alone = judge_drift(hs.Drift(toy_model(), features=2, psi=BOUND), (moved,))
+    assert not alone.found
 
 
 @pytest.mark.parametrize("count", [3, 40, 90, 300, 600])
