@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import isnan
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,13 @@ from typing import Any
 import polars as pl
 import pytest
 
+import homeostat as hs
 from homeostat.core.clock import ManualClock, from_micros, to_micros
 from homeostat.runtime.app import App
+from homeostat.runtime.applying import apply_changes
 from homeostat.runtime.building import Builder
 from homeostat.runtime.doctor import examine
+from homeostat.runtime.home import Home
 from homeostat.testing.toy import TOY_START, toy_events, toy_system
 
 DAY = 86_400_000_000
@@ -86,3 +90,38 @@ def test_payments_without_an_exact_sum_change_nothing_for_others(tmp_path: Path)
     assert table.equals(same)
     assert "train" in decisions
     assert "train" in before
+
+
+@pytest.mark.parametrize("change", ["windowed", "without large values"])
+def test_a_sum_of_the_whole_history_is_there_again_once_it_is_declared_otherwise(
+    tmp_path: Path, change: str
+) -> None:
+    """Until then it is missing for good, whatever comes later."""
+    toy = toy_system()
+    cards, small = toy.views[0], (hs.col("amount") < 4e15) & (hs.col("amount") > -4e15)
+
+    def system(view: hs.FeatureView) -> hs.System:
+        return hs.System("sums", sources=toy.sources[:1], views=(view,))
+
+    whole = replace(cards, aggregations=(hs.sum_("amount").named("spent"),))
+    again = {
+        "windowed": replace(cards, aggregations=(hs.sum_("amount").named("spent").over("2d"),)),
+        "without large values": replace(whole, where=small),
+    }[change]
+    clock = ManualClock(to_micros(TOY_START))
+
+    def spent(app: App) -> float:
+        clock.advance_to(clock.now() + DAY)
+        (found,) = app.read("cards", {"card": ["c"]}).select(pl.col("^spent.*$")).to_series()
+        return float(found)
+
+    with App(system(whole), tmp_path, clock) as app:
+        app.ingest("payments", [payment("a", "c", 1e300, clock.now())])
+        for number in range(3):
+            assert isnan(spent(app))
+            app.ingest("payments", [payment(f"b{number}", "c", 5.0, clock.now())])
+    home = Home(tmp_path, system(again), sync=False)
+    apply_changes(home, system(again))
+    home.close()
+    with App(system(again), tmp_path, clock) as app:
+        assert spent(app) == (15.0 if change == "without large values" else 10.0)
