@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from homeostat.runtime.home import Home
     from homeostat.runtime.lock import HomeBusy
     from homeostat.runtime.plan import Change
-    from homeostat.runtime.still_needed import StillNeeded
+    from homeostat.runtime.still_needed import AwaitedField, StillNeeded
 
 __all__ = ["apply", "check", "init", "plan"]
 
@@ -167,7 +167,8 @@ def plan(context: click.Context, exit_code: bool) -> None:
     """Show what would change if the declarations were applied to the home.
 
     Says, too, which older definitions are kept beside the new ones for versions in service, until
-    when, and what that costs; which request fields only they still need; and which of their
+    when, and what that costs; which request fields only a champion still needs, and which requests
+    need not bring though somebody reads them; and which of their
     features would be lost, which `apply` refuses.
 
     Exit status: 0; 3 if `apply` would refuse it, or with --exit-code if there are changes.
@@ -182,6 +183,7 @@ def plan(context: click.Context, exit_code: bool) -> None:
     steps: tuple[Evolution, ...] = ()
     kept: tuple[Kept, ...] = ()
     needed: tuple[StillNeeded, ...] = ()
+    awaited: tuple[AwaitedField, ...] = ()
     lost: list[str] = []
     advice = ""
     if (here.folder / "meta.db").exists():
@@ -194,14 +196,14 @@ def plan(context: click.Context, exit_code: bool) -> None:
             serving,
             views_to_fill,
         )
-        from homeostat.runtime.still_needed import still_needed
+        from homeostat.runtime.still_needed import awaited_fields, still_needed
 
         with here.home() as (_, home):
             steps = tuple(step for step in schema_steps(home, system) if step.is_change)
             unfilled = [view.name for view in views_to_fill(home, system)]
             kept, served = kept_beside(home, system), serving(home, system)
             lost = lost_lines(one for one in served if not one.given_up)
-            needed = still_needed(system, served)
+            needed, awaited = still_needed(system, served), awaited_fields(system, served)
             try:
                 require_service(served)
             except ServiceLost as loss:
@@ -213,13 +215,15 @@ def plan(context: click.Context, exit_code: bool) -> None:
         "schemas": [step.as_json() for step in steps],
         "kept": [one.as_json() for one in kept],
         "still_needed": [one.as_json() for one in needed],
+        "awaited": [one.as_json() for one in awaited],
         "lost": lost,
         "advice": advice,
     }
 
     def show(to: Console) -> None:
         _show_plan(to, here.folder, changes, steps, bool(lost))
-        _show_service(to, kept, needed, lost, advice)
+        _show_service(to, kept, lost, advice)
+        _show_fields(to, needed, awaited)
 
     here.answer(body, show)
     refused = any(step.conflicts for step in steps) or bool(lost)
@@ -265,7 +269,6 @@ def _show_plan(
 def _show_service(
     to: Console,
     kept: tuple[Kept, ...],
-    needed: tuple[StillNeeded, ...],
     lost: list[str],
     advice: str,
 ) -> None:
@@ -279,6 +282,15 @@ def _show_service(
             style="dim",
             soft_wrap=True,
         )
+    for line in lost:
+        to.print(Text(line, style="bold red"), soft_wrap=True)
+    if advice:
+        to.print(Text(f"    {advice}", style="dim"), soft_wrap=True)
+
+
+def _show_fields(
+    to: Console, needed: tuple[StillNeeded, ...], awaited: tuple[AwaitedField, ...]
+) -> None:
     for field in needed:
         null = ", and may be null" if field.may_be_null else ", and may not be null"
         to.print(
@@ -287,10 +299,13 @@ def _show_service(
             style="dim",
             soft_wrap=True,
         )
-    for line in lost:
-        to.print(Text(line, style="bold red"), soft_wrap=True)
-    if advice:
-        to.print(Text(f"    {advice}", style="dim"), soft_wrap=True)
+    for one in awaited:
+        to.print(
+            f"requests to {one.model!r} need not bring {one.field!r}; without it, "
+            f"{' and '.join(one.readers)} {'is' if len(one.readers) == 1 else 'are'} not asked",
+            style="dim",
+            soft_wrap=True,
+        )
 
 
 @click.command(cls=Command, short_help="Make the declarations hold in the home.")

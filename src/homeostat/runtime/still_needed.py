@@ -1,4 +1,4 @@
-"""Request fields that only versions in service read: clients go on sending them until then."""
+"""Request fields by which versions in service differ: what the champion needs, and who waits."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from typing import Any
 
 from homeostat.declare.system import System
 from homeostat.runtime.in_service import Serving, until
-from homeostat.serve.needs import needs_of
+from homeostat.serve.needs import Needs, beyond, needs_of
 
-__all__ = ["StillNeeded", "still_needed"]
+__all__ = ["AwaitedField", "StillNeeded", "awaited_fields", "still_needed"]
+
+TODAY = "the model as it is declared"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,26 +36,62 @@ class StillNeeded:
         }  # fmt: skip
 
 
-def still_needed(system: System, served: Iterable[Serving]) -> tuple[StillNeeded, ...]:
-    """Return the fields that requests must bring for versions in service alone.
+@dataclass(frozen=True, slots=True)
+class AwaitedField:
+    """A field that a request need not bring, and who is not asked without it."""
 
-    A field that the model of today takes as null, and one of them does not, is one of them.
+    model: str
+    field: str
+    readers: tuple[str, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        return {"model": self.model, "field": self.field, "for": list(self.readers)}
+
+
+def still_needed(system: System, served: Iterable[Serving]) -> tuple[StillNeeded, ...]:
+    """Return the fields that requests must bring for champions alone.
+
+    A field that the model of today takes as null, and a champion does not, is one of them.
     """
-    users: dict[tuple[str, str], list[tuple[Serving, bool]]] = {}
-    for one in served:
-        if one.bound is None:
-            continue
-        today = needs_of(system, system.model(one.model))
-        for name, nullable in needs_of(one.bound.system, one.bound.model).items():
-            if name not in today or (today[name] and not nullable):
-                users.setdefault((one.model, name), []).append((one, nullable))
     return tuple(
-        StillNeeded(
-            model,
-            name,
-            tuple(one.name for one, _ in found),
-            until(tuple(one for one, _ in found)),
-            all(nullable for _, nullable in found),
-        )
-        for (model, name), found in users.items()
+        StillNeeded(one.model, name, (one.name,), until((one,)), needs[name])
+        for one, needs in _needs(system, served)
+        if one.role == "champion"
+        for name in beyond(needs, _today(system, one.model))
+        if name not in _defaults(system, one.model)
     )
+
+
+def awaited_fields(system: System, served: Iterable[Serving]) -> tuple[AwaitedField, ...]:
+    """Return the fields that requests need not bring, because no champion reads them.
+
+    Versions that do, and the model as it is declared, are asked for no request without them.
+    """
+    known = tuple(_needs(system, served))
+    readers: dict[tuple[str, str], list[str]] = {}
+    for champion, required in known:
+        if champion.role != "champion":
+            continue
+        name = champion.model
+        others = [(one.name, needs) for one, needs in known if one.model == name]
+        for who, needs in (*others, (TODAY, _today(system, name))):
+            for field in beyond(needs, required):
+                if field not in _defaults(system, name):
+                    readers.setdefault((name, field), []).append(who)
+    return tuple(AwaitedField(*key, tuple(who)) for key, who in readers.items())
+
+
+def _needs(system: System, served: Iterable[Serving]) -> Iterable[tuple[Serving, Needs]]:
+    for one in served:
+        if one.bound is not None:
+            yield one, needs_of(one.bound.system, one.bound.model)
+
+
+def _today(system: System, model: str) -> Needs:
+    return needs_of(system, system.model(model))
+
+
+def _defaults(system: System, model: str) -> set[str]:
+    fields = system.model(model).label.predicts.schema.fields
+    return {field.name for field in fields if field.default is not None}

@@ -13,6 +13,7 @@ from homeostat.core.durations import Micros
 from homeostat.declare.deployments import Deployment
 from homeostat.declare.system import System
 from homeostat.features.assemble import Features
+from homeostat.serve.awaited import Awaited
 from homeostat.serve.draft import Draft
 from homeostat.serve.lookup import FeatureParts, Lookup, Offsets, Read
 from homeostat.serve.needs import FieldLacking, Needs
@@ -348,6 +349,10 @@ class Predictor:
     def needs(self, route: Route) -> Needs:
         """Return what a request must bring, so that every arm of a route can answer it."""
         return route.needs(self._lookup.needs)
+
+    def awaited(self) -> Awaited:
+        """Return what watches the fields that requests to the model need not bring."""
+        return Awaited(self.model, self._lookup.needs)
 
     def names_of(self, arm: Arm) -> tuple[str, ...]:
         """Return the names of an arm's features, in the order of its model."""

@@ -116,6 +116,7 @@ class LocalService:
             )
             for name, one in parts.predictors.items()
         }
+        self._awaited = {name: one.awaited() for name, one in parts.predictors.items()}
         self._shadows = Crew(1, "homeostat-shadow")
         self._waiting: dict[int, Predictions] = {}
         self._finishing = 0
@@ -166,6 +167,7 @@ class LocalService:
         if self._parts.sync:  # an answer that is given again may be one that waits
             names = [batch.request_ids[row] for batch, row in places.values()]
             self._parts.log.require_durable(model, names)
+        self._awaited[model].watch(asked.rows, route)
         self._parts.metrics.repeated(model, len(asked.before) + len(asked.twin))
         return [
             self._answer(places[i], route, reasons, asked.notes.get(i, UNSET))
@@ -270,6 +272,7 @@ class LocalService:
                 *(["no champion"] if status.champion is None else []),
                 *(f"{role} cannot be loaded" for role in status.broken),
                 *self._silent(status),
+                *self._awaited[status.model].notes(self._parts.routes(status.model)),
             )
         ]
         if self._parts.store is None:

@@ -283,3 +283,36 @@ def test_a_request_brings_what_the_champion_reads_and_no_other_is_asked_without_
         assert (f"{line} {number}\n" in text if part != "previous" else line in text) == bool(
             number
         )
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_ready_says_who_waits_for_which_field_until_clients_send_it(seed: int) -> None:
+    world = World(seed)
+    for route, roles in world.routes():
+        world.route = route
+        world.service = LocalService(replace(world.parts, recent=Recent()))
+        champion = roles.get("champion")
+        readers = {"the model as it is declared": world.today}
+        for role, words in (("challenger", "the challenger"), ("previous", "the way back")):
+            if role in roles:
+                readers[words] = roles[role].reads
+        for brought in (False, True):
+            notes = "; ".join(note for note in world.service.ready().notes if "waits for" in note)
+            for words, reads in readers.items():
+                awaited = {n for n in reads if champion is not None and n not in DEFAULTS and (
+                    n not in champion.reads or (champion.reads[n] and not reads[n]))}  # fmt: skip
+                told = [one for one in notes.split("; ") if one.startswith(f"m: {words}")]
+                for name in FIELDS:
+                    expected = name in awaited and not brought
+                    assert (
+                        any(repr(name) in one.partition(" in req")[0] for one in told) == expected
+                    )
+            if not brought:
+                world.service.predict("m", world.reader.rows([dict(FIELDS) for _ in range(50)]))
+        world.service.close()
+        if champion is not None and "challenger" in roles and champion.answers:
+            lacks = {n: v for n, v in FIELDS.items() if n in champion.reads}
+            world.service.predict("m", world.reader.rows([lacks]))
+            notes = " ".join(world.service.ready().notes)
+            waits = not takes(roles["challenger"].reads, lacks)
+            assert ("the challenger (version 1) waits for" in notes) == waits
