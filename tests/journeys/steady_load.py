@@ -109,7 +109,7 @@ def steady_system() -> hs.System:
         ),
         monitors=(
             hs.Freshness(payments, "1m"),
-            hs.Drift(model, psi=0.5, window="5m"),
+            hs.Drift(model, psi=0.5, window="1m"),
             hs.Skew(model, at_most=300),
             hs.Quality(model, "auc", worse_by=0.3, window="5m", rows=50),
         ),

@@ -21,6 +21,7 @@ import polars as pl
 import pytest
 
 import homeostat as hs
+from homeostat.deploy.state import RolloutState, replayed
 from homeostat.runtime.app import App
 from homeostat.runtime.journal import Journal
 from homeostat.runtime.observe import Now
@@ -42,9 +43,9 @@ def steady_system() -> hs.System:
     return system
 
 
-def actions(home: Path) -> list[str]:
+def state_of(home: Path) -> RolloutState:
     with closing(Journal(home / "meta.db")) as journal:
-        return [d.action for d in journal.decisions() if d.model == "fraud"]
+        return replayed(journal.decisions()).get("fraud", RolloutState())
 
 
 def kill_one(home: Path, mode: str, after_s: float, history: int = 30_000) -> float:
@@ -58,7 +59,7 @@ def kill_one(home: Path, mode: str, after_s: float, history: int = 30_000) -> fl
             assert process.stdout is not None
             assert process.stdout.readline() == "running\n"
             time.sleep(after_s or 3.0)
-            while not after_s and "promote" not in actions(home):
+            while not after_s and state_of(home).champion is None:
                 time.sleep(0.2)
             at = time.time()
             os.kill(process.pid, signal.SIGKILL)
@@ -71,8 +72,10 @@ def kill_one(home: Path, mode: str, after_s: float, history: int = 30_000) -> fl
 def kill_and_look(home: Path, kills: int, seed: int, mode: str, first_s: float) -> None:
     draw, killed, trained = random.Random(seed), list[float](), 0
     for n in range(kills):
-        killed.append(kill_one(home, mode, draw.uniform(0.3, 2.5) if n else first_s))
-        trained += actions(home)[-1:] == ["train"]
+        # Now and then there is time for steps, and for a training to begin.
+        after_s = draw.uniform(0.3, 2.5) if n % 5 < 4 else draw.uniform(5, 12)
+        killed.append(kill_one(home, mode, after_s if n else first_s))
+        trained += state_of(home).stage == "training"
     sys.stdout.write(f"{kills} kills, {trained} of them in a training\n")
     assert trained, "no training was cut off"
     lines = [line.split() for line in Path(f"{home}.answers").read_text().splitlines()]
