@@ -101,6 +101,10 @@ def test_declarations_are_applied_beside_a_server_that_goes_on(own: Commands) ->
         after = asked(address)["prediction_id"]
         ready = httpx.get(f"{address}/ready").json()
         assert any("next start" in note for note in ready["notes"])
+        told = own("status", "--json").json["restart"]
+        assert told.startswith("restart pending: ")
+        assert "view 'cards' changed" in told
+        assert told in {one["found"] for one in own("doctor", "--json").json["checks"]}
         assert own("plan", "--exit-code").status == 0
         assert own("apply").status == 0
         process.send_signal(signal.SIGTERM)
@@ -110,6 +114,7 @@ def test_declarations_are_applied_beside_a_server_that_goes_on(own: Commands) ->
     with running(own) as (_, address):
         restarted = asked(address)["prediction_id"]
         assert httpx.get(f"{address}/ready").json()["notes"] == []
+        assert own("status", "--json").json["restart"] == ""
         assert all(holds(own, name) for name in (before, meanwhile, after, restarted))
     audit = own("features", "audit", "fraud", "--json")
     assert (audit.status, audit.json["different"]) == (0, 0)

@@ -92,7 +92,7 @@ def arm_evidence(
         .with_columns(pl.col("degraded").str.replace_all("(^|,)shadow_broken", ""))
         .join(labels, on="prediction_id", how="left", validate="m:1", maintain_order="left")
     )
-    lacks = frame["degraded"].str.contains(UNASKED, literal=True)
+    lacks = frame["degraded"].str.contains_any(list(UNASKED))
     unasked, frame = frame.filter(lacks).sort("at"), frame.filter(~lacks)
     if state.stage == "shadow":
         frame = frame.filter(pl.col("shadow_version") == state.challenger)

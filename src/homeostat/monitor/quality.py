@@ -87,7 +87,7 @@ def quality_by(period: str, matured: pl.DataFrame, costs: Costs) -> tuple[Period
     )
 
 
-UNTOUCHED = ("shadow_broken", "shadow_skipped", UNASKED)
+UNTOUCHED = ("shadow_broken", "shadow_skipped", *UNASKED)
 """Marks of what became of the challenger: the champion's answer is none the worse for them."""
 
 

@@ -47,6 +47,7 @@ def status(model: str | None) -> None:
         from homeostat.runtime.cli_home import decision_row
         from homeostat.runtime.lock import owner_of
         from homeostat.runtime.reading import present
+        from homeostat.runtime.restart import restart_note
 
         if model is not None:
             system.deployment(model)
@@ -60,6 +61,7 @@ def status(model: str | None) -> None:
             "home": str(here.folder),
             "present": moment(now),
             "written_by": owner_of(here.folder),
+            "restart": restart_note(here.folder),
             "models": _models(system, decisions, model),
             "silent": silent_versions(system, home, model),
             "sources": _sources(system, home, now),
@@ -171,6 +173,8 @@ def _show_status(to: Console, body: dict[str, Any]) -> None:
     line.append(f"{body['present']:%Y-%m-%d %H:%M} UTC")
     line.append(f", {owner} runs it" if owner else ", nobody runs it", style="" if owner else "dim")
     to.print(line)
+    if body["restart"]:
+        to.print(body["restart"], style="yellow", soft_wrap=True)
     to.print()
     stages = {"shadow": "yellow", "canary": "yellow", "blue green": "yellow", "training": "blue"}
     table(to, body["models"], styles={"stage": stages})

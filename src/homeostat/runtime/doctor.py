@@ -30,6 +30,7 @@ from homeostat.runtime.lock import owner_of
 from homeostat.runtime.log_place import FILE as ELSEWHERE
 from homeostat.runtime.log_place import OWN
 from homeostat.runtime.plan import applied, plan
+from homeostat.runtime.restart import restart_note
 from homeostat.runtime.service_health import advice_on, problems, silent
 from homeostat.runtime.worker import CHUNK
 
@@ -317,6 +318,10 @@ def _declarations(system: System, home: Home) -> Iterator[Check]:
         yield Check("declarations", "note", found, "see `homeostat plan`, then `homeostat apply`")
     else:
         yield Check("declarations", "ok", f"applied, hash {system.hash[:12]}")
+    told = restart_note(home.folder)
+    if told:
+        advice = "start the process again (stop it, then `homeostat run`)"
+        yield Check("running process", "note", told, advice)
 
 
 def _letters(system: System, home: Home) -> Iterator[Check]:

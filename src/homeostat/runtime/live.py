@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from threading import Event, RLock, Thread, current_thread
@@ -34,6 +34,7 @@ from homeostat.runtime.own_process import LARGE, DeclaredOtherwise
 from homeostat.runtime.plan import applied, plan
 from homeostat.runtime.prediction_history import FLUSH_ROWS
 from homeostat.runtime.prediction_writer import LogPredictions, PredictionWriter
+from homeostat.runtime.restart import begun, restart_note
 from homeostat.runtime.tallies import add_refused
 from homeostat.runtime.timeline import Timeline
 from homeostat.runtime.trainings import Outcome, Training, go_through, sentence_of
@@ -144,6 +145,8 @@ class Live:
         self._routes: dict[str, Route] = {}
         self._refused: dict[tuple[str, str], int] = {}
         self._is_behind = False
+        self._restart = ""
+        begun(home.folder, system)
         self._events = EventsById(system, home, self._engine.worker)
         self._resume()
         self._writer = PredictionWriter(
@@ -315,9 +318,8 @@ class Live:
             told = f"apply: {sentence_of(broken)}; see `homeostat doctor`, and try again"
             self._orders.finish(order.id, HomeostatError(told))
         else:
-            self.service.note(
-                "other declarations were applied: the next start serves and trains by them"
-            )
+            before, self._restart = self._restart, restart_note(self.home.folder)
+            self.service.note(self._restart, instead_of=before)
             self._orders.finish(order.id, made)
 
     def _require_applied(self) -> None:
@@ -443,7 +445,14 @@ class Live:
         """Return the first answer of each request that was answered in the last 24 hours."""
         waiting = {name: self._writer.answered(model, name) for name in request_ids}
         found = {name: row for name, row in waiting.items() if row is not None}
-        return found | self.home.predictions.answered(model, request_ids)
+        found |= self.home.predictions.answered(model, request_ids)
+        return {name: {**row, "names": self._names(row)} for name, row in found.items()}
+
+    def _names(self, row: Mapping[str, Any]) -> tuple[str, ...]:
+        """Return the features that a logged answer was made from, empty if nothing says them."""
+        digest = row["definitions"]
+        known = None if digest is None else self.home.definitions.find(digest)
+        return () if known is None else tuple(known.features)
 
     def by_hand(self, model: str, action: str, reason: str) -> list[Decision]:
         """Carry out what a person asks for: "train" or "rollback"; neither waits for a step.

@@ -18,10 +18,12 @@ __all__ = [
     "Change",
     "applied",
     "applied_body",
+    "changes_between",
     "has_state_format",
     "plan",
     "record_applied",
     "record_body",
+    "write_body",
 ]
 
 _CONSEQUENCES = {
@@ -160,7 +162,11 @@ def plan(old: Mapping[str, Any] | None, system: System) -> tuple[Change, ...]:
 
     A view whose live state an earlier release wrote in another format is changed, too.
     """
-    new = plain(system)
+    return changes_between(old, plain(system))
+
+
+def changes_between(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> tuple[Change, ...]:
+    """Return the changes between declarations as JSON values."""
     former = () if old is None or has_state_format(old) else ("live state: in a new format",)
     changes: list[Change] = []
     for part in _SINGULAR:
@@ -201,9 +207,14 @@ def applied_body(system: System) -> str:
 
 def record_body(home: Path, body: str) -> None:
     """Write down that the declarations of `applied_body` now hold, atomically."""
-    waiting = home / "applied.json.new"
+    write_body(home / "applied.json", body)
+
+
+def write_body(path: Path, body: str) -> None:
+    """Write down declarations, atomically."""
+    waiting = path.with_name(f"{path.name}.new")
     with waiting.open("w", encoding="utf-8") as file:
         file.write(body)
         file.flush()
         os.fsync(file.fileno())
-    waiting.replace(home / "applied.json")
+    waiting.replace(path)

@@ -89,11 +89,7 @@ class Admission:
         self._reader = RequestReader(system, predictor.model)
         self._encode = msgspec.json.Encoder().encode
         schema = self._source.schema
-        self._texts = tuple(
-            f
-            for f in self._model.features
-            if isinstance(f, str) and schema.field(f, self.same.where).kind == "string"
-        )
+        self._texts = {f.name for f in schema.fields if f.kind == "string"}
         clocks = {self._source.event_time, self._source.known_time}
         self._clocks = tuple(name for name in clocks if name is not None)
         self._names = schema.names()
@@ -249,9 +245,12 @@ class Admission:
         if request is None or self.same.key(request) is None:
             return None
         values = row["features"] or []
-        texts = self._texts if len(values) else ()
-        categories = {name: [request.get(name)] for name in texts}
-        causes = [cause for cause in str(row["degraded"] or "").split(",") if cause]
+        names = tuple(row.get("names") or self._model.feature_names())
+        if len(names) != len(values):
+            names = ()
+        categories = {name: [request.get(name)] for name in names if name in self._texts}
+        logged = filter(None, str(row["degraded"] or "").split(","))
+        causes = [cause for cause in logged if not cause.startswith("shadow_")]
         return Predictions(
             model=self._model.name,
             at=to_micros(row["at"]),
@@ -261,7 +260,7 @@ class Admission:
             offsets={s: row.get(f"offset_{s}") for s in self._predictor.sources},
             features=Features(np.array([values], dtype=np.float64), categories),
             definitions=row["definitions"],
-            names=self._model.feature_names(),
+            names=names,
             arms=[row["arm"]],
             versions=[row["version"]],
             scores=[row["score"]],

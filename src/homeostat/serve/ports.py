@@ -31,8 +31,11 @@ __all__ = [
     "Stopwatch",
 ]
 
-UNASKED = "challenger_unasked"
-"""Marks a logged request that lacks a field which the challenger reads."""
+UNASKED = ("challenger_unasked", "shadow_unasked")
+"""Mark a request that lacks a field which the challenger reads: it was to answer, or it was not.
+
+Marks of the shadow are in the log alone, and in no answer.
+"""
 
 Floats: TypeAlias = NDArray[np.float64]
 
@@ -103,7 +106,10 @@ class FindsAnswers(Protocol):
     """Finds logged answers by the id of the request; may be called from several threads."""
 
     def answered(self, model: str, request_ids: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
-        """Return, by request id, the first logged row: the columns of `prediction_schema`."""
+        """Return, by request id, the first logged row: the columns of `prediction_schema`.
+
+        `names` beside them are those of the features it was made from, where they are kept.
+        """
         ...
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Batch", "Predictor", "Reads", "Shed"]
 
-_UNASKED = {"champion": "model_unasked", "challenger": UNASKED, "previous": "previous_unasked"}
+_UNASKED = {"champion": "model_unasked", "challenger": UNASKED[0], "previous": "previous_unasked"}
 
 Request = Mapping[str, Any]
 
@@ -124,8 +124,8 @@ class Predictor:
 
     A version is asked for no row that lacks a field which it reads: it would score a missing value
     that was never missing when it was trained. Where it was to answer, that is marked, too:
-    challenger_unasked, previous_unasked, model_unasked. The log has challenger_unasked for every
-    such row, so that challenger and champion are judged on requests that both could answer.
+    challenger_unasked, previous_unasked, model_unasked. Where the challenger was not to answer, the
+    log has shadow_unasked: so both are judged on requests that both could answer.
 
     Args:
         system: the declarations.
@@ -292,7 +292,7 @@ class Predictor:
         unasked = predictions.unasked or [None] * len(predictions)
         if any(unasked):
             marked = [
-                [*causes, UNASKED] if left and UNASKED not in causes else causes
+                [*causes, UNASKED[1]] if left and UNASKED[0] not in causes else causes
                 for causes, left in zip(predictions.degraded, unasked, strict=True)
             ]
             predictions = replace(predictions, degraded=marked)

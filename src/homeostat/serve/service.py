@@ -300,10 +300,10 @@ class LocalService:
                 failed += 1
         self._failed[predictions.model] = failed
 
-    def note(self, words: str) -> None:
-        """Say something in `ready` from now on."""
-        if words not in self._notes:
-            self._notes.append(words)
+    def note(self, words: str, instead_of: str = "") -> None:
+        """Say something in `ready` from now on, instead of what was said before; "" for nothing."""
+        kept = [note for note in self._notes if note not in (words, instead_of)]
+        self._notes = [*kept, words] if words else kept
 
     def warm(self) -> dict[str, dict[str, bool]]:
         """Read and score once by every arm of every model; returns which arms gave a score."""

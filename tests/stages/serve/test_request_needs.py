@@ -270,7 +270,8 @@ def test_a_request_brings_what_the_champion_reads_and_no_other_is_asked_without_
             arm, marks = expected(roles, request, is_drawn)
             assert (answer.arm, answer.degraded) == (arm, marks)
             unasked = "challenger" in roles and not takes(roles["challenger"].reads, request)
-            assert ("challenger_unasked" in row["degraded"].split(",")) == unasked
+            mark = "challenger_unasked" if is_drawn else "shadow_unasked"
+            assert (mark in row["degraded"].split(",")) == unasked
             counted["challenger"] += is_drawn and unasked
             counted["previous"] += "previous_unasked" in marks
             if world.route.shadow:
