@@ -10,7 +10,7 @@ import pytest
 
 from homeostat.runtime.app import App
 from homeostat.runtime.loading import load_system
-from homeostat.testing.toy_home import Commands
+from homeostat.testing.toy_home import SYSTEM, Commands
 
 CODE = """\
 from homeostat.testing.toy_changes import toy_without_code
@@ -141,3 +141,30 @@ def test_giving_up_is_a_decision_with_its_reason(own: Commands) -> None:
     unknown = own("apply", "--give-up", "fraud@9")
     assert unknown.status == 1
     assert "fraud@2" in unknown.err
+
+
+def test_a_champion_does_not_leave_service_unasked(own: Commands) -> None:
+    renamed = "from homeostat.testing.toy_changes import toy_renamed\n\n"
+    renamed += "system = toy_renamed(is_beside={beside})\n"
+    declare(own, renamed.format(beside=False))
+    planned = own("plan", "--json")
+    assert planned.status == 3
+    [line] = planned.json["lost"]
+    assert line.startswith("fraud@2 (champion) leaves service: model 'fraud' is not deployed")
+    refused = own("apply")
+    assert refused.status == 1
+    assert "keep the deployment of model 'fraud'" in refused.err
+    declare(own, renamed.format(beside=True))
+    assert own("plan").status == 0
+    assert own("apply").status == 0
+    assert answers(own)
+    declare(own, renamed.format(beside=False))
+    [command] = re.findall(r"`homeostat (apply [^`]+)`", own("apply").err)
+    assert own(*command.split()).status == 0
+    assert own("apply").status == 0
+    made = own("journal", "--action", "give_up", "--json").json["decisions"]
+    assert [(d["model"], d["version"]) for d in made] == [("fraud", 2)]
+    assert own("doctor").status == 0
+    declare(own, SYSTEM)  # deployed again, it answers again
+    assert own("apply").status == 0
+    assert answers(own)

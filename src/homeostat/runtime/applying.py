@@ -27,7 +27,15 @@ from homeostat.runtime.filled import (
 )
 from homeostat.runtime.giving_up import GivingUp, as_decisions, journal_given_up
 from homeostat.runtime.home import Home
-from homeostat.runtime.in_service import Serving, in_service, kept_views, until, views_needed
+from homeostat.runtime.in_service import (
+    NotDeployed,
+    Serving,
+    in_service,
+    kept_views,
+    undeployed,
+    until,
+    views_needed,
+)
 from homeostat.runtime.plan import Change, applied, has_state_format, plan, record_applied
 from homeostat.runtime.worker import FoldWorker
 
@@ -37,6 +45,7 @@ __all__ = [
     "NotApplied",
     "ServiceLost",
     "apply_changes",
+    "at_stake",
     "ensure_applied",
     "kept_beside",
     "lost_lines",
@@ -73,7 +82,7 @@ class ServiceLost(HomeostatError):
         told = "; ".join(lost_lines(lost)[:NAMED])
         names = " ".join(f"--give-up {one.name}" for one in lost)
         self.advice = (
-            f"{lost[0].lost[0].advice}; or give up what cannot be kept with `homeostat apply "
+            f"{_mended(lost[0])}; or give up what cannot be kept with `homeostat apply "
             f"{names}`: a champion's fallback then answers until a challenger, or the next version "
             "that is trained, takes its place"
         )
@@ -116,11 +125,21 @@ def kept_beside(home: Home, system: System) -> tuple[Kept, ...]:
 
 def lost_lines(served: Iterable[Serving]) -> list[str]:
     """Return a line per feature that a version in service cannot be given any more."""
-    return [
+    served = tuple(served)
+    leaving = [
+        f"{one.name} ({one.role}) leaves service: {str(one.problem).partition(';')[0]}"
+        for one in served
+        if isinstance(one.problem, NotDeployed)
+    ]
+    return leaving + [
         f"{one.name} ({one.role}) loses feature {lost.feature!r}: {lost.why}"
         for one in served
         for lost in one.lost
     ]
+
+
+def _mended(one: Serving) -> str:
+    return one.problem.advice if isinstance(one.problem, NotDeployed) else one.lost[0].advice
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +154,13 @@ def serving(home: Home, system: System) -> tuple[Serving, ...]:
     """Return the versions in service, bound to declarations that may not be applied yet."""
     states = replayed(home.journal.decisions())
     return in_service(system, home.registry, states)
+
+
+def at_stake(home: Home, system: System) -> tuple[Serving, ...]:
+    """Return the versions in service, and the champions that would leave it, undeployed."""
+    states = replayed(home.journal.decisions())
+    left = undeployed(system, applied(home.folder), states)
+    return (*in_service(system, home.registry, states), *left)
 
 
 def views_to_fill(home: Home, system: System) -> tuple[FeatureView, ...]:
@@ -207,9 +233,9 @@ def apply_changes(
     changes = plan(applied(home.folder), system)
     for step in schema_steps(home, system):
         step.require()
-    served = serving(home, system)
-    require_service(served, giving_up.versions)
-    journal_given_up(home, as_decisions(home, served, giving_up, system.hash))
+    stake = at_stake(home, system)
+    require_service(stake, giving_up.versions)
+    journal_given_up(home, as_decisions(home, stake, giving_up, system.hash))
     served, wanted = serving(home, system), views_to_fill(home, system)
     needed = views_needed(system, served)
     worker = FoldWorker(system, home.log, home.lake, home.letters, home.schemas)
@@ -237,7 +263,13 @@ def apply_changes(
 
 def require_service(served: Iterable[Serving], giving_up: Collection[str] = ()) -> None:
     """Raise `ServiceLost` if a version in service would stop answering, unless it is given up."""
-    lost = tuple(s for s in served if s.lost and s.name not in giving_up and not s.given_up)
+    lost = tuple(
+        one
+        for one in served
+        if (one.lost or isinstance(one.problem, NotDeployed))
+        and one.name not in giving_up
+        and not one.given_up
+    )
     if lost:
         raise ServiceLost(lost)
 

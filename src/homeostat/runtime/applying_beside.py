@@ -24,7 +24,7 @@ from homeostat.features.fold import ViewFold
 from homeostat.features.folded import folded_offset
 from homeostat.features.keys import view_stem
 from homeostat.features.manifest import view_of
-from homeostat.runtime.applying import NotApplied, require_service, schema_steps, serving
+from homeostat.runtime.applying import NotApplied, at_stake, require_service, schema_steps
 from homeostat.runtime.backfill import chunks
 from homeostat.runtime.engine import Engine
 from homeostat.runtime.filled import begin_filling, clear, filled_stems, mark_filled
@@ -67,7 +67,7 @@ def asked_of_the_process(
     moved = [change for change in changes if change.part == "sources"]
     if moved:
         raise NotBeside(f"{moved[0].subject} is {moved[0].kind}")
-    served = serving(home, system)
+    served = at_stake(home, system)
     require_service(served, giving_up.versions)
     given_up = as_decisions(home, served, giving_up, system.hash)
     body = {

@@ -189,6 +189,7 @@ def plan(context: click.Context, exit_code: bool) -> None:
     if (here.folder / "meta.db").exists():
         from homeostat.runtime.applying import (
             ServiceLost,
+            at_stake,
             kept_beside,
             lost_lines,
             require_service,
@@ -202,10 +203,11 @@ def plan(context: click.Context, exit_code: bool) -> None:
             steps = tuple(step for step in schema_steps(home, system) if step.is_change)
             unfilled = [view.name for view in views_to_fill(home, system)]
             kept, served = kept_beside(home, system), serving(home, system)
-            lost = lost_lines(one for one in served if not one.given_up)
+            stake = at_stake(home, system)
+            lost = lost_lines(one for one in stake if not one.given_up)
             needed, awaited = still_needed(system, served), awaited_fields(system, served)
             try:
-                require_service(served)
+                require_service(stake)
             except ServiceLost as loss:
                 advice = loss.advice
     body = {

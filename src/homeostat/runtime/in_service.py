@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from homeostat.core.errors import HomeostatError, UnknownName
 from homeostat.declare.system import System
@@ -21,11 +22,13 @@ from homeostat.train.package import Package
 from homeostat.train.registry import Registry
 
 __all__ = [
+    "NotDeployed",
     "Serving",
     "bound_package",
     "in_roles",
     "in_service",
     "kept_views",
+    "undeployed",
     "until",
     "views_needed",
 ]
@@ -35,6 +38,20 @@ ROLE_WORDS = {
     "challenger": "the challenger",
     "previous": "the way back",
 }
+
+
+class NotDeployed(HomeostatError):
+    """A model with a champion that no deployment names any more."""
+
+    def __init__(self, model: str) -> None:
+        self.advice = (
+            f"keep the deployment of model {model!r}, beside that of another name if it is to "
+            "have one, until that has a champion of its own"
+        )
+        super().__init__(
+            f"model {model!r} is not deployed any more, so nothing answers its requests; allowed: "
+            f"a deployment of every model that has a champion; {self.advice}"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +141,20 @@ def in_service(
         replace(_serving(system, registry, name, version, role), given_up=is_given_up(s, version))
         for name, s in by_name.items()
         for version, role in in_roles(s).items()
+    )
+
+
+def undeployed(
+    system: System, before: Mapping[str, Any] | None, states: Mapping[str, RolloutState]
+) -> tuple[Serving, ...]:
+    """Return the champions of models that were deployed when `before` was applied, and are not."""
+    deployed = {deployment.model.name for deployment in system.deployments}
+    names = [body["model"]["name"] for body in (before or {}).get("deployments", ())]
+    left = [(name, states.get(name, RolloutState())) for name in names if name not in deployed]
+    return tuple(
+        Serving(name, s.champion, "champion", None, NotDeployed(name), s.given_up)
+        for name, s in left
+        if s.champion is not None
     )
 
 

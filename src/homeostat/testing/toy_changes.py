@@ -13,7 +13,7 @@ from homeostat import col, count, maximum, mean, share, sum_
 from homeostat.declare.system import System
 from homeostat.testing.toy_home import patient_toy
 
-__all__ = ["changed_toy", "toy_without_code"]
+__all__ = ["changed_toy", "toy_renamed", "toy_without_code"]
 
 
 def changed_toy(seed: int) -> System:
@@ -101,4 +101,17 @@ def toy_without_code(*, is_kept: bool) -> System:
     return System(
         "toy", sources=old.sources, views=old.views, models=(model,),
         deployments=(replace(old.deployments[0], model=model),), kept=(code,) if is_kept else (),
+    )  # fmt: skip
+
+
+def toy_renamed(*, is_beside: bool) -> System:
+    """Return the toy with its model under another name; `is_beside` deploys the former, too."""
+    old = patient_toy()
+    deployed = old.deployments[0]
+    other = replace(deployed.model, name="fraud_new")
+    kept = (deployed,) if is_beside else ()
+    return System(
+        "toy", sources=old.sources, views=old.views,
+        models=(other, *(one.model for one in kept)),
+        deployments=(replace(deployed, model=other), *kept),
     )  # fmt: skip
