@@ -23,7 +23,14 @@ def declare(own: Commands, text: str) -> None:
     (own.folder / "system.py").write_text(text)
 
 
-def damage(own: Commands, name: str) -> None:
+def version(own: Commands, role: str) -> str:
+    """Return the version in a role, as in "fraud@2"."""
+    [stands] = own("status", "--json").json["models"]
+    return f"fraud@{stands[role]}"
+
+
+def damage(own: Commands, role: str) -> None:
+    name = version(own, role)
     package = own.folder / "state" / "packages" / name
     shutil.copytree(package, own.folder / "sound" / name)
     (package / "model.onnx").write_bytes(b"no graph")
@@ -37,21 +44,21 @@ def challenger(own: Commands) -> None:
 
 
 def broken_champion(own: Commands) -> None:
-    damage(own, "fraud@2")
+    damage(own, "champion")
 
 
 def broken_champion_beside_a_challenger(own: Commands) -> None:
     challenger(own)
-    damage(own, "fraud@2")
+    damage(own, "champion")
 
 
 def broken_challenger(own: Commands) -> None:
     challenger(own)
-    damage(own, "fraud@3")
+    damage(own, "challenger")
 
 
 def broken_way_back(own: Commands) -> None:
-    damage(own, "fraud@1")
+    damage(own, "previous")
 
 
 def given_up(own: Commands) -> None:
@@ -121,36 +128,38 @@ def test_nobody_goes_back_to_a_version_that_answers_nothing(own: Commands) -> No
     broken_way_back(own)
     refused = own("rollback", "fraud")
     assert refused.status == 1
-    assert "version 1, the way back, answers nothing" in refused.err
+    assert ", the way back, answers nothing" in refused.err
     assert answers(own)
 
 
 def test_giving_up_is_a_decision_with_its_reason(own: Commands) -> None:
+    champion, back = version(own, "champion"), version(own, "previous")
     given_up(own)
-    assert own("apply", "--give-up", "fraud@2").status == 0  # again: no second decision
+    assert own("apply", "--give-up", champion).status == 0  # again: no second decision
     assert own("apply").status == 0  # and no longer asked for
     made = own("journal", "--action", "give_up", "--json").json["decisions"]
-    assert [(d["version"], d["reason"]) for d in made] == [
-        (2, "the code was wrong"), (1, "the code was wrong"),
+    assert [(f"fraud@{d['version']}", d["reason"]) for d in made] == [
+        (champion, "the code was wrong"), (back, "the code was wrong"),
     ]  # fmt: skip
     assert made[0]["evidence"]["by"].endswith("by homeostat apply")
     assert made[0]["evidence"]["lost"][0]["feature"] == "times_usual"
     [silent] = own("status", "--json").json["silent"]
-    assert (silent["version"], silent["given_up"]) == ("fraud@2", True)
+    assert (silent["version"], silent["given_up"]) == (champion, True)
     assert "given up" in own("status").out
-    unknown = own("apply", "--give-up", "fraud@9")
+    unknown = own("apply", "--give-up", "fraud@99")
     assert unknown.status == 1
-    assert "fraud@2" in unknown.err
+    assert champion in unknown.err
 
 
 def test_a_champion_does_not_leave_service_unasked(own: Commands) -> None:
+    champion = version(own, "champion")
     renamed = "from homeostat.testing.toy_changes import toy_renamed\n\n"
     renamed += "system = toy_renamed(is_beside={beside})\n"
     declare(own, renamed.format(beside=False))
     planned = own("plan", "--json")
     assert planned.status == 3
     [line] = planned.json["lost"]
-    assert line.startswith("fraud@2 (champion) leaves service: model 'fraud' is not deployed")
+    assert line.startswith(f"{champion} (champion) leaves service: model 'fraud' is not deployed")
     refused = own("apply")
     assert refused.status == 1
     assert "keep the deployment of model 'fraud'" in refused.err
@@ -163,7 +172,7 @@ def test_a_champion_does_not_leave_service_unasked(own: Commands) -> None:
     assert own(*command.split()).status == 0
     assert own("apply").status == 0
     made = own("journal", "--action", "give_up", "--json").json["decisions"]
-    assert [(d["model"], d["version"]) for d in made] == [("fraud", 2)]
+    assert [f"{d['model']}@{d['version']}" for d in made] == [champion]
     assert own("doctor").status == 0
     declare(own, SYSTEM)  # deployed again, it answers again
     assert own("apply").status == 0
