@@ -25,7 +25,7 @@ from homeostat.features.audit import SkewAudit
 from homeostat.features.fold import ViewFold
 from homeostat.features.keys import KeyCodec
 from homeostat.runtime.app import App
-from homeostat.runtime.applying import apply_changes
+from homeostat.runtime.applying import apply_changes, serving
 from homeostat.runtime.auditing import Auditor
 from homeostat.runtime.giving_up import GivingUp
 from homeostat.runtime.home import Home
@@ -58,7 +58,8 @@ def opened(folder: Path, system: System | None = None) -> Iterator[App]:
     """Open a home as it stands at the end of the replay, with such declarations applied."""
     declared = system or toy_system()
     home = Home(folder, declared)
-    apply_changes(home, declared, giving_up=GivingUp(("fraud@1", "fraud@2"), END))
+    names = tuple(one.name for one in serving(home, declared))
+    apply_changes(home, declared, giving_up=GivingUp(names, END))
     home.close()
     with App(declared, folder, ManualClock(END)) as app:
         yield app

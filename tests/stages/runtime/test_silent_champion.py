@@ -57,7 +57,7 @@ def seen(app: App) -> list[bool]:
         any("gave none of the last" in note for note in app.live.service.ready().notes),
         "package/fraud" in alerts(app),
         bool(silent_versions(app.system, app.home, None)),
-        checks["champion fraud@2"].status == "broken",
+        checks[f"champion fraud@{app.state('fraud').champion}"].status == "broken",
     ]
 
 
