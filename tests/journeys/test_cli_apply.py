@@ -164,9 +164,7 @@ def test_older_state_is_kept_for_packages_in_service_and_no_other(
     changed("apply")
     after = prefixes()
     records = after - pages
-    assert (
-        after & pages == pages
-    )  # what did not change, and what the way back reads
+    assert after & pages == pages  # what did not change, and what the way back reads
     names = sorted(name.split(b"@")[0] for name in records)
     assert names == [b"busy", b"cards", b"merchants", b"merchants"]
     assert len(before & records) == 2
