@@ -47,11 +47,11 @@ def opened(commands: Commands) -> Iterator[tuple[System, Home]]:
 
 def test_importance_and_gaps_are_those_of_the_package(lived: Commands) -> None:
     with opened(lived) as (_, home):
-        package = home.registry.load("fraud", 2)
+        package = home.registry.load("fraud", 3)
     ranks = {}
     for row in lived("features", "list", "--json").json:
         [use] = row["uses"]
-        assert (use["model"], use["version"], use["stands"]) == ("fraud", 2, "champion")
+        assert (use["model"], use["version"], use["stands"]) == ("fraud", 3, "champion")
         assert use["importance"] == package.importance[row["feature"]]
         assert use["features"] == 8
         ranks[row["feature"]] = use["rank"]
@@ -65,8 +65,8 @@ def test_missing_values_are_counted_where_they_were(lived: Commands) -> None:
     with opened(lived) as (system, home):
         names = system.model("fraud").feature_names()
         frames = list(home.predictions.newest_first("fraud"))
-        rows = home.registry.load("fraud", 2).lineage.parts["train"]["rows"]
-    mine = pl.concat(frames).filter(pl.col("version") == 2)["features"].to_list()
+        rows = home.registry.load("fraud", 3).lineage.parts["train"]["rows"]
+    mine = pl.concat(frames).filter(pl.col("version") == 3)["features"].to_list()
     place = names.index("cards__amount_mean_1d")
     [use] = shown(lived, "cards__amount_mean_1d")["uses"]
     assert use["predictions"] == len(mine)
@@ -122,8 +122,8 @@ def test_a_changed_definition_is_told_and_remembered(own: Commands) -> None:
     assert [(former["hash"], former["declared_now"]) for former in after["history"]] == [
         (before["hash"], False), (after["hash"], True)
     ]  # fmt: skip
-    assert after["history"][0]["versions"] == ["fraud@1", "fraud@2"]
-    assert after["history"][1]["versions"] == ["fraud@3"]
+    assert after["history"][0]["versions"] == ["fraud@1", "fraud@2", "fraud@3"]
+    assert after["history"][1]["versions"] == ["fraud@4"]
     assert "another definition" in own("features", "show", feature).out
 
 
@@ -138,7 +138,7 @@ def test_a_person_reads_it(lived: Commands) -> None:
     told = lived("features", "show", "cards__amount_mean_1d").out
     for words in ("payments.amount, payments.asked_at", "per        card (card), in view cards",
                   "known more than 1h late", "shared by 4 features", "measured now",
-                  "fraud@1, fraud@2", "0.0%  5 of 8  5.4%"):  # fmt: skip
+                  "fraud@1, fraud@2, fraud@3", "1.1%  5 of 8  5.3%"):  # fmt: skip
         assert words in told
     wrong = lived("features", "show", "cards__count_2h")
     assert (wrong.status, "Did you mean 'cards__count_1h'" in wrong.err) == (1, True)

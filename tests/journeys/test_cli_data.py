@@ -174,7 +174,7 @@ def test_sql_knows_predictions_and_decisions(lived: Commands) -> None:
         "--json",
     ).json
     assert {row["action"]: row["n"] for row in found} == {
-        "canary": 1, "promote": 2, "shadow": 1, "train": 2,
+        "alert": 1, "canary": 2, "promote": 3, "shadow": 2, "train": 3,
     }  # fmt: skip
     answered = lived("sql", "select count(*) as n from predictions_fraud", "--json").json
     assert answered[0]["n"] > 900

@@ -19,8 +19,8 @@ def last_prediction(commands: Commands) -> str:
 
 def test_models_tells_where_each_version_stands(lived: Commands) -> None:
     rows = {(r["model"], r["version"]): r for r in lived("models", "--json").json}
-    assert rows["fraud", 2]["stands"] == "champion"
-    assert rows["fraud", 1]["stands"] == "previous"
+    assert rows["fraud", 3]["stands"] == "champion"
+    assert rows["fraud", 2]["stands"] == "previous"
     assert rows["fraud_plain", 1]["stands"] == ""
     assert all(0.4 < row["auc"] <= 1 and row["rows"] > 50 for row in rows.values())
     only = lived("models", "fraud", "--json").json
@@ -44,7 +44,7 @@ def test_evaluate_judges_by_period_and_in_all(lived: Commands) -> None:
 
 def test_drift_compares_with_the_champions_training(lived: Commands) -> None:
     found = lived("drift", "fraud", "--json").json
-    assert (found["champion"], found["bound"]) == (2, 0.3)
+    assert (found["champion"], found["bound"]) == (3, 0.3)
     listed = lived("features", "list", "--json").json
     names = {row["feature"] for row in listed} | {"amount", "merchant"}
     assert {row["feature"] for row in found["features"]} == names
@@ -106,7 +106,7 @@ def test_a_receipt_does_a_prediction_again(lived: Commands) -> None:
     body = found.json
     assert body["score_again"] == body["logged"]["score"]
     assert (body["values_compared"], body["values_different"]) == (8, 0)
-    assert body["promotion"]["version"] == body["logged"]["version"] == 2
+    assert body["promotion"]["version"] == body["logged"]["version"] == 3
     told = lived("receipt", name).out
     assert "none of them different" in told
     assert "the same bits" in told
@@ -129,12 +129,13 @@ def test_an_explanation_adds_up_to_the_score(lived: Commands) -> None:
 def test_the_journal_is_filtered_and_shows_evidence(lived: Commands) -> None:
     found = lived("journal", "--json").json
     assert [d["action"] for d in found["decisions"]] == [
-        "train", "promote", "train", "shadow", "canary", "promote",
+        "train", "promote", "alert", "train", "shadow", "canary", "promote",
+        "train", "shadow", "canary", "promote",
     ]  # fmt: skip
     late = lived("journal", "--since", "2024-03-11", "--json").json["decisions"]
-    assert late == found["decisions"][4:]
+    assert late == found["decisions"][9:]
     promoted = lived("journal", "--action", "promote", "--json").json["decisions"]
-    assert [d["version"] for d in promoted] == [1, 2]
+    assert [d["version"] for d in promoted] == [1, 2, 3]
     assert lived("journal", "--model", "other", "--json").json["decisions"] == []
     assert '"guards"' in lived("journal", "--action", "promote", "--evidence").out
     assert found["hash"] in lived("journal").out
@@ -143,7 +144,7 @@ def test_the_journal_is_filtered_and_shows_evidence(lived: Commands) -> None:
 def test_status_tells_where_everything_stands(lived: Commands) -> None:
     found = lived("status", "--json").json
     model = found["models"][0]
-    assert (model["champion"], model["previous"], model["stage"]) == (2, 1, "idle")
+    assert (model["champion"], model["previous"], model["stage"]) == (3, 2, "idle")
     assert {s["source"]: s["freshness"] for s in found["sources"]} == {
         "payments": "fresh", "verdicts": "",
     }  # fmt: skip
@@ -155,13 +156,13 @@ def test_status_tells_where_everything_stands(lived: Commands) -> None:
 def test_training_by_hand_begins_a_rollout_and_a_second_waits_for_it(own: Commands) -> None:
     found = own("train", "fraud", "--json")
     assert [d["action"] for d in found.json] == ["train", "shadow"]
-    assert own("models", "fraud", "--json").json[2]["stands"] == "shadow"
+    assert own("models", "fraud", "--json").json[3]["stands"] == "shadow"
     again = own("train", "fraud")
-    assert (again.status, "version 3 is in shadow" in again.err) == (1, True)
+    assert (again.status, "version 4 is in shadow" in again.err) == (1, True)
     back = own("rollback", "fraud", "--reason", "a rehearsal", "--json").json
-    assert (back["version"], back["evidence"]["back_to"]) == (3, 2)
+    assert (back["version"], back["evidence"]["back_to"]) == (4, 3)
     assert back["reason"] == "a rehearsal"
-    assert own("rollback", "fraud", "--json").json["evidence"]["back_to"] == 1
+    assert own("rollback", "fraud", "--json").json["evidence"]["back_to"] == 2
     nothing = own("rollback", "fraud")
     assert (nothing.status, "nothing to go back to" in nothing.err) == (1, True)
     assert own("doctor").status == 0
@@ -172,7 +173,7 @@ def test_the_report_is_one_page_and_its_numbers_are_json(lived: Commands, tmp_pa
     found = lived("report", "--out", page, "--zone", "Europe/Berlin", "--json").json
     assert (found["skew_different"], found["written"]) == (0, str(page))
     assert page.read_text().startswith("<!doctype html>")
-    assert len(found["decisions"]) == 6
+    assert len(found["decisions"]) == 11
     assert str(page) in lived("report", "--out", page).out.replace("\n", "")
 
 
