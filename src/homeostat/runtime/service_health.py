@@ -18,8 +18,8 @@ from homeostat.runtime.prediction_history import PredictionHistory
 
 __all__ = ["NOTHING", "advice_on", "made_from", "problems", "silent"]
 
-NOTHING = ("model_broken", "features_broken")
-"""Degradations under which the champion gave no answer though it was asked."""
+NOTHING = ("model_broken", "features_broken", "calls_held")
+"""Degradations under which the champion gave no answer though it was to."""
 
 LAST, FEWEST = 50, 5
 """A champion answers nothing if it gave none of the last so many answers, at least `FEWEST`."""

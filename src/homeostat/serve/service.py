@@ -41,8 +41,8 @@ if TYPE_CHECKING:
 
 __all__ = ["LocalService", "ServiceParts"]
 
-UNANSWERED = frozenset({"model_broken", "features_broken"})
-"""Degradations under which a champion that was asked gave no answer."""
+UNANSWERED = frozenset({"model_broken", "features_broken", "calls_held"})
+"""Degradations under which a champion that was to answer did not."""
 
 SILENT = 5
 """A champion that was asked so often in a row, and never answered, answers nothing."""

@@ -81,8 +81,10 @@ class World:
         model = FixedScores(lambda features: 1 / (2 + features.matrix[:, 2]))
         self.bench = Bench(self.system, Route(champion=arm(model, 3), previous=arm(model, 2)))
         self.crew, self.spare = Counted(threads), Counted(1)
-        service = self.bench.service()
-        shared = Shared(service, self.bench.metrics, self.crew, self.spare, lambda: 0, held=held)
+        self.service = self.bench.service()
+        shared = Shared(
+            self.service, self.bench.metrics, self.crew, self.spare, lambda: 0, held=held
+        )
         reader = RequestReader(self.system, self.system.models[0])
         self.lane = Lane(self.system.deployments[0], reader, shared)
 
@@ -257,15 +259,19 @@ def test_at_the_bound_rows_are_not_asked_and_say_why() -> None:
     world = World(held=3)
 
     async def work() -> list[list[Answer]]:
-        return [await world.ask(n, f"b{i}-") for i, n in enumerate([[HANGS]] * 3 + [[1, 1], [1]])]
+        return [
+            await world.ask(n, f"b{i}-") for i, n in enumerate([[HANGS]] * 3 + [[1, 1], [1] * 4])
+        ]
 
     found, _ = world.run(work)
     assert [[a.degraded for a in answers] for answers in found] == [
         *[[["overloaded"]]] * 3,
         [["overloaded", "calls_held"]] * 2,
-        [["overloaded", "calls_held"]],
+        [["overloaded", "calls_held"]] * 4,
     ]
     assert world.most == 3
+    silent = "fraud: the champion gave none of the last 6 answers: its fallbacks did"
+    assert silent in world.service.ready().notes
 
 
 def test_the_on_demand_feature_that_holds_the_calls_is_named() -> None:
