@@ -291,11 +291,13 @@ def _lost_view(view: FeatureView, system: System, features: list[str]) -> Iterat
     conditions = filter(None, (view.condition, *(a.where for a in view.aggregations)))
     needed |= {name for condition in conditions for name in condition.columns()}
     needed |= {a.column for a in view.aggregations if a.column is not None}
-    changed += _changed_fields(view.source.schema, today.schema, needed)
-    if changed:
+    fields = _changed_fields(view.source.schema, today.schema, needed)
+    advice = f"leave {where} as it was, and declare another one beside it"
+    if not changed:
+        advice = _leave_field(where)
+    if changed or fields:
         for name in features:
-            told = f"of {where}, {', '.join(changed)}"
-            yield Lost(name, told, f"leave {where} as it was, and declare another one beside it")
+            yield Lost(name, f"of {where}, {', '.join([*changed, *fields])}", advice)
 
 
 def _changed_fields(then: EventSchema, now: EventSchema, needed: set[str]) -> list[str]:
@@ -307,9 +309,20 @@ def _changed_fields(then: EventSchema, now: EventSchema, needed: set[str]) -> li
         if after is None:
             found.append(f"field {name!r} is gone")
         elif (before.kind, before.default) != (after.kind, after.default):
-            default = "" if before.default == after.default else f" with default {before.default!r}"
+            default = "" if before.default == after.default else _with_default(before)
             found.append(f"field {name!r} was a {before.kind}{default}")
     return found
+
+
+def _leave_field(where: str) -> str:
+    return (
+        f"leave the field as it was in the event of {where} while a version in service reads it; "
+        "new features may use another field beside it"
+    )
+
+
+def _with_default(field: Field) -> str:
+    return " without default" if field.default is None else f" with default {field.default!r}"
 
 
 def _lost_fields(bound: Bound, today: Model) -> Iterator[Lost]:
@@ -323,5 +336,4 @@ def _lost_fields(bound: Bound, today: Model) -> Iterator[Lost]:
             needed |= {*view.entity.keys, *filter(None, [view.own_field(one.label.predicts)])}
         changed = _changed_fields(then.schema, now.schema, needed)
         if changed:
-            advice = f"leave the field in the event of {where}; new features may use another"
-            yield Lost(name, f"of {where}, {', '.join(changed)}", advice)
+            yield Lost(name, f"of {where}, {', '.join(changed)}", _leave_field(where))

@@ -237,7 +237,8 @@ class App(AbstractContextManager["App"]):
         if model not in self._readers:
             declared = self.system.deployment(model).model
             needs = partial(self.live.service.needs, model)
-            self._readers[model] = RequestReader(self.system, declared, needs)
+            former = self.live.service.former(model)
+            self._readers[model] = RequestReader(self.system, declared, needs, former)
         return self.live.service.predict(model, self._readers[model].rows(requests), reasons)
 
     def step(self) -> list[Decision]:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from homeostat.runtime.home import Home
     from homeostat.runtime.lock import HomeBusy
     from homeostat.runtime.plan import Change
+    from homeostat.runtime.request_names import FormerName
     from homeostat.runtime.still_needed import AwaitedField, StillNeeded
 
 __all__ = ["apply", "check", "init", "plan"]
@@ -184,6 +185,7 @@ def plan(context: click.Context, exit_code: bool) -> None:
     kept: tuple[Kept, ...] = ()
     needed: tuple[StillNeeded, ...] = ()
     awaited: tuple[AwaitedField, ...] = ()
+    former: tuple[FormerName, ...] = ()
     lost: list[str] = []
     advice = ""
     if (here.folder / "meta.db").exists():
@@ -197,10 +199,12 @@ def plan(context: click.Context, exit_code: bool) -> None:
             serving,
             views_to_fill,
         )
+        from homeostat.runtime.request_names import former_in_plan
         from homeostat.runtime.still_needed import awaited_fields, still_needed
 
         with here.home() as (_, home):
             steps = tuple(step for step in schema_steps(home, system) if step.is_change)
+            former = former_in_plan(system, home.schemas, [step.source for step in steps])
             unfilled = [view.name for view in views_to_fill(home, system)]
             kept, served = kept_beside(home, system), serving(home, system)
             stake = at_stake(home, system)
@@ -218,6 +222,7 @@ def plan(context: click.Context, exit_code: bool) -> None:
         "kept": [one.as_json() for one in kept],
         "still_needed": [one.as_json() for one in needed],
         "awaited": [one.as_json() for one in awaited],
+        "former_names": [one.as_json() for one in former],
         "lost": lost,
         "advice": advice,
     }
@@ -225,7 +230,7 @@ def plan(context: click.Context, exit_code: bool) -> None:
     def show(to: Console) -> None:
         _show_plan(to, here.folder, changes, steps, bool(lost))
         _show_service(to, kept, lost, advice)
-        _show_fields(to, needed, awaited)
+        _show_fields(to, needed, awaited, former)
 
     here.answer(body, show)
     refused = any(step.conflicts for step in steps) or bool(lost)
@@ -291,7 +296,10 @@ def _show_service(
 
 
 def _show_fields(
-    to: Console, needed: tuple[StillNeeded, ...], awaited: tuple[AwaitedField, ...]
+    to: Console,
+    needed: tuple[StillNeeded, ...],
+    awaited: tuple[AwaitedField, ...],
+    former: tuple[FormerName, ...],
 ) -> None:
     for field in needed:
         null = ", and may be null" if field.may_be_null else ", and may not be null"
@@ -305,6 +313,13 @@ def _show_fields(
         to.print(
             f"requests to {one.model!r} need not bring {one.field!r}; without it, "
             f"{' and '.join(one.readers)} {'is' if len(one.readers) == 1 else 'are'} not asked",
+            style="dim",
+            soft_wrap=True,
+        )
+    for name in former:
+        what = f"is read as {name.read_as!r}" if name.read_as else "is no field any more: ignored"
+        to.print(
+            f"requests to {name.model!r} may go on bringing {name.field!r}, which {what}",
             style="dim",
             soft_wrap=True,
         )

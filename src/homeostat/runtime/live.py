@@ -34,6 +34,7 @@ from homeostat.runtime.own_process import LARGE, DeclaredOtherwise
 from homeostat.runtime.plan import applied, plan
 from homeostat.runtime.prediction_history import FLUSH_ROWS
 from homeostat.runtime.prediction_writer import LogPredictions, PredictionWriter
+from homeostat.runtime.request_names import known_before
 from homeostat.runtime.restart import begun, restart_note
 from homeostat.runtime.tallies import add_refused
 from homeostat.runtime.timeline import Timeline
@@ -174,6 +175,7 @@ class Live:
                 ingest=self.ingest,
                 events=self._events,
                 answers=self,
+                former=known_before(system, home.schemas, self.loop.state, self.loop.arms.package),
                 sync=log_predictions == "sync",
             )
         )

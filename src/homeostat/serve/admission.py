@@ -256,7 +256,7 @@ class Admission:
             at=to_micros(row["at"]),
             ids=[row["prediction_id"]],
             request_ids=[row["request_id"]],
-            requests=[request],
+            requests=[self._whole(request)],
             offsets={s: row.get(f"offset_{s}") for s in self._predictor.sources},
             features=Features(np.array([values], dtype=np.float64), categories),
             definitions=row["definitions"],

@@ -106,7 +106,14 @@ class Application:
         )
         self._lanes = {
             d.model.name: Lane(
-                d, RequestReader(system, d.model, partial(service.needs, d.model.name)), shared
+                d,
+                RequestReader(
+                    system,
+                    d.model,
+                    partial(service.needs, d.model.name),
+                    service.former(d.model.name),
+                ),
+                shared,
             )
             for d in system.deployments
         }
@@ -222,7 +229,7 @@ class Application:
                 text = self._metrics.text(routes).encode()
                 return Reply(200, text, b"text/plain; version=0.0.4; charset=utf-8")
             case _:
-                document = describe(self._system, self._service.needs)
+                document = describe(self._system, self._service.needs, self._service.former)
                 document["paths"] |= {m.path: foreign(m.summary) for m in self._mounts.values()}
                 return Reply.of(document)
 

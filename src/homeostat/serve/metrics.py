@@ -32,6 +32,7 @@ class Metrics:
         self._requests: Counter[Labels] = Counter()
         self._predictions: Counter[Labels] = Counter()
         self._repeated: Counter[Labels] = Counter()
+        self._former: Counter[Labels] = Counter()
         self._degraded: Counter[Labels] = Counter()
         self._faults: Counter[Labels] = Counter()
         self._latency: dict[Labels, Histogram] = {}
@@ -100,6 +101,11 @@ class Metrics:
             with self._lock:
                 self._repeated[(("model", model),)] += requests
 
+    def former(self, model: str, field: str, requests: int) -> None:
+        """Count requests that have a field by a name of earlier declarations."""
+        with self._lock:
+            self._former[(("model", model), ("field", field))] += requests
+
     def in_flight(self, model: str, change: int) -> None:
         """Count a request that begins (+1) or ends (-1)."""
         with self._lock:
@@ -127,6 +133,8 @@ class Metrics:
                 *_counter("requests_total", "HTTP requests.", self._requests),
                 *_counter("predictions_total", "Answers by arm.", self._predictions),
                 *_counter("repeated_requests_total", "Requests that came again.", self._repeated),
+                *_counter("former_fields_total",
+                          "Requests with a field that was renamed or is gone.", self._former),
                 *_counter("degraded_total", "Answers that a failure touched.", self._degraded),
                 *_counter("faults_total", "Failures that a fallback covered.", self._faults),
                 *_counter("pushed_events_total", "Events pushed, by what became of them.",

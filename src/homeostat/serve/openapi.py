@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -10,6 +10,7 @@ import msgspec
 from homeostat.declare.schema import EventSchema, Field
 from homeostat.declare.system import System
 from homeostat.serve.answer import Answer, ModelStatus, Readiness, Record
+from homeostat.serve.former_fields import FormerFields, former_names
 from homeostat.serve.needs import Needs
 from homeostat.serve.push import Pushed
 from homeostat.serve.requests import LIMIT
@@ -25,10 +26,14 @@ _KINDS: dict[str, dict[str, Any]] = {
 }
 
 
-def describe(system: System, needs: Callable[[str], Needs]) -> dict[str, Any]:
+def describe(
+    system: System,
+    needs: Callable[[str], Needs],
+    former: Callable[[str], FormerFields] | None = None,
+) -> dict[str, Any]:
     """Return the OpenAPI document: a path per deployed model and source, and the fixed ones.
 
-    `needs` says what requests to a model must bring now.
+    `needs` says what requests to a model must bring now, `former` which other names they may have.
     """
     places, schemas = msgspec.json.schema_components(
         [Answer, Record, ModelStatus, Readiness, Pushed], ref_template="#/components/schemas/{name}"
@@ -51,7 +56,9 @@ def describe(system: System, needs: Callable[[str], Needs]) -> dict[str, Any]:
     for deployment in system.deployments:
         model = deployment.model
         name = f"{model.name}_request"
-        schemas[name] = _event(model.label.predicts.schema, needs(model.name))
+        schema = model.label.predicts.schema
+        names = former_names(schema) if former is None else former(model.name).names
+        schemas[name] = _request(schema, needs(model.name), names)
         paths[f"/predict/{model.name}"] = {"post": _predict(name, answer)}
     for source in system.sources:
         name = f"{source.name}_event"
@@ -130,6 +137,23 @@ def _event(schema: EventSchema, required: Needs) -> dict[str, Any]:
         "required": [f.name for f in schema.fields if f.name in required and f.default is None],
         "additionalProperties": False,
     }
+
+
+def _request(schema: EventSchema, required: Needs, former: Mapping[str, str]) -> dict[str, Any]:
+    """Return the description of a request; what was renamed or is gone is deprecated."""
+    made = _event(schema, required)
+    present, properties = set(schema.names()), made["properties"]
+    read_as = {name: now for name, now in former.items() if now in present}
+    for name in former:
+        kind = properties[read_as[name]] if name in read_as else {}
+        properties[name] = {**kind, "deprecated": True}
+    needed = [name for name in made["required"] if name not in read_as.values()]
+    either = [
+        {"anyOf": [{"required": [n]} for n in (now, *(a for a in read_as if read_as[a] == now))]}
+        for now in made["required"]
+        if now not in needed
+    ]
+    return {**made, "required": needed, **({"allOf": either} if either else {})}
 
 
 def _field(field: Field, nullable: bool) -> dict[str, Any]:

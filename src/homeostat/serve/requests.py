@@ -16,6 +16,7 @@ from homeostat.core.errors import HomeostatError, did_you_mean
 from homeostat.declare.models import Model
 from homeostat.declare.schema import EventSchema, Field
 from homeostat.declare.system import System
+from homeostat.serve.former_fields import FormerFields
 from homeostat.serve.needs import Needs, needs_of
 
 __all__ = [
@@ -44,6 +45,13 @@ _TYPES: dict[str, Any] = {
 }
 _EARLIEST, _LATEST = 2, 9998  # years: every time zone of theirs is a UTC instant too
 _SHOWN = 60
+
+_RAW = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_RAWS: msgspec.json.Decoder[Any] = msgspec.json.Decoder(
+    msgspec.defstruct(
+        "RawRequests", [("requests", list[dict[str, msgspec.Raw]])], forbid_unknown_fields=True
+    )
+)
 
 LIMIT = 1000
 """A body holds so many requests at most."""
@@ -78,13 +86,15 @@ class RequestReader:
 
     Needed are the fields that the champion, or the keys of its views, read, unless the event has a
     default for them; the event id and the clocks may be absent, as the answer brings an id and the
-    present instant. Other fields of the event may be given; unknown ones are refused. A field that
-    a request does not have is not in its row.
+    present instant. Other fields of the event may be given. Names that earlier declarations had are
+    read as events are: an alias as its field, and what is gone is left out; names that nobody ever
+    declared are refused. A field that a request does not have is not in its row.
 
     Args:
         system: the declarations.
         model: the model that is asked.
         needs: what a request must bring now; None for what the model of today needs.
+        former: the names that earlier declarations had; None for the aliases alone.
         limit: the most requests in one body.
     """
 
@@ -93,6 +103,7 @@ class RequestReader:
         system: System,
         model: Model,
         needs: Callable[[], Needs] | None = None,
+        former: FormerFields | None = None,
         *,
         limit: int = LIMIT,
     ) -> None:
@@ -101,11 +112,12 @@ class RequestReader:
         self.where, self.limit = f"request to {model.name!r}", limit
         self.clocks = tuple(c for c in (source.event_time, source.known_time) if c is not None)
         self._today, self._needs = needs_of(system, model), needs
+        self._former = FormerFields(source.schema) if former is None else former
         self._forms: dict[frozenset[tuple[str, bool]], _Form] = {}
         self._instants = [f.name for f in self.schema.fields if f.kind == "timestamp"]
         kept = msgspec.defstruct(
             f"{self.schema.name}Logged",
-            [(f.name, _TYPES[f.kind] | None, None) for f in self.schema.fields],
+            [(f.name, _TYPES[f.kind] | None | UnsetType, UNSET) for f in self.schema.fields],
             kw_only=True,
         )
         self._logged: msgspec.json.Decoder[Any] = msgspec.json.Decoder(kept)
@@ -132,14 +144,19 @@ class RequestReader:
             rows = [self._row(row) for row in listed]
             if _may_repeat(body, rows, is_list):
                 self._refuse_twice(body, is_list)
+            self._former.passed(len(rows))
             return rows, is_list
         except (msgspec.DecodeError, UnicodeDecodeError, OverflowError) as refused:
+            older = self._of_former_names(body, form, is_list)
+            if older is not None:
+                self._refuse_twice(body, is_list)
+                return older, is_list
             rows, is_list = self._explain(body, form.needs)
             self._refuse_twice(body, is_list)
             reason = str(refused)
         # The slow reader found nothing wrong, as in {"carrier": "requests"}: read row by row.
         try:
-            return [self._row(form.one.decode(msgspec.json.encode(row))) for row in rows], is_list
+            return self._present(rows, form), is_list
         except (msgspec.DecodeError, OverflowError):
             problem = Problem("body", reason, "the declared fields")
             raise RequestInvalid(self.where, [problem]) from None
@@ -155,7 +172,7 @@ class RequestReader:
         form = self._form()
         for place, request in enumerate(requests):
             try:
-                rows.append(self._row(form.one.decode(msgspec.json.encode(request))))
+                rows += self._present([request], form)
             except (TypeError, ValueError, OverflowError, RecursionError) as refused:
                 prefix = f"requests[{place}]."
                 found = list(self._unreadable(request, prefix, form.needs))
@@ -167,9 +184,34 @@ class RequestReader:
     def logged(self, text: str) -> Row | None:
         """Return a request as it was logged, None if it has not the declared types any more."""
         try:
+            if self._former.names:
+                text = msgspec.json.encode(self._former.present(_RAW.decode(text))).decode()
             return self._row(self._logged.decode(text))
         except (msgspec.DecodeError, OverflowError):
             return None
+
+    def _of_former_names(self, body: bytes, form: _Form, is_list: bool) -> list[Row] | None:
+        """Return the requests of a body that has former names, None if that is not all."""
+        if not self._former.names:
+            return None
+        try:
+            found = _RAWS.decode(body).requests if is_list else [_RAW.decode(body)]
+            if not 1 <= len(found) <= self.limit or not any(map(self._former.has, found)):
+                return None
+            return self._present(found, form)
+        except (msgspec.DecodeError, UnicodeDecodeError, OverflowError):
+            return None
+
+    def _present(self, requests: Sequence[Any], form: _Form) -> list[Row]:
+        """Return rows of requests, whose former names are counted once all can be read."""
+        rows = []
+        for request in requests:
+            said = request
+            if isinstance(request, Mapping) and self._former.has(request):
+                said = self._former.present(request)
+            rows.append(self._row(form.one.decode(msgspec.json.encode(said))))
+        self._former.watch(requests)
+        return rows
 
     def _unreadable(self, request: object, prefix: str, needs: Needs) -> Iterator[Problem]:
         """Yield what is wrong with a request that JSON may not even be able to say."""
@@ -179,10 +221,13 @@ class RequestReader:
         said: dict[str, Any] = {}
         unsaid: set[str] = set()
         for name, value in request.items():
+            if self._former.names.get(name) == "":
+                continue
             try:
                 said[name] = json.loads(msgspec.json.encode(value))
             except (TypeError, ValueError, OverflowError, RecursionError):
-                field = next((f for f in self.schema.fields if f.name == name), None)
+                read_as = self._former.names.get(name, name)
+                field = next((f for f in self.schema.fields if f.name == read_as), None)
                 allowed = _allowed(field, needs) if field else ", ".join(self.schema.names())
                 shown = f"{type(value).__name__}, which is no JSON"
                 unsaid.add(prefix + _clip(str(name)))
@@ -246,19 +291,22 @@ class RequestReader:
             yield Problem(prefix.rstrip(".") or "body", _kind(row), allowed)
             return
         for name in row:
-            if name not in names:
+            if name not in names and name not in self._former.names:
                 hint = did_you_mean(name, names).strip()
                 known = f"{hint} Known: {', '.join(names)}" if hint else ", ".join(names)
                 yield Problem(prefix + _clip(name), "an unknown field", known)
         for field in self.schema.fields:
             allowed = _allowed(field, needs)
-            if field.name not in row:
+            given = next((n for n in (field.name, *field.aliases) if row.get(n) is not None), None)
+            if given is None:
+                given = next((n for n in (field.name, *field.aliases) if n in row), None)
+            if given is None:
                 if field.name in needs and field.default is None:
                     yield Problem(prefix + field.name, "missing", allowed)
                 continue
-            fault = _fault(field, row[field.name], needs.get(field.name, True))
+            fault = _fault(field, row[given], needs.get(field.name, True))
             if fault:
-                yield Problem(prefix + field.name, fault, allowed)
+                yield Problem(prefix + given, fault, allowed)
 
 
 def _may_repeat(body: bytes, rows: Sequence[Row], is_list: bool) -> bool:

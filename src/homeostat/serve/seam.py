@@ -9,6 +9,7 @@ from typing import Any, Protocol, TypeAlias
 
 from homeostat.core.errors import HomeostatError
 from homeostat.serve.answer import Answer, ModelStatus, Readiness, Record
+from homeostat.serve.former_fields import FormerFields
 from homeostat.serve.needs import Needs
 from homeostat.serve.predictor import Shed
 
@@ -90,6 +91,10 @@ class Service(Protocol):
 
     def needs(self, model: str) -> Needs:
         """Return what requests to a model must bring now."""
+        ...
+
+    def former(self, model: str) -> FormerFields:
+        """Return what reads the names that requests to a model had before."""
         ...
 
     def check(self, model: str, requests: list[Request]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from threading import Condition
@@ -27,6 +27,7 @@ from homeostat.serve.answer import (
 )
 from homeostat.serve.crew import Crew
 from homeostat.serve.explain import Reason, reasons
+from homeostat.serve.former_fields import FormerFields
 from homeostat.serve.metrics import Metrics
 from homeostat.serve.needs import Needs
 from homeostat.serve.ports import Broken, FindsAnswers, FindsEvents, NotDurable, PredictionLog
@@ -64,7 +65,8 @@ class ServiceParts:
     `routes` says which versions answer a model now; `ids` gives a new prediction id; `log` keeps
     every prediction, and waits for the disk only with `sync`, which lets no answer leave before it
     is durable; `ingest` appends events to the log; `answers` finds what is not among the `recent`
-    ones, `events` what came under the id of a request.
+    ones, `events` what came under the id of a request; `former` has by model the names of request
+    fields that earlier declarations had.
     """
 
     system: System
@@ -79,6 +81,7 @@ class ServiceParts:
     recent: Recent = field(default_factory=Recent)
     answers: FindsAnswers | None = None
     events: FindsEvents | None = None
+    former: Mapping[str, Collection[str]] = field(default_factory=dict)
     max_shadows: int = 64
     sync: bool = False
 
@@ -117,6 +120,14 @@ class LocalService:
             for name, one in parts.predictors.items()
         }
         self._awaited = {name: one.awaited() for name, one in parts.predictors.items()}
+        self._former = {
+            name: FormerFields(
+                one.model.label.predicts.schema,
+                parts.former.get(name, ()),
+                partial(parts.metrics.former, name),
+            )
+            for name, one in parts.predictors.items()
+        }
         self._shadows = Crew(1, "homeostat-shadow")
         self._waiting: dict[int, Predictions] = {}
         self._finishing = 0
@@ -177,6 +188,11 @@ class LocalService:
     def needs(self, model: str) -> Needs:
         """Return what requests to a model must bring while the present champion answers."""
         return self.predictor(model).needs(self._parts.routes(model))
+
+    def former(self, model: str) -> FormerFields:
+        """Return what reads and counts the names that requests to a model had before."""
+        self.predictor(model)
+        return self._former[model]
 
     def check(self, model: str, requests: list[Request]) -> None:
         """Raise what `predict` would raise for requests that cannot be answered."""
@@ -273,6 +289,7 @@ class LocalService:
                 *(f"{role} cannot be loaded" for role in status.broken),
                 *self._silent(status),
                 *self._awaited[status.model].notes(self._parts.routes(status.model)),
+                *self._former[status.model].notes(),
             )
         ]
         if self._parts.store is None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import count
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import polars as pl
@@ -35,6 +36,10 @@ from homeostat.testing.payments import NOON
 
 FIELDS: dict[str, Any] = {"a": 1.5, "b": 2, "c": "x", "d": True, "e": 7, "k": "one", "m": "two"}
 DEFAULTS: dict[str, Any] = {"e": 7}
+WAS = "_was"
+"""Ends the former name of a field that was renamed."""
+GONE = ("f", "g")
+"""Fields that earlier declarations had."""
 
 
 class Outcome(hs.Event):
@@ -49,8 +54,14 @@ class Outcome(hs.Event):
 def drawn(draw: random.Random) -> tuple[System, dict[str, bool]]:
     """Return declarations, and by field that the model reads whether it may be null, as drawn."""
     nullable = {name: name not in "km" and draw.random() < 0.4 for name in FIELDS}
-    kinds = {n: type(v) | None if nullable[n] else type(v) for n, v in FIELDS.items()}
+    kinds: dict[str, Any] = {
+        n: type(v) | None if nullable[n] else type(v) for n, v in FIELDS.items()
+    }
     kinds = dict(sorted(kinds.items(), key=lambda kind: kind[0] == "e"))
+    kinds = {
+        name: Annotated[kind, hs.Alias(name + WAS)] if draw.random() < 0.4 else kind
+        for name, kind in kinds.items()
+    }
     body: dict[str, Any] = {
         "__annotations__": {"id": str, **kinds, "at": hs.Timestamp},
         "__module__": __name__,
@@ -152,9 +163,22 @@ class World:
             predictors={"m": Predictor(self.system, deployment, faults=self.metrics.fault)},
             routes=lambda name: self.route, store=MemoryStore(), clock=ManualClock(NOON),
             ids=lambda: next(self.ids), log=self.log, metrics=self.metrics,
+            former={"m": GONE},
         )  # fmt: skip
         self.service = LocalService(self.parts)
-        self.reader = RequestReader(self.system, self.model, lambda: self.service.needs("m"))
+        self.sent: Counter[str] = Counter()
+        self._reads: Any = (None, None)
+
+    @property
+    def reader(self) -> RequestReader:
+        """What reads requests now."""
+        service = self.service
+        if service is not self._reads[0]:
+            made = RequestReader(
+                self.system, self.model, lambda: service.needs("m"), service.former("m")
+            )
+            self._reads = service, made
+        return self._reads[1]  # type: ignore[no-any-return]
 
     def version(self, number: int) -> Version:
         """Return a version of declarations of its own; the last ones may be those of today."""
@@ -178,6 +202,28 @@ class World:
     def request(self) -> dict[str, Any]:
         found = {n: v for n, v in FIELDS.items() if self.draw.random() < 0.85}
         return found | {n: None for n in found if self.draw.random() < 0.1}
+
+    def spelled(self, request: dict[str, Any], is_counted: bool = True) -> dict[str, Any]:
+        """Return a request as clients of earlier declarations send it: the same content."""
+        schema = self.model.label.predicts.schema
+        said: dict[str, Any] = {}
+        for name, value in request.items():
+            aliases = schema.field(name, "event").aliases
+            says_nothing = value is None or value == DEFAULTS.get(name)
+            match self.draw.randrange(3 if aliases else 1):
+                case 1:
+                    said[aliases[0]] = value
+                case 2:  # both: the name counts, unless it says nothing
+                    said[name] = value
+                    said[aliases[0]] = value if says_nothing else FIELDS[name]
+                case _:
+                    said[name] = value
+        said |= {
+            n: self.draw.choice([None, 1, {"x": []}]) for n in GONE if self.draw.random() < 0.3
+        }
+        if is_counted:
+            self.sent.update(name for name in said if name not in FIELDS and name != "id")
+        return dict(self.draw.sample(sorted(said.items(), key=repr), len(said)))
 
     def as_event(self, request: dict[str, Any]) -> dict[str, Any]:
         """Return a request with the defaults of what its event does not say."""
@@ -237,30 +283,49 @@ def test_a_request_brings_what_the_champion_reads_and_no_other_is_asked_without_
         world.service = LocalService(replace(world.parts, recent=Recent()))
         champion = roles.get("champion")
         required = world.today if champion is None else champion.reads
-        page = describe(world.system, world.service.needs)
-        assert set(page["components"]["schemas"]["m_request"]["required"]) == {
+        page = describe(world.system, world.service.needs, world.service.former)
+        said = page["components"]["schemas"]["m_request"]
+        either = [one["anyOf"] for one in said.get("allOf", ())]
+        assert {*said["required"], *(names[0]["required"][0] for names in either)} == {
             name for name in required if name not in DEFAULTS
         }
+        for name, *former in either:
+            assert former == [{"required": [name["required"][0] + WAS]}]
+        assert all(said["properties"][name] == {"deprecated": True} for name in GONE)
         taken = []
         for _ in range(12):
             request = world.request()
+            sent = world.spelled(request, is_counted=False)
+            one, many = json.dumps(sent).encode(), json.dumps({"requests": [sent]}).encode()
+            ways: tuple[Callable[[], list[dict[str, Any]]], ...] = (
+                lambda said=sent: world.reader.rows([said]),  # type: ignore[misc]
+                lambda body=one: world.reader.read(body)[0],  # type: ignore[misc]
+                lambda body=many: world.reader.read(body)[0],  # type: ignore[misc]
+            )
             if takes(required, request):
                 taken.append(request)
-                world.reader.rows([request])
+                for way in ways:
+                    assert way() == [request]
+                    world.sent.update(n for n in sent if n not in FIELDS)
                 continue
-            with pytest.raises(RequestInvalid) as refused:
-                world.reader.rows([request])
-            named = {
-                problem.field.removeprefix("requests[0].") for problem in refused.value.problems
-            }
-            assert named == {
-                name for name in required if not takes({name: required[name]}, request)
-            }
+            for way in ways:
+                with pytest.raises(RequestInvalid) as refused:
+                    way()
+                named = {
+                    problem.field.removeprefix("requests[0].").removesuffix(WAS)
+                    for problem in refused.value.problems
+                }
+                assert named == {
+                    name for name in required if not takes({name: required[name]}, request)
+                }
         if not taken:
             continue
         asked = [{**one, "id": f"q{n}"} for n, one in enumerate(taken)]
         world.log.batches.clear()
-        answers = world.service.predict("m", world.reader.rows(asked))
+        spelled = [world.spelled(one) for one in asked]
+        answers = world.service.predict("m", world.reader.rows(spelled))
+        again = [world.spelled(one) for one in asked]
+        assert world.service.predict("m", world.reader.rows(again)) == answers
         world.service.close()  # the shadow has scored
         logged = pl.concat([kept.frame() for kept in world.log.batches], how="diagonal_relaxed")
         for request, answer, row in zip(
@@ -279,6 +344,8 @@ def test_a_request_brings_what_the_champion_reads_and_no_other_is_asked_without_
                 counted["shadow"] += unasked
     assert not any(seen.deprived for seen in world.seen)
     text = world.metrics.text({})
+    for name, number in world.sent.items():
+        assert f'homeostat_former_fields_total{{model="m",field="{name}"}} {number}\n' in text
     for part, number in counted.items():  # where a model is broken, rows are asked again alone
         line = f'homeostat_faults_total{{part="{part}",error="FieldLacking"}}'
         assert (f"{line} {number}\n" in text if part != "previous" else line in text) == bool(
