@@ -1,15 +1,18 @@
 """What a function does: its source, and what it takes from around it in the user's own modules.
 
-Names that its code uses are looked up in its module and closure. Followed are constants (and lists,
-sets and mappings of them, as they are then), functions, classes, partials, and objects of classes,
-also those of other modules, where these belong to the user: neither Python's own nor an installed
-package. Of a module only the names that the code uses count. What is found while it runs (by
-`getattr`, `eval`, in a file) cannot be seen.
+Names that its code uses are looked up in its module and closure. Followed are constants,
+containers, functions, classes, partials, and objects of classes, as they are then, also those of
+other modules, where these belong to the user: neither Python's own nor an installed package. Data
+of Python's own types and of the packages `DATA` (an array, a date, a pattern, a vectorized
+function) count by what a copy of them is made of. Of a module only the names that the code uses
+count. What is found while it runs (by `getattr`, `eval`, in a file), generators of chance, and
+objects of other packages (a client, a connection) are not seen.
 """
 
 from __future__ import annotations
 
 import ast
+import copyreg
 import dis
 import importlib
 import importlib.util
@@ -19,12 +22,15 @@ import textwrap
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from types import CellType, CodeType, FunctionType, MethodType, ModuleType
+from types import CellType, CodeType, FunctionType, MappingProxyType, MethodType, ModuleType
 from typing import Any
 
 from homeostat.core.errors import HomeostatError
 
 __all__ = ["meaning"]
+
+DATA = frozenset(("numpy", "pandas", "polars", "pyarrow", "scipy", "sklearn"))
+"""Installed packages whose objects are data: the state of others may differ in every process."""
 
 _NOTHING = object()
 _INSTALLED = frozenset(("site-packages", "dist-packages"))
@@ -71,8 +77,11 @@ def _taken(value: Any, user: FunctionType, names: set[str], seen: set[object]) -
     """Return what a value means to the function that uses it, `_NOTHING` if it is not followed."""
     if _is_constant(value):
         return value
-    if isinstance(value, list | dict | set):
-        return value if value and _is_plain(value, 5) else _NOTHING
+    value = dict(value) if isinstance(value, MappingProxyType) else value
+    if isinstance(value, list | dict | set | tuple | frozenset):
+        if _is_plain(value, 5):
+            return value or _NOTHING
+        return _inside(value, value, user, names, seen)
     if isinstance(value, partial):
         given = {str(place): each for place, each in enumerate(value.args)} | value.keywords
         return _each({"func": value.func, **given}, user, names, seen)
@@ -91,14 +100,69 @@ def _taken(value: Any, user: FunctionType, names: set[str], seen: set[object]) -
         used = {name: vars(value)[name] for name in names & vars(value).keys()}
         return _each(used, user, names, seen)
     kind = value if isinstance(value, FunctionType | type) else type(value)
-    if id(kind) in seen or not (kind.__module__ == user.__module__ or _is_users(kind.__module__)):
-        return _NOTHING
+    if not (kind.__module__ == user.__module__ or _is_users(kind.__module__)):
+        if kind is value:
+            return _NOTHING if value.__name__ in names else {"name": value.__qualname__}
+        return _copied(value, user, names, seen)
     if isinstance(kind, FunctionType):
-        return meaning(kind, seen)
-    found = _class(kind, seen)
-    state = getattr(value, "__dict__", {}) if kind is not value else {}
-    held_plain = {name: each for name, each in state.items() if _is_plain(each, 5)}
-    return {**found, "state": held_plain} if held_plain else found
+        return _NOTHING if id(kind) in seen else meaning(kind, seen)
+    found = {} if id(kind) in seen else _class(kind, seen)
+    state = {} if kind is value else _state(value, user, names, seen)
+    return {**found, **({"state": state} if state else {})} or _NOTHING
+
+
+def _state(
+    value: object, user: FunctionType, names: set[str], seen: set[object]
+) -> dict[str, object]:
+    """Return what the attributes of an object of the user's hold."""
+    slots = {name for kind in type(value).__mro__ for name in getattr(kind, "__slots__", ())}
+    held = {name: getattr(value, name) for name in slots if hasattr(value, name)}
+    held |= getattr(value, "__dict__", {})
+    plain = {name: each for name, each in held.items() if _is_plain(each, 5)}
+    others = {name: each for name, each in held.items() if name not in plain}
+    found = _inside(value, others, user, names, seen) if others else {}
+    return {**plain, **found} if isinstance(found, dict) else plain
+
+
+def _inside(
+    value: object, parts: Any, user: FunctionType, names: set[str], seen: set[object]
+) -> object:
+    """Return what the parts of a value mean, unless the value is a part of itself."""
+    key = ("inside", id(value))
+    if key in seen:
+        return _NOTHING
+    seen.add(key)
+    try:
+        if isinstance(parts, dict):
+            return _each(parts, user, names, seen) or _NOTHING
+        taken = [_taken(each, user, names, seen) for each in parts]
+        found = [each for each in taken if each is not _NOTHING]
+        found = sorted(found, key=repr) if isinstance(parts, set | frozenset) else found
+        return found or _NOTHING
+    finally:
+        seen.remove(key)
+
+
+def _copied(value: Any, user: FunctionType, names: set[str], seen: set[object]) -> object:
+    """Return what a copy of data is made of, by what Python's `copy` and `pickle` would do."""
+    kind: Any = type(value)
+    top, _, rest = kind.__module__.partition(".")
+    registered: Any = copyreg.dispatch_table.get(kind)
+    is_any = kind.__reduce_ex__ is object.__reduce_ex__ and kind.__reduce__ is object.__reduce__
+    says_itself = registered is not None or not is_any
+    is_data = top in DATA or (top in sys.stdlib_module_names and says_itself)
+    if not is_data or "random" in (top, rest.partition(".")[0]):
+        return _NOTHING
+    try:
+        made = value.__reduce_ex__(4) if registered is None else registered(value)
+    except Exception:  # noqa: BLE001 -- whatever is raised says that it cannot be copied
+        return _NOTHING
+    if isinstance(made, str):  # a function of a package
+        return _NOTHING if made in names else {"name": made}
+    maker, *parts = made
+    parts = [list(each) if isinstance(each, Iterator) else each for each in parts]
+    inside = _inside(value, parts, user, names, seen)
+    return {"made": maker.__qualname__, "of": None if inside is _NOTHING else inside}
 
 
 def _each(

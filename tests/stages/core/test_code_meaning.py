@@ -15,7 +15,14 @@ from homeostat.core.hashing import source_hash
 MATHS = """
 import functools
 import math
+import re
+import threading
+import types
 from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import numpy as np
+import polars as pl
 
 RATE = 0.5
 TABLE = {"a": [1, 2], "b": (3,)}
@@ -51,6 +58,33 @@ class Shift(Base):
 
 SHIFT = Shift(9.0)
 HALF = functools.partial(pow, 2)
+OTHER = Shift(7.0)
+WEIGHTS = np.array([0.25, 0.75])
+SPACE = types.SimpleNamespace(low=1, high=2)
+READ_ONLY = types.MappingProxyType({"low": 10})
+BY_NAME = {"one": twice, "other": [lambda x: x + 41]}
+PATTERN = re.compile("a+")
+SINCE = datetime(2024, 1, 2, tzinfo=UTC)
+ROUNDED = math.trunc
+CURVE = np.tanh
+RANKED = pl.Series([5, 6])
+
+@np.vectorize
+def each(x):
+    return x * 31
+
+class Holder:
+    __slots__ = ("array", "call")
+
+    def __init__(self):
+        self.array = np.arange(5)
+        self.call = unused
+
+HOLDER = Holder()
+LOOP = [each]
+LOOP.append(LOOP)
+CHANCE = np.random.default_rng()
+LOCK = threading.Lock()
 """
 USERS = {
     "a function": (
@@ -119,6 +153,62 @@ USERS = {
         "from helper_maths import scale", "return [scale(y) for y in x]",
         "scale RATE",
     ),
+    "two objects": (
+        'from helper_maths import SHIFT, OTHER', 'return SHIFT.move(OTHER.move(x))',
+        "move scale RATE lift back SHIFT OTHER",
+    ),
+    "an array": (
+        'from helper_maths import WEIGHTS', 'return x @ WEIGHTS',
+        "WEIGHTS",
+    ),
+    "a namespace": (
+        'from helper_maths import SPACE', 'return x - SPACE.low',
+        "SPACE",
+    ),
+    "a read-only mapping": (
+        'from helper_maths import READ_ONLY', 'return x - READ_ONLY["low"]',
+        "READ_ONLY",
+    ),
+    "functions by name": (
+        'from helper_maths import BY_NAME', 'return BY_NAME["one"](x)',
+        "BY_NAME twice scale RATE",
+    ),
+    "a pattern": (
+        'from helper_maths import PATTERN', 'return PATTERN.match(x)',
+        "PATTERN",
+    ),
+    "a method of a pattern": (
+        'from helper_maths import PATTERN\nmatch = PATTERN.match', 'return match(x)',
+        "PATTERN",
+    ),
+    "an instant": (
+        'from helper_maths import SINCE', 'return x - SINCE',
+        "SINCE",
+    ),
+    "a function of a package": (
+        'from helper_maths import ROUNDED, CURVE', 'return ROUNDED(CURVE(x))',
+        "ROUNDED CURVE",
+    ),
+    "a series": (
+        'from helper_maths import RANKED', 'return RANKED[x]',
+        "RANKED",
+    ),
+    "a vectorized function": (
+        'from helper_maths import each', 'return each(x)',
+        "each",
+    ),
+    "an object with slots": (
+        'from helper_maths import HOLDER', 'return HOLDER.call(HOLDER.array[x])',
+        "HOLDER array unused",
+    ),
+    "a list that holds itself": (
+        'from helper_maths import LOOP', 'return LOOP[0](x)',
+        "each",
+    ),
+    "chance and locks": (
+        'from helper_maths import CHANCE, LOCK', 'with LOCK:\n        return CHANCE.normal(x)',
+        "",
+    ),
 }  # fmt: skip
 """What stands above a function, what is in it, and what of the module it uses."""
 CHANGES = {
@@ -128,6 +218,13 @@ CHANGES = {
     "slow": ("x + 3", "x + 4"), "lift": ("x + 100", "x + 101"),
     "move": ("+ self.by", "- self.by"), "back": ("math.floor(x) - 2", "math.ceil(x) - 2"),
     "SHIFT": ("Shift(9.0)", "Shift(8.0)"), "HALF": ("(pow, 2)", "(pow, 3)"),
+    "OTHER": ("Shift(7.0)", "Shift(6.0)"), "WEIGHTS": ("0.25, 0.75", "0.25, 0.5"),
+    "SPACE": ("low=1", "low=3"), "READ_ONLY": ('"low": 10', '"low": 11'),
+    "BY_NAME": ("x + 41", "x + 42"), "PATTERN": ("a+", "a*"), "SINCE": ("1, 2, tz", "1, 3, tz"),
+    "ROUNDED": ("ROUNDED = math.trunc", "ROUNDED = math.ceil"), "CURVE": ("np.tanh", "np.sinh"),
+    "RANKED": ("Series([5, 6])", "Series([5, 7])"), "each": ("x * 31", "x * 32"),
+    "HOLDER": ("self.array = np.arange(5)", "self.array = np.ones(5)"),
+    "array": ("np.arange(5)", "np.arange(6)"),
 }  # fmt: skip
 BETWEEN = "import helper_maths\ndef via(x):\n    return helper_maths.twice(x)\n"
 
