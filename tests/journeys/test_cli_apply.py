@@ -205,3 +205,32 @@ def test_remembering_ids_for_another_time_fills_nothing_again(tmp_path: Path) ->
     assert planned["views_to_fill"] == []
     assert shop("apply", "--json").json["filled"] == {}
     assert shop("plan", "--exit-code").status == 0
+
+
+MISSPELT = """\
+from dataclasses import replace
+
+import homeostat as hs
+from homeostat.testing.toy_home import patient_toy
+
+
+def misspelt(old: hs.System) -> hs.System:
+    wrong = hs.Estimator("lightgbm:LGBMClassifier", {"n_estimatorz": 5})
+    models = [replace(m, estimator=wrong) if m.name == "fraud_plain" else m for m in old.models]
+    return replace(old, models=tuple(models), retraining=())
+
+
+system = misspelt(patient_toy())
+"""
+
+
+def test_plan_says_of_a_changed_estimator_what_check_refuses(fresh: Commands) -> None:
+    assert fresh("apply").status == 0
+    assert fresh("plan", "--json").json["untrainable"] == []
+    (fresh.folder / "changed.py").write_text(MISSPELT)
+    changed = Commands(fresh.folder, system="changed.py")
+    (mistake,) = changed("check", "--json").json["mistakes"]
+    assert changed("plan", "--json").json["untrainable"] == [mistake]
+    assert "no training would work: model 'fraud_plain', estimator" in changed("plan").out
+    assert changed("apply").status == 0
+    assert changed("plan", "--json").json["untrainable"] == []  # it is no change any more

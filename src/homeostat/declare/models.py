@@ -230,6 +230,9 @@ class Gate:
 _COST = 1e100
 """Costs are below it: squares of theirs are added up to tell what chance does."""
 
+_SEEDS = {"lightgbm": ("random_state", "seed", "random_seed"), "sklearn": ("random_state",)}
+"""By package of an estimator, the names of the parameter that `Model.seed` sets."""
+
 _EXPLAIN = {None: True, True: "promised", False: False}
 """True was the default, and promised nothing: homes and packages of that time say so."""
 
@@ -301,7 +304,8 @@ class Model:
 
     Features are references to views, on-demand features, or names of request fields. `transforms`
     say how they become the estimator's columns; without any, numbers are taken as they are and
-    texts by `TargetEncoding`.
+    texts by `TargetEncoding`. `seed` is of everything random in a training: it is the estimator's
+    `random_state`, which need not be declared, and cannot be another.
     """
 
     name: str
@@ -342,6 +346,16 @@ class Model:
             "an estimator of lightgbm, or explain=None",
             "declare such an estimator, or leave explain out: no reasons are promised then",
         )
+        for name in _SEEDS.get(self.estimator.package, _SEEDS["sklearn"]):
+            given = dict(self.estimator.parameters).get(name, self.seed)
+            require(
+                given == self.seed and type(given) is int,
+                where,
+                f"the estimator's {name}={given!r} beside seed={self.seed}, which sets it",
+                "one of them",
+                f"leave {name} out of the estimator's parameters, and write "
+                f"Model(..., seed={given if type(given) is int else self.seed})",
+            )
         validation, test, history = self.split.spans_us
         taken = validation + test + 2 * self.label.delay_us
         require(

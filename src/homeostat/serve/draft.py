@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import isfinite
 
+from homeostat.serve.needs import Unasked
 from homeostat.serve.ports import Floats, ModelBroken
 
 __all__ = ["Draft"]
 
 
 class Draft:
-    """The columns of the answers to n requests, filled in any order.
+    """The columns of the answers to n requests, filled in any order; `unasked` grows by the way.
 
     >>> draft = Draft(2, threshold=0.5)
     >>> draft.mark(draft.open(), "no_model")
@@ -20,9 +21,10 @@ class Draft:
     ([0.1, 0.1], ['no_model'], [])
     """
 
-    __slots__ = ("arms", "degraded", "scores", "threshold", "thresholds", "versions")
+    __slots__ = ("arms", "degraded", "scores", "threshold", "thresholds", "unasked", "versions")
 
-    def __init__(self, n: int, threshold: float) -> None:
+    def __init__(self, n: int, threshold: float, unasked: Unasked | None = None) -> None:
+        self.unasked: Unasked = [] if unasked is None else unasked
         self.threshold = threshold
         self.arms: list[str] = [""] * n
         self.versions: list[int | None] = [None] * n

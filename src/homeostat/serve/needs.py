@@ -15,7 +15,9 @@ from homeostat.core.errors import HomeostatError
 from homeostat.declare.models import Model
 from homeostat.declare.system import System, model_inputs
 
-__all__ = ["FieldLacking", "Needs", "beyond", "lacking", "needs_of", "needs_of_manifest"]
+__all__ = [
+    "FieldLacking", "Needs", "Unasked", "beyond", "lacking", "needs_of", "needs_of_manifest",
+]  # fmt: skip
 
 Needs: TypeAlias = Mapping[str, bool]
 """By field that a request must have, whether it may be null."""
@@ -30,6 +32,10 @@ class FieldLacking(HomeostatError):
             "allowed: a request with every field that the version reads; another one answers in "
             "its place until clients send the field"
         )
+
+
+Unasked: TypeAlias = list[tuple[str, FieldLacking]]
+"""Versions that were not asked for a request, by role, and for want of which field."""
 
 
 def needs_of(system: System, model: Model) -> Needs:

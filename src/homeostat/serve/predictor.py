@@ -16,7 +16,7 @@ from homeostat.features.assemble import Features
 from homeostat.serve.awaited import Awaited
 from homeostat.serve.draft import Draft
 from homeostat.serve.lookup import FeatureParts, Lookup, Offsets, Read
-from homeostat.serve.needs import FieldLacking, Needs
+from homeostat.serve.needs import FieldLacking, Needs, Unasked
 from homeostat.serve.ports import UNASKED, Broken, Faults, Stopwatch
 from homeostat.serve.predictions import Given, Latency, Predictions
 from homeostat.serve.routing import ROLES, Arm, Route
@@ -204,23 +204,38 @@ class Predictor:
         one.
         """
         if not reads.alone:
-            whole = self._answer(reads, batch, route, shed)
+            unasked: Unasked = []
+            whole = self._answer(reads, batch, route, shed, unasked)
             harmed = {"features_broken"}
             if any(arm is not None and arm.lookup is not None for arm in route.arms):
                 harmed |= {"model_broken", "challenger_broken"}  # one may lack its features
             if len(whole) < 2 or not any(harmed.intersection(causes) for causes in whole.degraded):
+                self._tell(unasked)
                 return [whole]
         alone = [
             replace(batch, requests=batch.requests[i : i + 1], ids=batch.ids[i : i + 1])
             for i in range(len(batch.ids))
         ]
-        return [self._answer(reads.row(i), one, route, shed) for i, one in enumerate(alone)]
+        unasked = []
+        found = [
+            self._answer(reads.row(i), one, route, shed, unasked) for i, one in enumerate(alone)
+        ]
+        self._tell(unasked)
+        return found
 
     def answer(
         self, reader: Reader | None, batch: Batch, route: Route, shed: Shed | None = None
     ) -> Predictions:
         """Answer requests; `shadow` is left to the caller, who may answer the user before it."""
-        return self._answer(self.read(reader, batch, route, shed), batch, route, shed)
+        unasked: Unasked = []
+        found = self._answer(self.read(reader, batch, route, shed), batch, route, shed, unasked)
+        self._tell(unasked)
+        return found
+
+    def _tell(self, unasked: Unasked) -> None:
+        """Count who was not asked, once the answers stand."""
+        for role, lacking in unasked:
+            self._faults(role, lacking)
 
     def _row(self, request: Request) -> dict[str, Any]:
         return {name: request.get(name) for name in self._fields}
@@ -237,14 +252,16 @@ class Predictor:
                 asked.append(self._of(arm))
         return asked
 
-    def _answer(self, reads: Reads, batch: Batch, route: Route, shed: Shed | None) -> Predictions:
-        """Answer requests from what was read."""
+    def _answer(
+        self, reads: Reads, batch: Batch, route: Route, shed: Shed | None, unasked: Unasked
+    ) -> Predictions:
+        """Answer requests from what was read; add to `unasked` who could not be asked for one."""
         began = self._stopwatch() - reads.took_ns
         first = began if batch.began is None else batch.began
         rows = [self._row(request) for request in batch.requests]
         given = [row[self._id_field] for row in rows]
         names = [batch.ids[i] if name is None else str(name) for i, name in enumerate(given)]
-        draft = Draft(len(rows), self._default_threshold(route))
+        draft = Draft(len(rows), self._default_threshold(route), unasked)
         chain: tuple[str, ...] = ("score",) if shed is None else shed.chain
         found, lookup = _Found(reads, batch.requests, draft), self._first(route)
         features = found.of(lookup) if "previous" in chain or shed is None else None
@@ -440,7 +457,7 @@ class Predictor:
         for row in rows:
             if row in without:
                 told = FieldLacking(self.model.name, role, arm.version, without[row])
-                self._faults(role, told)
+                draft.unasked.append((role, told))
                 draft.mark([row], _UNASKED[role])
         return [row for row in rows if row not in without]
 

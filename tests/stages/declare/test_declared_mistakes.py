@@ -42,6 +42,10 @@ def costs(positive: float, negative: float) -> Any:
     return hs.Requirements(false_positive_cost=positive, false_negative_cost=negative)
 
 
+def seeded(world: Any, target: str, **parameters: Any) -> Any:
+    return replace(world.model, estimator=hs.Estimator(target, parameters))
+
+
 def split(**changes: Any) -> Any:
     return loose.Split(**{"validation": "7d", "test": "7d", **changes})
 
@@ -131,6 +135,10 @@ MISTAKES: list[tuple[Callable[[Any], Any], str]] = [
     (lambda w: label(w, name="is fraud"), "label 'is fraud'"),
     # models
     (lambda w: replace(w.model, features=()), "no features"),
+    (lambda w: seeded(w, "lightgbm:LGBMClassifier", seed=3), r"seed=3 beside seed=0.*, seed=3\)"),
+    (lambda w: seeded(w, "lightgbm:LGBMRanker", random_seed=3), "random_seed=3 beside seed=0"),
+    (lambda w: seeded(w, "mine:Own", random_state=None), r"random_state=None beside.*, seed=0\)"),
+    (lambda w: seeded(w, "mine:Own", random_state=True), "random_state=True beside seed=0"),
     (lambda w: replace(w.model, features=("amount", "amount")), "features given twice: amount"),
     (lambda w: replace(w.model, features=("amuont",)), "Did you mean 'amount'"),
     (lambda w: hs.Estimator("LGBMClassifier"), "write 'lightgbm:LGBMClassifier'"),

@@ -160,6 +160,25 @@ def test_clients_that_were_not_told_of_a_change_are_answered_as_before(
     assert asked == {"floor": "level", "note": ""}
 
 
+def test_an_answer_that_is_repeated_after_an_apply_has_the_names_and_values_it_was_made_with(
+    replayed: Path, tmp_path: Path
+) -> None:
+    home = Path(shutil.copytree(replayed, tmp_path / "state"))
+    request = {"payment_id": "one", **ASKED}
+    found = []
+    for event, without in ((Longer, ""), (Longer, "amount")):
+        system = asking(event, without=without)
+        apply(home, system)
+        with opened(home, system) as app:
+            (answer,) = app.predict("fraud", request, reasons=True)
+            assert answer.reasons
+            record = app.live.service.prediction(answer.prediction_id)
+            assert record is not None
+            assert {"times_usual", "merchant", "amount"} < set(record.features)
+            found.append((answer, record))
+    assert repr(found[0]) == repr(found[1])
+
+
 @pytest.mark.parametrize(
     ("event", "told"),
     [(Lacking, "field 'amount' is gone"), (Counted, "field 'amount' was a float without default")],
