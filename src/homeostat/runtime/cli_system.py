@@ -234,7 +234,7 @@ def plan(context: click.Context, exit_code: bool) -> None:
     def show(to: Console) -> None:
         _show_plan(to, here.folder, changes, steps, bool(lost))
         _show_service(to, kept, lost, advice)
-        _show_fields(to, needed, awaited, former)
+        _show_fields(to, needed, awaited, () if lost else former)
         for mistake in untrainable:
             to.print(f"no training would work: {mistake}", style="bold red", soft_wrap=True)
 

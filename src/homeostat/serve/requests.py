@@ -292,7 +292,8 @@ class RequestReader:
             return
         for name in row:
             if name not in names and name not in self._former.names:
-                hint = did_you_mean(name, names).strip()
+                aliases = [alias for field in self.schema.fields for alias in field.aliases]
+                hint = did_you_mean(name, [*names, *aliases]).strip()
                 known = f"{hint} Known: {', '.join(names)}" if hint else ", ".join(names)
                 yield Problem(prefix + _clip(name), "an unknown field", known)
         for field in self.schema.fields:

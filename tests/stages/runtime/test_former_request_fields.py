@@ -143,6 +143,8 @@ def test_clients_that_were_not_told_of_a_change_are_answered_as_before(
         assert service.predict("fraud", reader.read(body)[0]) == before
         with pytest.raises(RequestInvalid, match="nota: an unknown field"):
             app.predict("fraud", {**ASKED, "nota": "quickly"})
+        with pytest.raises(RequestInvalid, match=r"flor: an unknown .* Did you mean 'floor'"):
+            app.predict("fraud", {**ASKED, "flor": 2})
         with pytest.raises(RequestInvalid, match='floor: text "x"; allowed: a whole number'):
             app.predict("fraud", {**ASKED, "floor": "x"})
         (answer,) = app.predict("fraud", {**ASKED, "note": {"any": ["thing"]}, "floor": 2})
