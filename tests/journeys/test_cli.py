@@ -56,7 +56,11 @@ def test_options_may_stand_before_or_after_a_command(lived: Commands) -> None:
     after = CliRunner().invoke(main, ["models", *lived.options(), "--json"])
     before = CliRunner().invoke(main, [*lived.options(), "--json", "models"])
     assert json.loads(after.stdout) == json.loads(before.stdout)
-    assert [row["version"] for row in json.loads(after.stdout) if row["model"] == "fraud"] == [1, 2]
+    assert [row["version"] for row in json.loads(after.stdout) if row["model"] == "fraud"] == [
+        1,
+        2,
+        3,
+    ]
 
 
 def test_an_option_beats_the_environment(
