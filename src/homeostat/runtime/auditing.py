@@ -1,14 +1,15 @@
 """The skew audit of a home's predictions, with everything the home can say about the causes.
 
-Each prediction is computed again by the definitions it was made under, as long as the home has
-their manifest and the present declarations have the code and fields they need; else by those of
-today, and what differs for that reason is said to. Declarations that are not applied explain no
-difference: what cannot be computed under them is left out, and named.
+Each feature of a prediction is computed again by the definition it was made under, as long as the
+home has its manifest. One whose code has changed since is computed by that of today, and what
+differs for that reason is said to. What the present declarations cannot compute is left out and
+named; those that are not applied explain no difference.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import date
 from functools import cache
 
@@ -17,12 +18,21 @@ import polars as pl
 from homeostat.core.clock import from_micros
 from homeostat.core.durations import Micros
 from homeostat.core.errors import HomeostatError
+from homeostat.core.hashing import plain
 from homeostat.declare.models import Model
 from homeostat.declare.system import System
 from homeostat.features.audit import SkewAudit, audit
 from homeostat.features.lateness import marked_late
 from homeostat.features.logged import EventsOf
-from homeostat.features.manifest import Bound, Manifest, NotKept, bind, manifest_of, without
+from homeostat.features.manifest import (
+    Bound,
+    Manifest,
+    NotKept,
+    bind,
+    manifest_of,
+    names_of,
+    without,
+)
 from homeostat.features.table import EventsFrom
 from homeostat.runtime.evidence import HomeEvidence
 from homeostat.runtime.home import Home
@@ -140,25 +150,38 @@ class Auditor:
             try:
                 self._bounds[key] = bind(manifest, self._system, model)
             except NotKept as lacking:
-                if self._applied is None:  # what it lacks is the cause that the audit names
-                    self._bounds[key] = Bound(self._system, model)
-                else:
-                    self._bounds[key] = self._left(manifest, model, lacking)
+                self._bounds[key] = self._left(manifest, model, lacking)
             except HomeostatError:
                 self._bounds[key] = Bound(self._system, model)
         return self._bounds[key]
 
     def _left(self, manifest: Manifest, model: Model, lacking: NotKept) -> Bound | None:
-        """Bind the features that declarations which are not applied can compute; name the rest."""
+        """Bind the features that the declarations of today can compute; name the rest."""
+        if self._applied is None:
+            with suppress(HomeostatError):  # a feature of today may be made of another view
+                return bind(_today(manifest, model, lacking), self._system, model)
         for lost in lacking.lost:
             self._note(f"feature {lost.feature!r} is not compared: {lost.why}")
         left = without(manifest, {lost.feature for lost in lacking.lost})
-        if not left["features"]:
+        if not 0 < len(left["features"]) < len(manifest["features"]):
             return None
         try:
             return bind(left, self._system, model)
         except NotKept as more:  # of fields, which are looked at where all code is there
             return self._left(left, model, more)
+
+
+def _today(manifest: Manifest, model: Model, lacking: NotKept) -> Manifest:
+    """Return a manifest whose lost features are those of that name today, which are then blamed."""
+    lost = {one.feature for one in lacking.lost}
+    now = {
+        name: plain(one) for name, one in zip(model.feature_names(), model.features, strict=True)
+    }
+    features = [
+        now[name] if name in lost & now.keys() else body
+        for name, body in zip(names_of(manifest), manifest["features"], strict=True)
+    ]
+    return {**manifest, "features": features}
 
 
 def _as_of(bound: Bound, events_of: EventsOf) -> EventsOf:

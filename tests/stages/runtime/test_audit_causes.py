@@ -174,6 +174,37 @@ def test_a_changed_function_is_blamed_for_its_feature_alone(folder: Path) -> Non
     assert found.affected == found.different > 1000
 
 
+@pytest.mark.parametrize("is_gone", [False, True])
+def test_what_cannot_be_computed_any_more_leaves_the_rest_by_its_manifest(
+    folder: Path, is_gone: bool
+) -> None:
+    system = toy_system()
+    view, old = system.view("cards"), system.model("fraud").features[-3]
+    assert isinstance(old, hs.OnDemand)
+    declared = swapped(system, view, dataclasses.replace(view, where=col("amount") > 9))
+    kept = next(f for f in declared.model("fraud").features if getattr(f, "name", "") == old.name)
+    if is_gone:
+        model = declared.model("fraud")
+        fewer = tuple(one for one in model.features if one is not kept)
+        declared = swapped(declared, model, dataclasses.replace(model, features=fewer))
+    else:
+        new = hs.OnDemand(old.name, kept.inputs, lambda amount, usual: amount)
+        declared = swapped(declared, kept, new)
+    with opened(folder, declared) as app:
+        found = app.audit("fraud")
+        auditor = Auditor(app.system, app.home)
+        list(auditor.by_definition(app.system.model("fraud"), logged(app)))
+    assert found.predictions > 1000
+    if is_gone:
+        assert (found.different, found.causes) == (0, {})
+        assert found.compared == 7 * found.predictions
+        assert any("'times_usual' is not compared" in note for note in auditor.notes)
+    else:
+        assert found.causes == {"code_changed": found.different}
+        assert {d.feature for d in found.differing} == {"times_usual"}
+        assert found.compared == 8 * found.predictions
+
+
 def test_a_change_that_changes_no_value_is_not_blamed_for_an_altered_event(folder: Path) -> None:
     """Another tag, monitor or model parameter is no other definition of a feature."""
     system = toy_system(trees=9)
