@@ -48,9 +48,10 @@ def choose_threshold(scores: Floats, labels: NDArray[np.bool_], costs: Costs) ->
     the cheapest is the one of least cost, the highest of equal ones. Its exact place is mostly
     chance, and fits the base rate of these rows. So all thresholds between the lowest and the
     highest candidate whose cost cannot be told from the least are kept (95 %; the standard error is
-    that of the paired difference, row by row), and of that interval the value nearest to `ideal` is
-    taken, which is right for calibrated scores in any season (Elkan 2001, "The foundations of
-    cost-sensitive learning", eq. 1).
+    that of the paired difference, row by row), with those beyond that decide these rows as they do:
+    down to the next lower score, or to 0, and up to 1. Of that interval the value nearest to
+    `ideal` is taken, which is right for calibrated scores in any season (Elkan 2001, "The
+    foundations of cost-sensitive learning", eq. 1).
 
     Args:
         scores: float64[n], n at least 1; the validation rows, never the test rows.
@@ -74,8 +75,7 @@ def choose_threshold(scores: Floats, labels: NDArray[np.bool_], costs: Costs) ->
     ideal = costs.false_positive / (costs.false_positive + costs.false_negative)
     best = int(np.argmin(ladder.cost))  # the first, so the highest, of equal ones
     above, error = ladder.above(best)
-    likely = ladder.values[above <= CONFIDENCE * error]
-    low, high = float(likely[-1]), float(likely[0])
+    low, high = ladder.reach(np.flatnonzero(above <= CONFIDENCE * error))
     value = min(max(ideal, low), high)
     return Threshold(
         value=value,
@@ -105,6 +105,14 @@ class _Ladder:
     def cost_of(self, threshold: float) -> float:
         """Return the total cost of any threshold: that of the next candidate above it."""
         return float(self.cost[max(int(np.count_nonzero(self.values >= threshold)) - 1, 0)])
+
+    def reach(self, likely: NDArray[np.intp]) -> tuple[float, float]:
+        """Return the lowest and the highest threshold that decide as one of these candidates."""
+        first, last = int(likely[0]), int(likely[-1])
+        high = max(float(self.values[0]), 1.0) if first == 0 else float(self.values[first])
+        if last == len(self.values) - 1:
+            return min(float(self.values[last]), 0.0), high
+        return float(np.nextafter(self.values[last + 1], np.inf)), high
 
     def above(self, best: int) -> tuple[Floats, Floats]:
         """Return how much more each candidate costs than the best one, and the standard error.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import product
+from itertools import pairwise, product
 from math import isnan
 
 import numpy as np
@@ -207,7 +207,8 @@ def test_the_threshold_is_the_nearest_to_the_ideal_that_the_rows_cannot_tell_fro
     scores, labels = columns(rows)
     found = choose_threshold(scores, labels, costs)
     slack = 1e-6 * (costs.false_negative + costs.false_positive)
-    for threshold in [*{score for score, _ in rows}, float(np.nextafter(max(scores), np.inf))]:
+    tops = sorted({0.0, 1.0, *(score for score, _ in rows), float(np.nextafter(max(scores), 2))})
+    for threshold in [*tops, *((a + b) / 2 for a, b in pairwise(tops))]:
         more, error = standard_error(rows, costs, threshold, found.cheapest)
         if more < 1.96 * error * (1 - 1e-9) - slack:
             assert found.low <= threshold <= found.high
