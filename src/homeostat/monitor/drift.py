@@ -37,8 +37,8 @@ NEWS = 1e-6
 """Values in bins that training left empty count if chance would give them less often than this."""
 
 FEW, PLAIN = 20, 2.0
-"""Of so many rows, a PSI that is so many times what chance keeps below is drift: rows of a short
-span resemble each other more than chance would have it."""
+"""Of so many rows, a PSI that is so many times what chance keeps below is drift (rows of a short
+span resemble each other more than chance would have it), and so is one of values never seen."""
 
 NAMED = 10
 """The evidence lists at most this many features, the farthest moved first."""
@@ -64,11 +64,12 @@ class FeatureDrift:
     missing: float
     missing_reference: float
     noise: float
+    news: int = 0
 
     @property
     def is_plain(self) -> bool:
         """Whether it moved so far that a window of few rows is enough to tell."""
-        return self.rows >= FEW and self.psi > PLAIN * self.noise
+        return self.rows >= FEW and (self.news > 0 or self.psi > PLAIN * self.noise)
 
 
 def psi(reference: Counts, current: Counts) -> float:
@@ -173,6 +174,7 @@ def drift_report(reference: Sketch, current: Sketch) -> tuple[FeatureDrift, ...]
                 missing=new.missing / max(new.rows, 1),
                 missing_reference=old.missing / max(old.rows, 1),
                 noise=psi_noise(before, likely),
+                news=int(likely[before == 0].sum()),
             )
         )
     return tuple(sorted(found, key=lambda feature: (-feature.psi, feature.name)))

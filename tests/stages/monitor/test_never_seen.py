@@ -125,6 +125,17 @@ def test_what_is_plain_is_found_in_a_short_window(before: Floats, later: Draw, w
     assert not alone.found
 
 
+@pytest.mark.parametrize("window", [40, 60, 150])
+def test_a_seventh_that_is_new_is_found_in_a_short_window(window: int) -> None:
+    codes = np.arange(1_000) % 3.0
+    reference = sketch_of(codes[:, None], ["x"], {})
+    later = np.where(np.arange(window) % 7 == 0, 9.0, codes[:window])
+    moved = drift_of(reference, later)
+    assert is_found(moved)
+    assert moved.news == np.count_nonzero(later == 9)
+    assert drift_of(reference, np.where(np.arange(window) < 2, 9.0, codes[:window])).news == 0
+
+
 @pytest.mark.parametrize("count", [3, 40, 90, 300, 600])
 def test_a_new_text_is_drift_and_rare_ones_are_not(count: int) -> None:
     rng = np.random.default_rng(5)
