@@ -127,7 +127,7 @@ def test_what_is_plain_is_found_in_a_short_window(before: Floats, later: Draw, w
 
 @pytest.mark.parametrize("window", [40, 60, 150])
 def test_a_seventh_that_is_new_is_found_in_a_short_window(window: int) -> None:
-    codes = np.arange(1_000) % 3.0
+    codes: Floats = np.arange(1_000, dtype=np.float64) % 3
     reference = sketch_of(codes[:, None], ["x"], {})
     later = np.where(np.arange(window) % 7 == 0, 9.0, codes[:window])
     moved = drift_of(reference, later)
