@@ -146,12 +146,25 @@ def test_versions_are_given_up_beside_a_server(own: Commands) -> None:
         [stands] = own("status", "--json").json["models"]
         now, back = stands["champion"], stands["previous"]
         both = ("--give-up", f"fraud@{now}", "--give-up", f"fraud@{back}")
-        assert own("apply", *both, "--reason", "wrong code").status == 0
+        done = own("apply", *both, "--reason", "wrong code")
+        assert done.status == 0
+        assert f"gave up fraud@{now}" in done.out
+        told = f"restart pending: other declarations were applied (fraud@{now} given up"
+        status = own("status", "--json").json
+        ready = httpx.get(f"{address}/ready", timeout=PATIENCE_S).json()["notes"]
+        assert status["restart"].startswith(told)
+        assert any(note.startswith(told) for note in ready)
+        [silent] = [one for one in status["silent"] if one["version"] == f"fraud@{now}"]
+        assert silent["until_restart"]
+        assert "answers until then" in own("status").out
         made = own("journal", "--action", "give_up", "--json").json["decisions"]
         assert [(d["version"], d["reason"]) for d in made] == [
             (now, "wrong code"), (back, "wrong code"),
         ]  # fmt: skip
         asked(address)  # until its next start it goes on as before
+    status = own("status", "--json").json
+    assert status["restart"] == ""
+    assert not any(one["until_restart"] for one in status["silent"])
     assert own("doctor", "--json").json["checks"]
     assert own("train", "fraud").status == 0
     with running(own) as (_, address):

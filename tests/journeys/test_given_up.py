@@ -18,6 +18,15 @@ from homeostat.testing.toy_changes import toy_without_code
 system = toy_without_code(is_kept={kept})
 """
 
+GUARDED = """
+from dataclasses import replace
+import homeostat as hs
+
+[one] = system.deployments
+guard = hs.Guard("error_rate", at_most=0.05, rows=20)
+system = replace(system, deployments=(replace(one, guards=(*one.guards, guard)),))
+"""
+
 
 def declare(own: Commands, text: str) -> None:
     (own.folder / "system.py").write_text(text)
@@ -66,7 +75,12 @@ def given_up(own: Commands) -> None:
     refused = own("apply")
     assert refused.status == 1
     [command] = re.findall(r"`homeostat (apply [^`]+)`", refused.err)
-    assert own(*command.split(), "--reason", "the code was wrong").status == 0
+    silent = own(*command.removesuffix(" --reason WHY").split())
+    assert silent.status == 1
+    assert "no reason" in silent.err
+    told = own(*command.replace("WHY", "the_code_was_wrong").split())
+    assert told.status == 0
+    assert f"gave up {version(own, 'champion')}" in told.out
 
 
 def given_up_beside_a_challenger(own: Commands) -> None:
@@ -124,6 +138,25 @@ def test_every_advice_on_a_version_that_answers_nothing_works(
         assert not [line for line in advised(trial) if line == one]
 
 
+def test_a_challenger_that_works_takes_the_place_of_one_given_up_under_traffic(
+    own: Commands,
+) -> None:
+    given_up_beside_a_challenger(own)
+    declare(own, CODE.format(kept=False) + GUARDED)
+    assert own("apply").status == 0
+    ours = version(own, "challenger")
+    with App(load_system(own.folder / "system.py"), own.folder / "state") as app:
+        for number in range(25):
+            request = {"card": f"card-{number % 7}", "merchant": "kiosk", "amount": 9.0 + number}
+            [answer] = app.predict("fraud", request)
+            assert answer.degraded == ["model_broken"]
+        made = app.step()
+    assert [f"fraud@{d.version}" for d in made if d.action == "promote"] == [ours]
+    assert not [d for d in made if d.action == "rollback"]
+    assert version(own, "champion") == ours
+    assert answers(own)
+
+
 def test_nobody_goes_back_to_a_version_that_answers_nothing(own: Commands) -> None:
     broken_way_back(own)
     refused = own("rollback", "fraud")
@@ -135,18 +168,24 @@ def test_nobody_goes_back_to_a_version_that_answers_nothing(own: Commands) -> No
 def test_giving_up_is_a_decision_with_its_reason(own: Commands) -> None:
     champion, back = version(own, "champion"), version(own, "previous")
     given_up(own)
-    assert own("apply", "--give-up", champion).status == 0  # again: no second decision
+    again = own("apply", "--give-up", champion, "--reason", "the_code_was_wrong")
+    assert again.status == 0  # no second decision
+    assert f"{champion} is not given up by this" in again.out
+    for name in (champion, back):
+        other = own("apply", "--give-up", name, "--reason", "another")
+        assert other.status == 1
+        assert "'the_code_was_wrong'" in other.err
     assert own("apply").status == 0  # and no longer asked for
     made = own("journal", "--action", "give_up", "--json").json["decisions"]
     assert [(f"fraud@{d['version']}", d["reason"]) for d in made] == [
-        (champion, "the code was wrong"), (back, "the code was wrong"),
+        (champion, "the_code_was_wrong"), (back, "the_code_was_wrong"),
     ]  # fmt: skip
     assert made[0]["evidence"]["by"].endswith("by homeostat apply")
     assert made[0]["evidence"]["lost"][0]["feature"] == "times_usual"
     [silent] = own("status", "--json").json["silent"]
     assert (silent["version"], silent["given_up"]) == (champion, True)
     assert "given up" in own("status").out
-    unknown = own("apply", "--give-up", "fraud@99")
+    unknown = own("apply", "--give-up", "fraud@99", "--reason", "x")
     assert unknown.status == 1
     assert champion in unknown.err
 

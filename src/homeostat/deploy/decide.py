@@ -145,7 +145,8 @@ def decide_rollout(
     field which the challenger reads: as champion, it would require that field of every client,
     so it waits until they send it. After the last step the challenger is promoted, once the
     way back to the champion has been rehearsed. Where the champion was given up and answers
-    nothing, the challenger is promoted at once: there is nothing to compare it with.
+    nothing, the challenger is promoted at once: there is nothing to compare it with; where it
+    waits for a field, that is journaled at once.
     """
     if state.challenger is None:
         return None
@@ -163,9 +164,12 @@ def decide_rollout(
     if broken:
         return ask.decision("rollback", f"{step}: {'; '.join(broken)}", verdicts)
     lacks = evidence.unasked_at is not None and now - evidence.unasked_at < step.span_us
-    if state.given_up and not evidence.way_back_ready and not lacks:
+    gone = state.given_up and not evidence.way_back_ready
+    if gone and not lacks:
         back = {"version": state.champion, "ready": False}
         return ask.decision("promote", f"{step}: {_gone(state)}", verdicts, {"way_back": back})
+    if gone:  # and it lacks fields: clients are told at once, for nothing answers them meanwhile
+        return ask.hold("fields", f"{step}: {_given_up(state)}; {_unasked(evidence)}", verdicts)
     if now - state.since < step.span_us:
         return None
     if lacks:
@@ -255,7 +259,11 @@ class _Ask:
 
 
 def _gone(state: RolloutState) -> str:
-    return f"version {state.champion} was given up and answers nothing, so none is to protect"
+    return f"{_given_up(state)}, so none is to protect"
+
+
+def _given_up(state: RolloutState) -> str:
+    return f"version {state.champion} was given up and answers nothing"
 
 
 def _unasked(evidence: RolloutEvidence) -> str:

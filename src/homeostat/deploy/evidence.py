@@ -76,12 +76,14 @@ def arm_evidence(
 ) -> RolloutEvidence:
     """Return what champion and challenger did since the present step began.
 
-    In shadow both are judged on the same requests: the champion's score and the challenger's
-    beside it. In canary and blue-green each is judged on the requests that the draw gave it, also
-    where another answered because it failed. Requests that lack a field which the challenger reads
-    are evidence about neither, and are counted apart. `error_rate` is the share of requests that
-    were degraded; all other signals are over the requests that the version answered undegraded,
-    the metrics over those whose label is final. Signals are those the guards name.
+    Each is judged by its own faults. In shadow both have the same requests: a fault of the
+    challenger is that it gave no score, whatever became of the champion's answer, and a comparison
+    is over the requests that both answered. In canary and blue-green each is judged on the
+    requests that the draw gave it, also where another answered because it failed. Requests that
+    lack a field which the challenger reads are evidence about neither, and are counted apart.
+    `error_rate` is the share of faults; all other signals are over the requests that the version
+    answered from whole features, the metrics over those whose label is final. Signals are those
+    the guards name.
     """
     if state.challenger is None:
         raise NoRollout(deployment.model.name, state)
@@ -94,9 +96,13 @@ def arm_evidence(
     )
     lacks = frame["degraded"].str.contains_any(list(UNASKED))
     unasked, frame = frame.filter(lacks).sort("at"), frame.filter(~lacks)
+    beside = None
     if state.stage == "shadow":
         frame = frame.filter(pl.col("shadow_version") == state.challenger)
         ours, theirs = _shadowed(frame, observed.threshold)
+        both = replace(ours, clean=theirs.clean)
+        beside = _arm(deployment, state.challenger, both)
+        beside = replace(beside, rows=int(theirs.clean.sum()))
     else:
         drawn = _drawn(deployment.model.name, state, frame)
         ours, theirs = _answered(frame.filter(drawn)), _answered(frame.filter(~drawn))
@@ -106,6 +112,7 @@ def arm_evidence(
     return RolloutEvidence(
         challenger=_arm(deployment, state.challenger, ours),
         champion=champion,
+        beside=beside,
         timed=observed.timed,
         way_back_ready=observed.way_back_ready,
         unasked=unasked.height,
@@ -114,13 +121,14 @@ def arm_evidence(
 
 
 def _shadowed(frame: pl.DataFrame, threshold: float) -> tuple[_Answers, _Answers]:
-    """Return challenger and champion on the same requests; only rows both answered are clean."""
+    """Return challenger and champion on the same requests; the champion's clean are of both."""
     theirs = _answered(frame)
     shadow = _floats(frame["shadow_score"])
-    failed = theirs.failed | np.isnan(shadow)
+    failed = np.isnan(shadow)
+    clean = ~failed & ~frame["degraded"].str.contains("store_down", literal=True).to_numpy()
     unmeasured = np.full(len(frame), np.nan)
-    ours = _Answers(shadow, threshold, theirs.labels, failed, ~failed, unmeasured)
-    return ours, replace(theirs, clean=~failed)
+    ours = _Answers(shadow, threshold, theirs.labels, failed, clean, unmeasured)
+    return ours, replace(theirs, clean=clean & ~theirs.failed)
 
 
 def _answered(frame: pl.DataFrame) -> _Answers:

@@ -46,7 +46,8 @@ class RolloutEvidence:
 
     `timed` says whether latencies were measured (not on a virtual clock). `way_back_ready` says
     that the champion's package loads and scores, so that a promotion could be undone. `unasked`
-    requests lacked a field that the challenger reads, the last of them at `unasked_at`.
+    requests lacked a field that the challenger reads, the last of them at `unasked_at`. `beside` is
+    the challenger on the requests that the champion answered, too; None where they share none.
     """
 
     challenger: ArmEvidence
@@ -55,6 +56,7 @@ class RolloutEvidence:
     way_back_ready: bool = False
     unasked: int = 0
     unasked_at: Micros | None = None
+    beside: ArmEvidence | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +112,8 @@ def _judge(guard: Guard, stage: str, evidence: RolloutEvidence) -> GuardVerdict:
     of_metric = name in METRICS
     arms = [evidence.challenger]
     if needs_champion and evidence.champion is not None:
+        if evidence.beside is not None and name != "error_rate":
+            arms = [evidence.beside]
         arms.append(evidence.champion)
     counts = [arm.labelled if of_metric else arm.rows for arm in arms]
     values = [_finite(arm.signals.get(name)) for arm in arms]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from homeostat.core.decisions import Decision
 from homeostat.core.errors import HomeostatError
 from homeostat.core.store import Snapshot
 from homeostat.declare.system import System
@@ -83,8 +84,8 @@ class ServiceLost(HomeostatError):
         names = " ".join(f"--give-up {one.name}" for one in lost)
         self.advice = (
             f"{_mended(lost[0])}; or give up what cannot be kept with `homeostat apply "
-            f"{names}`: a champion's fallback then answers until a challenger, or the next version "
-            "that is trained, takes its place"
+            f"{names} --reason WHY`: a champion's fallback then answers until a challenger, or "
+            "the next version that is trained, takes its place"
         )
         super().__init__(
             f"apply: {told}; allowed: declarations that every version in service can be given its "
@@ -144,10 +145,14 @@ def _mended(one: Serving) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """The changes that now hold, and how many events each filled view was offered."""
+    """The changes that now hold, and how many events each filled view was offered.
+
+    `given_up` are the decisions on versions that may stop answering.
+    """
 
     changes: tuple[Change, ...]
     filled: dict[str, int] = field(default_factory=dict)
+    given_up: tuple[Decision, ...] = ()
 
 
 def serving(home: Home, system: System) -> tuple[Serving, ...]:
@@ -235,7 +240,8 @@ def apply_changes(
         step.require()
     stake = at_stake(home, system)
     require_service(stake, giving_up.versions)
-    journal_given_up(home, as_decisions(home, stake, giving_up, system.hash))
+    given_up = as_decisions(home, stake, giving_up, system.hash)
+    journal_given_up(home, given_up)
     served, wanted = serving(home, system), views_to_fill(home, system)
     needed = views_needed(system, served)
     worker = FoldWorker(system, home.log, home.lake, home.letters, home.schemas)
@@ -258,7 +264,7 @@ def apply_changes(
     while more:
         with home.store.writer() as writer:
             more = sweep(writer)
-    return Applied(changes, filled)
+    return Applied(changes, filled, given_up)
 
 
 def require_service(served: Iterable[Serving], giving_up: Collection[str] = ()) -> None:

@@ -24,14 +24,21 @@ from homeostat.features.fold import ViewFold
 from homeostat.features.folded import folded_offset
 from homeostat.features.keys import view_stem
 from homeostat.features.manifest import view_of
-from homeostat.runtime.applying import NotApplied, at_stake, require_service, schema_steps
+from homeostat.runtime.applying import (
+    Applied,
+    NotApplied,
+    at_stake,
+    require_service,
+    schema_steps,
+)
 from homeostat.runtime.backfill import chunks
 from homeostat.runtime.engine import Engine
 from homeostat.runtime.filled import begin_filling, clear, filled_stems, mark_filled
 from homeostat.runtime.giving_up import GivingUp, as_decisions
 from homeostat.runtime.home import Home
 from homeostat.runtime.observe import Now
-from homeostat.runtime.plan import Change, applied, applied_body, plan, record_body
+from homeostat.runtime.plan import applied, applied_body, plan, record_body
+from homeostat.runtime.restart import note_given_up
 
 __all__ = ["NotBeside", "apply_beside", "asked_of_the_process"]
 
@@ -52,10 +59,8 @@ class NotBeside(HomeostatError):
         )
 
 
-def asked_of_the_process(
-    home: Home, system: System, giving_up: GivingUp
-) -> tuple[tuple[Change, ...], str]:
-    """Return the changes, and the order for the process that runs the home.
+def asked_of_the_process(home: Home, system: System, giving_up: GivingUp) -> tuple[Applied, str]:
+    """Return what will hold, and the order for the process that runs the home.
 
     Raises:
         NotBeside: a source changes: the process takes events in by the sources it was started with.
@@ -75,7 +80,7 @@ def asked_of_the_process(
         "applied": applied_body(system),
         "given_up": [decision.as_json() for decision in given_up],
     }
-    return changes, json.dumps(body)
+    return Applied(changes, given_up=given_up), json.dumps(body)
 
 
 def apply_beside(
@@ -110,6 +115,13 @@ def apply_beside(
     given_up = [Decision(**body) for body in asked["given_up"]]
     for decision in given_up:
         engine.loop.give_up(decision, now)
+    answering = [
+        f"{d.model}@{d.version}" for d in given_up
+        if d.version == engine.loop.state(d.model).champion
+        and engine.loop.arms.loads(d.model, d.version)
+    ]  # fmt: skip
+    if answering:
+        note_given_up(home.folder, answering)
     with lock:
         record_body(home.folder, asked["applied"])
         engine.precede(views)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from homeostat.declare.lints import Lint
     from homeostat.declare.system import System
     from homeostat.ingest.schema_evolution import Evolution
-    from homeostat.runtime.applying import Kept
+    from homeostat.runtime.applying import Applied, Kept
     from homeostat.runtime.giving_up import GivingUp
     from homeostat.runtime.home import Home
     from homeostat.runtime.lock import HomeBusy
@@ -358,8 +358,8 @@ def _show_fields(
 )
 @click.option(
     "--reason",
-    default="asked for by hand",
-    help="Why a version is given up, for the journal.",
+    default="",
+    help="Why a version is given up, for the journal; --give-up needs it.",
 )
 def apply(giving_up: tuple[str, ...], reason: str) -> None:
     """Make the declarations hold in the home, and fill new and changed views from the lake.
@@ -370,8 +370,11 @@ def apply(giving_up: tuple[str, ...], reason: str) -> None:
     new declarations.
     """
     from homeostat.runtime.applying import apply_changes
+    from homeostat.runtime.giving_up import ReasonMissing
     from homeostat.runtime.lock import HomeBusy, HomeLock
 
+    if giving_up and not reason.strip():
+        raise ReasonMissing(giving_up)
     here = session()
     system = here.system()
     try:
@@ -392,9 +395,11 @@ def apply(giving_up: tuple[str, ...], reason: str) -> None:
         "home": str(here.folder),
         "changes": [change.as_json() for change in done.changes],
         "filled": done.filled,
+        "given_up": _names(done),
     }
 
     def show(to: Console) -> None:
+        _show_given_up(to, giving_up, done)
         for view, events in done.filled.items():
             to.print(f"filled view {view!r} from {events:,} events")
         number = len(done.changes)
@@ -418,18 +423,41 @@ def _apply_beside(
 ) -> None:
     from homeostat.runtime.applying_beside import asked_of_the_process
     from homeostat.runtime.cli_home import ordered
+    from homeostat.runtime.restart import restart_note
 
     with here.home() as (_, home):
         asked = _given_up(home, giving_up, reason)
-        changes, order = asked_of_the_process(home, system, asked)
+        done, order = asked_of_the_process(home, system, asked)
     ordered(here, "apply", system.name, order, busy)
-    number = len(changes)
+    number = len(done.changes)
     words = f"{number} change{'' if number == 1 else 's'} applied beside {busy.owner}"
-    here.answer(
-        {
-            "home": str(here.folder),
-            "changes": [change.as_json() for change in changes],
-            "beside": busy.owner,
-        },
-        lambda to: to.print(f"{words}, which serves and trains by them after its next start"),
-    )
+
+    def show(to: Console) -> None:
+        _show_given_up(to, giving_up, done)
+        to.print(f"{words}, which serves and trains by them after its next start")
+        note = restart_note(here.folder)
+        if note:
+            to.print(note, style="yellow", soft_wrap=True)
+
+    body = {
+        "home": str(here.folder),
+        "changes": [change.as_json() for change in done.changes],
+        "given_up": _names(done),
+        "beside": busy.owner,
+        "restart": restart_note(here.folder),
+    }
+    here.answer(body, show)
+
+
+def _names(done: Applied) -> list[str]:
+    return [f"{one.model}@{one.version}" for one in done.given_up]
+
+
+def _show_given_up(to: Console, asked: tuple[str, ...], done: Applied) -> None:
+    """Say which versions are given up, and that nothing was written about the others."""
+    names = _names(done)
+    for name in dict.fromkeys(asked):
+        if name in names:
+            to.print(f"gave up {name}: it may stop answering", style="yellow")
+        else:
+            to.print(f"{name} is not given up by this: it was before, or it can answer")

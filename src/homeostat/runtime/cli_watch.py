@@ -107,6 +107,7 @@ def silent_versions(system: System, home: Home, wanted: str | None) -> list[dict
     """Return the versions in service that answer nothing, with the reason."""
     from homeostat.runtime.applying import serving
     from homeostat.runtime.plan import applied, plan
+    from homeostat.runtime.restart import given_up_beside
     from homeostat.runtime.service_health import problems, silent
 
     served = [one for one in serving(home, system) if wanted in (None, one.model)]
@@ -118,12 +119,14 @@ def silent_versions(system: System, home: Home, wanted: str | None) -> list[dict
             number = silent(home.predictions, one.model, one.version)
             if number:
                 why[one.name] = f"it gave none of the last {number} answers; its fallbacks did"
+    answering = given_up_beside(home.folder)
     return [
         {
             "version": one.name,
             "role": one.role,
             "answers_nothing": why[one.name],
             "given_up": one.given_up,
+            "until_restart": one.name in answering,
         }
         for one in served
         if one.name in why
@@ -180,7 +183,8 @@ def _show_status(to: Console, body: dict[str, Any]) -> None:
     table(to, body["models"], styles={"stage": stages})
     for one in body["silent"]:
         role = f"{one['role']}, given up" if one["given_up"] else one["role"]
-        words = f"{one['version']} ({role}) answers nothing: {one['answers_nothing']}"
+        when = " after the next start, and answers until then" if one["until_restart"] else ""
+        words = f"{one['version']} ({role}) answers nothing{when}: {one['answers_nothing']}"
         to.print(Text(words, "bold red"), soft_wrap=True)
     to.print()
     table(to, body["sources"], styles={"freshness": {"silent": "bold red", "fresh": "green"}})

@@ -7,21 +7,38 @@ commands of other processes can tell.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 from homeostat.declare.system import System
 from homeostat.runtime.lock import owner_of
 from homeostat.runtime.plan import applied, applied_body, changes_between, write_body
 
-__all__ = ["begun", "pending", "restart_note"]
+__all__ = ["begun", "given_up_beside", "note_given_up", "pending", "restart_note"]
 
 FILE = "running.json"
+GIVEN_UP = "running_given_up.json"
 NAMED = 4
 
 
 def begun(home: Path, system: System) -> None:
     """Write down which declarations the process that begins to run a home serves by."""
     write_body(home / FILE, applied_body(system))
+    (home / GIVEN_UP).unlink(missing_ok=True)
+
+
+def note_given_up(home: Path, names: Iterable[str]) -> None:
+    """Write down versions that the process answers with until its end, given up meanwhile."""
+    there = {*given_up_beside(home), *names}
+    write_body(home / GIVEN_UP, json.dumps(sorted(there)))
+
+
+def given_up_beside(home: Path) -> tuple[str, ...]:
+    """Return the champions given up since the running process began, which it answers with."""
+    path = home / GIVEN_UP
+    if not path.exists() or owner_of(home) is None:
+        return ()
+    return tuple(json.loads(path.read_text(encoding="utf-8")))
 
 
 def pending(home: Path) -> tuple[str, ...]:
@@ -30,7 +47,8 @@ def pending(home: Path) -> tuple[str, ...]:
     if now is None or not path.exists() or owner_of(home) is None:
         return ()
     changes = changes_between(json.loads(path.read_text(encoding="utf-8")), now)
-    return tuple(f"{change.subject} {change.kind}" for change in changes)
+    given_up = (f"{name} given up, which answers until then" for name in given_up_beside(home))
+    return (*given_up, *(f"{change.subject} {change.kind}" for change in changes))
 
 
 def restart_note(home: Path) -> str:

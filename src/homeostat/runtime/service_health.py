@@ -84,7 +84,7 @@ def advice_on(one: Serving, served: Iterable[Serving], broken: Container[str]) -
         broken: the names of those that cannot answer.
     """
     works = {s.role: s.name for s in served if s.model == one.model and s.name not in broken}
-    give_up = f"give {one.name} up with `homeostat apply --give-up {one.name}`"
+    give_up = f"give {one.name} up with `homeostat apply --give-up {one.name} --reason WHY`"
     if one.lost:
         mend = f"{one.lost[0].advice}, and run `homeostat apply`"
     elif one.bound is None:
@@ -99,7 +99,10 @@ def advice_on(one: Serving, served: Iterable[Serving], broken: Container[str]) -
     if one.role == "previous":
         return f"{mend}; or {give_up}: the champion goes on answering, without a way back"
     if "challenger" in works:
-        then = f"{works['challenger']}, its challenger, takes its place at the loop's next step"
+        then = (
+            f"{works['challenger']}, its challenger, takes its place at the loop's next step, if "
+            "requests bring the fields that it reads (`/ready` names those that it waits for)"
+        )
     else:
         train = f"`homeostat train {one.model}`"
         then = f"a version trained with {train} takes its place as soon as its gates hold"

@@ -7,6 +7,7 @@ from typing import Any
 
 from homeostat.declare.models import Model
 from homeostat.serve.needs import Needs, beyond, lacking
+from homeostat.serve.ports import Broken
 from homeostat.serve.routing import Route
 
 __all__ = ["Awaited"]
@@ -53,7 +54,11 @@ class Awaited:
         for who, needs in self._awaiting(route).items():
             fields = [one[0] for one in needs.items() if self._in_a_row.get(one, 0) < ENOUGH]
             if fields:
-                yield f"{who} waits for {_named(fields)} in requests, {_MEANWHILE[who.split()[1]]}"
+                role = who.split()[1]
+                meanwhile = _MEANWHILE[role]
+                if role == "challenger" and isinstance(route.champion.servable, Broken):
+                    meanwhile = _WITHOUT_CHAMPION
+                yield f"{who} waits for {_named(fields)} in requests, {meanwhile}"
 
     def _awaiting(self, route: Route) -> dict[str, Needs]:
         """Return what others read beyond the champion, by who they are."""
@@ -79,6 +84,12 @@ _MEANWHILE = {
     "way": "which need not bring it: without, it stands in for nobody; a rollback makes it needed",
     "model": "which need not bring it: a version trained so is asked for none without",
 }
+
+_WITHOUT_CHAMPION = (
+    "which need not bring it: the champion answers nothing, so a fallback answers until clients "
+    "bring it for a whole step of the rollout, or until it is withdrawn with `homeostat rollback` "
+    "and another version is trained"
+)
 
 
 def _named(fields: Sequence[str]) -> str:

@@ -117,8 +117,10 @@ def test_shadow_compares_both_on_the_same_requests_with_their_own_thresholds() -
     ours, theirs = found.challenger, found.champion
     assert theirs is not None
     assert (ours.version, ours.rows, ours.labelled) == (2, 5, 2)
+    assert found.beside is not None
+    assert (found.beside.rows, found.beside.labelled) == (3, 2)
     assert (theirs.version, theirs.rows, theirs.labelled) == (1, 5, 2)
-    assert (ours.signals["error_rate"], theirs.signals["error_rate"]) == (2 / 5, 1 / 5)
+    assert (ours.signals["error_rate"], theirs.signals["error_rate"]) == (1 / 5, 1 / 5)
     assert (ours.signals["auc"], theirs.signals["auc"]) == (0.0, 1.0)
     assert ours.signals["positive_rate"] == pytest.approx(1 / 3)  # 0.4 of 0.1, 0.4, 0.2
     assert theirs.signals["positive_rate"] == pytest.approx(1 / 3)  # 0.9 of 0.9, 0.2, 0.4
@@ -246,6 +248,105 @@ def test_a_request_that_lacks_a_field_of_the_challenger_is_evidence_about_neithe
     assert repr(replace(found, unasked=0, unasked_at=None)) == repr(alone)
     last = to_micros(START + timedelta(minutes=left[-1])) if left else None
     assert (found.unasked, found.unasked_at) == (len(left), last)
+
+
+shadowed = st.lists(
+    st.tuples(
+        st.sampled_from([
+            "", "model_broken", "overloaded", "overloaded,calls_held", "model_unasked",
+            "previous_unasked,model_broken", "store_down",
+        ]),
+        st.floats(0, 1),
+        st.none() | st.floats(0, 1),
+        st.sampled_from([None, True, False]),
+        st.sampled_from([2, 3, None]),
+    ),
+    max_size=30,
+)  # fmt: skip
+
+
+@given(shadowed)
+def test_what_becomes_of_the_champion_is_no_fault_of_its_shadow(
+    given_rows: list[tuple[str, float, float | None, bool | None, int | None]],
+) -> None:
+    rows, labels = [], {}
+    for n, (causes, score, shadow, label, version) in enumerate(given_rows):
+        own = "shadow_broken" if version is not None and shadow is None else ""
+        rows.append(
+            prediction(n, score=score, shadow_version=version, shadow_score=shadow,
+                       degraded=",".join(filter(None, [causes, own])))
+        )  # fmt: skip
+        if label is not None:
+            labels[n] = label
+    found = evidence_of(SHADOW, rows, labels)
+    asked = [row for row in given_rows if row[4] == 2]
+    whole = [row for row in asked if row[2] is not None and row[0] != "store_down"]
+    both = [row for row in whole if row[0] == ""]
+    assert found.champion is not None
+    assert found.beside is not None
+    assert found.challenger.rows == len(asked)
+    assert found.beside.rows == len(both)
+    if asked:
+        failed = sum(row[2] is None for row in asked)
+        assert found.challenger.signals["error_rate"] == pytest.approx(failed / len(asked))
+        failed = sum(row[0] != "" for row in asked)
+        assert found.champion.signals["error_rate"] == pytest.approx(failed / len(asked))
+    for arm, mine, column, threshold in (
+        (found.challenger, whole, 2, 0.3),
+        (found.beside, both, 2, 0.3),
+        (found.champion, both, 1, 0.5),
+    ):
+        scores = [(float(row[column] or 0.0), row[3]) for row in mine]
+        judged = [(score >= threshold, label) for score, label in scores if label is not None]
+        assert arm.labelled == len(judged)
+        if scores:
+            rate = sum(score >= threshold for score, _ in scores) / len(scores)
+            assert arm.signals["positive_rate"] == pytest.approx(rate)
+            mean = sum(score for score, _ in scores) / len(scores)
+            assert arm.signals["mean_score"] == pytest.approx(mean)
+        if judged:
+            cost = sum(
+                4 if label and not said else 1 if said and not label else 0
+                for said, label in judged
+            )
+            assert arm.signals["cost"] == pytest.approx(cost / len(judged))
+
+
+@given(st.lists(st.booleans(), min_size=40, max_size=40), st.booleans(), st.booleans())
+def test_a_champion_that_was_given_up_does_not_stop_who_takes_its_place(
+    fails: list[bool], gone: bool, waits: bool
+) -> None:
+    """The oracle: only the challenger's own failures roll it back."""
+    rows = [
+        prediction(n, degraded="overloaded" if n % 3 else "model_broken", arm="score",
+                   version=None, shadow_version=2, shadow_score=None if broken else 0.4)
+        for n, broken in enumerate(fails)
+    ]  # fmt: skip
+    if waits:
+        rows.append(prediction(40, degraded="model_broken,shadow_unasked"))
+    judged = hs.Deployment(
+        model=model,
+        rollout=(hs.Shadow("1d"), hs.Canary((0.5,), every="1d")),
+        guards=(
+            *(hs.Guard(one, within=0.0, rows=1) for one in SIGNALS if one != "latency_p99_ms"),
+            hs.Guard("error_rate", at_most=0.2, rows=40),
+        ),
+        degradation=hs.Degradation(score=0.2),
+    )  # fmt: skip
+    state = replace(SHADOW, given_up=True)
+    observed = Observed(logged(rows), known({}), 0.3, way_back_ready=not gone)
+    found = arm_evidence(judged, state, observed)
+    decision = decide_rollout(judged, state, found, SINCE + 3_600_000_000)
+    expected = None
+    if sum(fails) / 40 > 0.2:
+        expected = "rollback"
+    elif gone:
+        expected = "hold" if waits else "promote"
+    assert (decision and decision.action) == expected
+    if expected == "hold":
+        assert decision is not None
+        assert "version 1 was given up and answers nothing; 1 requests lack" in decision.reason
+        assert decide_rollout(judged, advance(state, decision), found, SINCE + 2 * DAY) is None
 
 
 GUARDED = hs.Deployment(
