@@ -22,16 +22,28 @@ class HomeostatError(Exception):
     retryable = False
 
 
+_FIRST = 3
+"""So many errors of a group are told."""
+
+
 def text_of(error: BaseException) -> str:
     """Return an error's text as it can be written anywhere, whatever the user's code put into it.
 
+    That of a group holds the first errors in it.
+
     >>> text_of(ValueError("no \\ud800")) == "no " + chr(92) + "ud800"
     True
+    >>> text_of(ExceptionGroup("two", [ValueError("a"), KeyError("b")]))
+    "two (2 sub-exceptions): ValueError: a; KeyError: 'b'"
     """
     try:
         text = str(error)
     except Exception as broken:  # noqa: BLE001 - the method is the user's code
         text = f"its text cannot be made: {type(broken).__name__}"
+    if isinstance(error, BaseExceptionGroup):
+        first = [f"{type(one).__name__}: {text_of(one)}" for one in error.exceptions[:_FIRST]]
+        more = len(error.exceptions) - len(first)
+        text += ": " + "; ".join(first + [f"and {more} more"] * (more > 0))
     return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
 
 

@@ -52,13 +52,19 @@ class NoPredictions(HomeostatError):
 
 
 class Unanswered(HomeostatError):
-    """An order that the running process did not carry out in time."""
+    """An order that the running process did not carry out: in time, or before it ended."""
 
-    def __init__(self, action: str, model: str, busy: HomeBusy) -> None:
+    def __init__(self, action: str, model: str, owner: str, *, is_alive: bool) -> None:
+        if is_alive:
+            found = "did not take it up in time, and it was withdrawn"
+            advice = "look at what that process prints, and ask again"
+        else:
+            found = "ended before it was done"
+            begun = "; a training that was cut off is begun again then" * (action == "train")
+            advice = f"start `homeostat run` again{begun}; see `homeostat journal`"
         super().__init__(
-            f"{action} of {model!r}: the process that runs this home did not answer ({busy}); "
-            "allowed: a process that is alive; look at it, and at `homeostat journal`; a training "
-            "that was cut off is begun again at the next `homeostat run`"
+            f"{action} of {model!r}: {owner}, which runs this home, {found}; allowed: a process "
+            f"that is alive and carries it out; {advice}"
         )
 
 
@@ -91,7 +97,7 @@ def ordered(
             is_late = monotonic() - began > PATIENCE_S and orders.withdraw(number)
             is_alive = owner_of(here.folder) is not None
             if is_late or not (is_alive or orders.outcome(number) is not None):
-                raise Unanswered(action, subject, busy) from busy
+                raise Unanswered(action, subject, busy.owner, is_alive=is_alive) from None
             sleep(LOOK_S)
         return made
     finally:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from homeostat.runtime.cli_shared import Command, Session, session
+from homeostat.runtime.noted import Noted
 
 if TYPE_CHECKING:
     from homeostat.declare.kafka import Kafka
@@ -144,7 +145,7 @@ def _warm(app: App) -> None:
 def _teller(here: Session, app: App) -> Callable[[Ticked | Exception], None]:
     """Return what tells of decisions, and of each kind of failure now and then."""
     said: dict[str, float] = {}
-    noted: set[str] = set()
+    noted = Noted()
 
     def told(done: Ticked | Exception) -> None:
         if isinstance(done, Exception):
@@ -153,13 +154,8 @@ def _teller(here: Session, app: App) -> Callable[[Ticked | Exception], None]:
                 said[words] = now
                 click.echo(f"the loop failed, and will try again: {words}", err=True)
             return
-        notes = set(app.live.service.ready().notes)
-        for note in sorted(notes - noted):
-            click.echo(f"note: {note}", err=True)
-        for note in sorted(noted - notes):
-            click.echo(f"no longer: {note}", err=True)
-        noted.clear()
-        noted.update(notes)
+        for line in noted.lines(app.live.service.ready().notes):
+            click.echo(line, err=True)
         for decision in done.decisions:
             if here.json:
                 click.echo(json.dumps(decision.as_json(), ensure_ascii=False))

@@ -1,4 +1,8 @@
-"""Reads a `system.py`: the file is run once, and its one System is taken."""
+"""Reads a `system.py`: the file is run once, and its one System is taken.
+
+The file's folder comes first on the path while it runs, and last from then on: what declarations
+name by text (an estimator) is imported later, and may lie beside the file.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +36,8 @@ def _run(path: Path) -> ModuleType:
         raise SystemFileError(f"system file {path}: it is no Python file; rename it to end in .py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    sys.path.insert(0, str(path.resolve().parent))
+    folder = str(path.resolve().parent)
+    sys.path.insert(0, folder)
     try:
         with redirect_stdout(sys.stderr):
             spec.loader.exec_module(module)
@@ -50,7 +55,9 @@ def _run(path: Path) -> ModuleType:
             "Python can run; correct that line"
         ) from broken
     finally:
-        sys.path.remove(str(path.resolve().parent))
+        sys.path.remove(folder)
+        if folder not in sys.path:
+            sys.path.append(folder)
     return module
 
 

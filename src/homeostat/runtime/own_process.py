@@ -32,6 +32,17 @@ LARGE = 200_000
 """Work on more rows than this is done in a process of its own. One pool of threads serves all
 queries of a process, in turn: the fold would wait for a long one, and its memory stays taken."""
 
+_NATIVE = "native code that it called has a fault: see what the server printed, and run it by hand"
+_STOPPED = "somebody stopped it, or code raised KeyboardInterrupt: see what the server printed"
+_AFTER = {
+    "SIGKILL": "most often the machine has too little memory for it",
+    "SIGXCPU": "a limit on its processor time was reached: raise it (`ulimit -t`)",
+    "SIGXFSZ": "a limit on the size of its files was reached: raise it (`ulimit -f`)",
+    **dict.fromkeys(("SIGSEGV", "SIGBUS", "SIGABRT", "SIGFPE", "SIGILL"), _NATIVE),
+    **dict.fromkeys(("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT"), _STOPPED),
+}
+"""What to do after a process was killed by a signal."""
+
 Work = Callable[[System, Path, Path, Mapping[str, Any]], dict[str, Any]]
 """Does a piece of work in the child: by the system of a file, on the home in a folder."""
 
@@ -55,12 +66,15 @@ class ProcessDied(HomeostatError):
         self.status = status
         if status < 0:
             names = {number.value: number.name for number in signal.Signals}
-            self.found = f"its process was killed by {names.get(-status, f'signal {-status}')}"
-            advice = "most often the machine has too little memory for it"
+            name = names.get(-status, f"signal {-status}")
+            self.found = f"its process was killed by {name}"
+            self.advice = _AFTER.get(name, "see what sent it that signal, and what it printed")
         else:
             self.found = f"its process ended with status {status}"
-            advice = "see what the server printed"
-        super().__init__(f"{what}: {self.found}; allowed: a process that ends its work; {advice}")
+            self.advice = "see what the server printed"
+        super().__init__(
+            f"{what}: {self.found}; allowed: a process that ends its work; {self.advice}"
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from signal import SIGKILL
 from threading import Event
 from typing import Any
 
@@ -43,11 +44,9 @@ class TrainingProcess:
 
 
 def _died(training: Training, died: ProcessDied) -> Failed:
-    advice = "see what the server printed"
-    if died.status < 0:
-        advice = (
-            "most often the machine has too little memory for it: shorten the history of the split"
-        )
+    advice = died.advice
+    if died.status == -SIGKILL:
+        advice += ": shorten the history of the split"
     evidence = {
         "type": "ProcessDied",
         "message": died.found,

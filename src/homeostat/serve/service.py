@@ -48,6 +48,9 @@ UNANSWERED = frozenset({"model_broken", "features_broken", "calls_held"})
 SILENT = 5
 """A champion that was asked so often in a row, and never answered, answers nothing."""
 
+LOOKED_AT = 50
+"""More answers in a row without it are not counted."""
+
 Ingest = Callable[[str, Sequence[bytes]], Ingested]
 
 
@@ -305,7 +308,8 @@ class LocalService:
         number = self._failed.get(status.model, 0)
         if number < SILENT:
             return []
-        return [f"the champion gave none of the last {number} answers: its fallbacks did"]
+        bound = f"(at most {LOOKED_AT} are looked at)"
+        return [f"the champion gave none of the last {number} answers {bound}: its fallbacks did"]
 
     def _watch(self, predictions: Predictions) -> None:
         """Count the answers in a row that the champion should have given, and did not."""
@@ -314,7 +318,7 @@ class LocalService:
             if arm == "champion":
                 failed = 0
             elif arm != "challenger" and UNANSWERED.intersection(causes):
-                failed += 1
+                failed = min(failed + 1, LOOKED_AT)
         self._failed[predictions.model] = failed
 
     def note(self, words: str, instead_of: str = "") -> None:

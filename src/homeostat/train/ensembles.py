@@ -151,7 +151,7 @@ def from_lightgbm(text: str) -> Ensemble:
             "LightGBM model",
             f"{header['num_tree_per_iteration']} trees per iteration",
             "one (binary classification, regression, ranking)",
-            "train one model per class or serve this one natively",
+            "declare one model per class",
         )
     trees = tuple(_lightgbm_tree(_fields(block), i) for i, block in enumerate(blocks[1:]))
     averaged = "average_output" in header and len(trees) > 0
@@ -176,7 +176,7 @@ def _lightgbm_link(objective: str) -> Link:
             "LightGBM model",
             f"objective {objective!r}",
             ", ".join(sorted(filter(None, _LIGHTGBM_LINKS))),
-            "train with one of these or serve this model natively",
+            "declare the estimator with one of these as its objective",
         )
     if "sqrt" in options:
         return Link("signed_square")
@@ -193,7 +193,7 @@ def _lightgbm_tree(fields: dict[str, str], index: int) -> Tree:
             f"LightGBM tree {index}",
             "its leaves are linear models",
             "constant leaves",
-            "train with linear_tree=False or serve this model natively",
+            "declare the estimator with linear_tree=False",
         )
     leaf = _numbers(fields["leaf_value"])
     if int(fields["num_leaves"]) == 1:

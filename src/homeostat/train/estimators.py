@@ -13,8 +13,11 @@ from homeostat.train.parameters import EstimatorRefused, check_parameters, param
 
 __all__ = ["class_of", "estimator_mistakes", "made", "where_of"]
 
-_DISTRIBUTIONS = {"sklearn": "scikit-learn", "imblearn": "imbalanced-learn"}
-"""Packages that are installed under another name than they are imported by."""
+_DISTRIBUTIONS = {
+    "sklearn": "scikit-learn", "imblearn": "imbalanced-learn", "lightgbm": "lightgbm",
+    "xgboost": "xgboost", "catboost": "catboost",
+}  # fmt: skip
+"""What is installed under which name; of any other package only its author knows."""
 
 
 def where_of(model: Model) -> str:
@@ -72,9 +75,14 @@ def class_of(estimator: Estimator, where: str) -> Callable[..., Any]:
                 "module that can be imported; correct the declaration."
             ) from missing
         what = "" if package == asked else f", which {asked} imports"
+        if package in _DISTRIBUTIONS:
+            found, advice = "is not installed", f"pip install {_DISTRIBUTIONS[package]}"
+        else:
+            found = "is neither beside the system's file nor installed"
+            advice = f"put {package}.py there, or install what holds it, or correct the name"
         raise EstimatorRefused(
-            f"{where}: the package {package!r}{what} is not installed; allowed: an estimator that "
-            f"can be imported here; pip install {_DISTRIBUTIONS.get(package, package)}."
+            f"{where}: the package {package!r}{what} {found}; allowed: an estimator that can be "
+            f"imported here; {advice}."
         ) from missing
     except AttributeError as unknown:
         raise EstimatorRefused(

@@ -143,7 +143,9 @@ def _package(part: object) -> str:
 
 
 def _refuse(part: object, found: str, allowed: str = _SUPPORTED) -> ExportRefused:
-    next_step = "change the estimator, or declare that this model is served natively"
+    next_step = "declare the estimator so"
+    if allowed == _SUPPORTED:
+        next_step = "declare an estimator of one of these kinds, not of a class made from one"
     return ExportRefused(f"export of {_package(part)}'s {_name(part)}", found, allowed, next_step)
 
 

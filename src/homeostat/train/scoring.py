@@ -33,7 +33,7 @@ class ParityFailed(HomeostatError):
         super().__init__(
             f"{where}: graph and native scores differ by {found:.3g}; allowed: {allowed:.3g}; "
             f"row {self.row} scores {self.native!r} natively and {self.onnx!r} in the graph; "
-            "refuse this package, or declare that the model is served natively."
+            "declare other parameters or another kind of estimator, and train again."
         )
 
 

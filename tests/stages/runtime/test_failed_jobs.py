@@ -75,6 +75,8 @@ class Clumsy:
             raise Panic("a native library gave up")
         if self.how == "exit":
             raise SystemExit(3)
+        if self.how == "group":
+            raise ExceptionGroup("two", [ValueError("first cause"), OSError("2nd")])
         if self.how == "speechless":
             raise Speechless
         if self.how == "unwritable":
@@ -250,6 +252,7 @@ WAYS: dict[str, tuple[dict[str, Any], Act | None, str]] = {
     "predict raises": (clumsy("-"), None, "training failed: "),
     "memory": (clumsy("memory"), None, "MemoryError"),
     "panic": (clumsy("panic"), None, "Panic: a native library gave up"),
+    "group": (clumsy("group"), None, "two (2 sub-exceptions): ValueError: first cause; "),
     "exit": (clumsy("exit"), None, "SystemExit: 3"),
     "on-demand exits": ({"more": (leaving,)}, None, "'leaving': raised SystemExit"),
     "no text": (clumsy("speechless"), None, "its text cannot be made: RuntimeError"),

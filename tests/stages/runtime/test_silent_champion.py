@@ -13,6 +13,7 @@ from homeostat.core.clock import ManualClock
 from homeostat.runtime.app import App
 from homeostat.runtime.cli_watch import silent_versions
 from homeostat.runtime.doctor import service_checks
+from homeostat.runtime.noted import Noted
 from homeostat.testing.toy import toy_system
 from homeostat.testing.toy_replay import replay_toy, toy_schedule
 from homeostat.train.servable import Servable
@@ -73,6 +74,15 @@ def test_a_champion_whose_scores_fail_is_seen_everywhere(
     with monkeypatch.context() as patch:
         patch.setattr(Servable, "score", broken)
         assert "champion" not in [ask(app, number) for number in range(3, 10)]
+        noted = Noted()
+        began = list(noted.lines(app.live.service.ready().notes))
+        assert len(began) == 1
+        assert "gave none of the last 7 answers" in began[0]
+        for number in range(12, 58):
+            ask(app, number)
+            assert list(noted.lines(app.live.service.ready().notes)) == []
+        note = app.live.service.ready().notes[0]
+        assert "none of the last 50 answers (at most 50 are looked at)" in note
     assert seen(app) == [True] * 4
     assert [ask(app, number) for number in range(10, 12)] == ["champion"] * 2
     assert seen(app) == [False] * 4

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import shutil
+import signal
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -82,6 +83,17 @@ def test_a_compaction_apart_leaves_what_one_here_does(app: App, tmp_path: Path) 
     assert lake.read("payments").equals(before)
     tidy(lake)  # nothing is left to do
     assert lake.read("payments").equals(before)
+
+
+@pytest.mark.parametrize("number", sorted(set(signal.Signals)))
+def test_each_signal_has_its_name_and_only_a_kill_is_put_down_to_memory(
+    number: signal.Signals,
+) -> None:
+    told = str(ProcessDied("training", -number))
+    assert f"killed by {signal.Signals(number).name}; allowed: " in told
+    assert ("memory" in told) == (number == signal.SIGKILL)
+    native = {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL}
+    assert ("native code" in told) == (number in native)
 
 
 def test_what_a_process_cannot_do_is_told(app: App) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 
 from homeostat.declare.models import Estimator, Model
+from homeostat.runtime.loading import load_system
 from homeostat.testing.toy_training import toy_model
 from homeostat.train.estimators import estimator_mistakes
 
@@ -55,7 +57,7 @@ def own(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], str]:
         ("sklearn.linear_model:LogisticRegression", {"CC": 1.0}, ["no parameter 'CC'"]),
         ("sklearn.svm:SVC", {}, ["no exact translation is known for it", "late_arrival"]),
         ("sklearn.ensemble:RandomForrest", {}, ["has no 'RandomForrest'"]),
-        ("nowhere:Model", {}, ["pip install nowhere"]),
+        ("nowhere:Model", {}, ["neither beside the system's file nor installed", "nowhere.py"]),
         ("sklearn.ensemble:__name__", {}, ["it is a str"]),
     ],
 )
@@ -109,3 +111,33 @@ def test_one_that_refuses_what_it_is_given(own: Callable[[Any], str]) -> None:
         raise ValueError(f"depth {depth} is too deep")
 
     assert "depth 9 is too deep" in mistakes(own(picky), {"depth": 9})
+
+
+def test_an_estimator_beside_the_system_file_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (tmp_path / "lies_beside.py").write_text(
+        "from sklearn.linear_model import LogisticRegression\n"
+        "def odd(C=1.0):\n    return LogisticRegression(C=C)\n"
+    )
+    (tmp_path / "system.py").write_text(
+        "from homeostat.testing.toy import toy_system\nsystem = toy_system()\n"
+    )
+    assert "'lies_beside' is neither" in mistakes("lies_beside:odd", {})
+    for _ in range(2):
+        assert load_system(tmp_path / "system.py").name == "toy"
+        assert sys.path.count(str(tmp_path)) == 1
+    assert mistakes("lies_beside:odd", {}) == ""
+    assert "no parameter 'CC'" in mistakes("lies_beside:odd", {"CC": 1.0})
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [("catboost", "pip install catboost"), ("imblearn", "pip install imbalanced-learn")],
+)
+def test_only_a_package_that_is_known_is_to_be_installed(
+    monkeypatch: pytest.MonkeyPatch, name: str, advice: str
+) -> None:
+    monkeypatch.setitem(sys.modules, name, None)  # as if it were not installed
+    assert advice in mistakes(f"{name}:Model", {})

@@ -175,7 +175,7 @@ def test_another_estimator_of_scikit_learn_is_exported_too() -> None:
             "nowhere.at_all:Model",
             {},
             EstimatorRefused,
-            "'nowhere' is not installed; .*pip install nowhere",
+            "'nowhere' is neither beside the system's file nor installed; .*nowhere.py there",
         ),
         (
             "sklearn.tress:Tree",
