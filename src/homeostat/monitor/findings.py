@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from homeostat.core.decisions import Decision
@@ -42,9 +42,20 @@ class Finding:
 
 
 def open_alerts(decisions: Iterable[Decision]) -> dict[str, Decision]:
-    """Return the alerts that a journal, oldest first, leaves open, by key of their finding."""
+    """Return the alerts that a journal, oldest first, leaves open, by key of their finding.
+
+    That on failing trainings has the cause of the latest failure.
+    """
     opened: dict[str, Decision] = {}
+    causes: dict[str, str] = {}
     for decision in decisions:
+        if decision.action == "reject" and "failed" in decision.evidence:
+            training, before = f"training/{decision.model}", causes.get(decision.model, "")
+            causes[decision.model] = decision.reason
+            if before and training in opened:
+                alert = opened[training]
+                told = alert.reason.replace(before, decision.reason, 1)
+                opened[training] = replace(alert, reason=told)
         key = str(decision.evidence.get("key", ""))
         if decision.action == "alert":
             opened[key] = decision

@@ -181,7 +181,8 @@ class Observer:
         if unanswered:
             told = (
                 f"{said} gave none of the last {unanswered} answers: its fallbacks did, since its "
-                "features or its score failed; look at /metrics, and run `homeostat doctor`"
+                "features or its score failed, or calls that hang hold all its workers "
+                "(`calls_held`); /ready and /metrics say which; run `homeostat doctor`"
             )
             found = [Finding("package", model.name, "found", told, {"version": state.champion})]
         else:

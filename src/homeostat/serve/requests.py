@@ -34,7 +34,8 @@ _WORDS = {
     "integer": "a whole number of 64 bits",
     "float": "a finite number",
     "boolean": "true or false",
-    "timestamp": "an instant with a time zone, such as '2013-07-01T18:30:00Z'",
+    "timestamp": "an instant with a time zone, such as '2013-07-01T18:30:00Z', "
+    "of the years 2 to 9998",
 }
 _TYPES: dict[str, Any] = {
     "string": str,

@@ -72,3 +72,14 @@ def test_a_silent_source_is_found_beyond_the_bound(last_known: int | None, statu
     assert (finding.status, finding.key) == (status, "freshness/readings")
     if status == "found":
         assert finding.reason.endswith("longer than 2h")
+
+
+def test_the_alert_on_failing_trainings_has_the_latest_cause() -> None:
+    made: list[Decision] = []
+    for number, cause in enumerate(("one", "two", "three")):
+        body = {"failed": {"message": cause}}
+        made.append(Decision(number, "fraud", "reject", f"failed: {cause}", None, body))
+        finding = Finding("training", "fraud", "found", f"failed: {cause}; the fallback answers")
+        made += decide_alerts(open_alerts(made), [finding], number)
+        (alert,) = open_alerts(made).values()
+        assert (alert.at, alert.reason) == (0, f"failed: {cause}; the fallback answers")
