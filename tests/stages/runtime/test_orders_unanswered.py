@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from threading import Thread
-from time import sleep
 from types import SimpleNamespace
 from typing import Any, Literal
 
@@ -15,11 +13,11 @@ from homeostat.runtime.cli_home import Unanswered, ordered
 from homeostat.runtime.lock import HomeBusy, HomeLock
 from homeostat.runtime.orders import Orders
 
-ACTIONS: tuple[Literal["train", "rollback", "apply"], ...] = ("train",)
+ACTIONS: tuple[Literal["train", "rollback", "apply"], ...] = ("train", "rollback", "apply")
 
 
 @pytest.mark.parametrize("action", ACTIONS)
-@pytest.mark.parametrize("ends", [True])
+@pytest.mark.parametrize("ends", [True, False])
 def test_an_order_without_an_outcome_is_told_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, action: Any, ends: bool
 ) -> None:
@@ -28,21 +26,17 @@ def test_an_order_without_an_outcome_is_told_once(
     with pytest.raises(HomeBusy) as busy:
         HomeLock(tmp_path)
 
-    Orders(tmp_path / "meta.db").close()
-
-    def end() -> None:
+    def end(_: float) -> None:
+        """Take the order, and end before it is done."""
         orders = Orders(tmp_path / "meta.db")
-        while not orders.take():
-            sleep(0.01)
+        orders.take()
         orders.close()
         lock.release()
 
-    thread = Thread(target=end if ends else lambda: None)
-    thread.start()
+    monkeypatch.setattr(cli_home, "sleep", end)
     here: Any = SimpleNamespace(folder=tmp_path)
     with pytest.raises(Unanswered) as told:
         ordered(here, action, "fraud", "why", busy.value)
-    thread.join()
     lock.release()
     text = str(told.value)
     assert text.count("allowed: ") == 1
