@@ -50,6 +50,7 @@ __all__ = [
     "ensure_applied",
     "kept_beside",
     "lost_lines",
+    "require_applicable",
     "require_service",
     "schema_steps",
     "serving",
@@ -60,6 +61,9 @@ NOTHING_GIVEN_UP = GivingUp()
 
 NAMED = 4
 """At most this many changes are named in an error."""
+
+APART = 3
+"""So many features that a version loses for one reason have a line each."""
 
 
 class NotApplied(HomeostatError):
@@ -80,7 +84,9 @@ class ServiceLost(HomeostatError):
 
     def __init__(self, lost: tuple[Serving, ...]) -> None:
         self.lost = lost
-        told = "; ".join(lost_lines(lost)[:NAMED])
+        lines = lost_lines(lost)
+        more = f"; and {len(lines) - NAMED} more" if len(lines) > NAMED else ""
+        told = "; ".join(lines[:NAMED]) + more
         names = " ".join(f"--give-up {one.name}" for one in lost)
         self.advice = (
             f"{_mended(lost[0])}; or give up what cannot be kept with `homeostat apply "
@@ -88,7 +94,7 @@ class ServiceLost(HomeostatError):
             "the next version that is trained, takes its place"
         )
         super().__init__(
-            f"apply: {told}; allowed: declarations that every version in service can be given its "
+            f"declarations: {told}; allowed: those that every version in service can be given its "
             f"features by; {self.advice}"
         )
 
@@ -125,18 +131,31 @@ def kept_beside(home: Home, system: System) -> tuple[Kept, ...]:
 
 
 def lost_lines(served: Iterable[Serving]) -> list[str]:
-    """Return a line per feature that a version in service cannot be given any more."""
+    """Return a line per feature that a version in service cannot be given any more.
+
+    Where one reason takes more than three features from a version, they share a line.
+    """
     served = tuple(served)
-    leaving = [
+    lines = [
         f"{one.name} ({one.role}) leaves service: {str(one.problem).partition(';')[0]}"
         for one in served
         if isinstance(one.problem, NotDeployed)
     ]
-    return leaving + [
-        f"{one.name} ({one.role}) loses feature {lost.feature!r}: {lost.why}"
-        for one in served
-        for lost in one.lost
-    ]
+    for one in served:
+        by_reason: dict[str, list[str]] = {}
+        for lost in one.lost:
+            by_reason.setdefault(lost.why, []).append(repr(lost.feature))
+        for why, names in by_reason.items():
+            if len(names) > APART:
+                lines.append(f"{one.name} ({one.role}) loses {_listed(names)}: {why}")
+            else:
+                lines += [f"{one.name} ({one.role}) loses feature {name}: {why}" for name in names]
+    return lines
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return f"{len(names)} features: {', '.join(names[:NAMED])}{more}"
 
 
 def _mended(one: Serving) -> str:
@@ -194,11 +213,42 @@ def _there(reader: Snapshot, home: Home) -> set[bytes] | None:
     return None if old is None else stems_of(old.get("views", ()))  # a release without marks
 
 
+def require_applicable(
+    home: Home, system: System, giving_up: Collection[str] = ()
+) -> tuple[Serving, ...]:
+    """Return the versions at stake if declarations can be applied: what applies them asks first.
+
+    Raises:
+        SchemaIncompatible: a source's new schema would break readers.
+        ServiceLost: a version in service, which is not given up, cannot be given its features.
+    """
+    for step in schema_steps(home, system):
+        step.require()
+    stake = at_stake(home, system)
+    require_service(stake, giving_up)
+    return stake
+
+
 def ensure_applied(home: Home, system: System) -> None:
-    """Raise `NotApplied` unless a home runs on these declarations; a new home begins to."""
+    """Let a home be run by the declarations that were applied to it; a new home begins to.
+
+    What a version in service runs is no part of the declarations that are compared: code that
+    `kept=` names, or that a kept function calls. So this asks what `apply_changes` asks, whether
+    the declarations differ or not. A package that is damaged is no such loss.
+
+    Raises:
+        NotApplied: the declarations differ from those applied, and could be applied.
+        SchemaIncompatible: they differ, and could not.
+        ServiceLost: a version in service, which is not given up, cannot be given its features.
+    """
     old = applied(home.folder)
     changes = plan(old, system)
-    if changes and _is_new(home, system):
+    is_new = bool(changes) and _is_new(home, system)
+    if changes and not is_new:
+        require_applicable(home, system)
+    else:  # the schemas are those registered, or the first ones
+        require_service(at_stake(home, system))
+    if is_new:
         _register(home, system)
         _mark(home, system.views)
         record_applied(home.folder, system)
@@ -236,10 +286,7 @@ def apply_changes(
         ServiceLost: a version in service cannot be given its features; nothing was written.
     """
     changes = plan(applied(home.folder), system)
-    for step in schema_steps(home, system):
-        step.require()
-    stake = at_stake(home, system)
-    require_service(stake, giving_up.versions)
+    stake = require_applicable(home, system, giving_up.versions)
     given_up = as_decisions(home, stake, giving_up, system.hash)
     journal_given_up(home, given_up)
     served, wanted = serving(home, system), views_to_fill(home, system)

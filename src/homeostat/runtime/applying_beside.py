@@ -24,13 +24,7 @@ from homeostat.features.fold import ViewFold
 from homeostat.features.folded import folded_offset
 from homeostat.features.keys import view_stem
 from homeostat.features.manifest import view_of
-from homeostat.runtime.applying import (
-    Applied,
-    NotApplied,
-    at_stake,
-    require_service,
-    schema_steps,
-)
+from homeostat.runtime.applying import Applied, NotApplied, require_applicable
 from homeostat.runtime.backfill import chunks
 from homeostat.runtime.engine import Engine
 from homeostat.runtime.filled import begin_filling, clear, filled_stems, mark_filled
@@ -64,16 +58,14 @@ def asked_of_the_process(home: Home, system: System, giving_up: GivingUp) -> tup
 
     Raises:
         NotBeside: a source changes: the process takes events in by the sources it was started with.
+        SchemaIncompatible: a source's new schema would break readers.
         ServiceLost: a version in service cannot be given its features.
     """
     changes = plan(applied(home.folder), system)
-    for step in schema_steps(home, system):
-        step.require()
+    served = require_applicable(home, system, giving_up.versions)
     moved = [change for change in changes if change.part == "sources"]
     if moved:
         raise NotBeside(f"{moved[0].subject} is {moved[0].kind}")
-    served = at_stake(home, system)
-    require_service(served, giving_up.versions)
     given_up = as_decisions(home, served, giving_up, system.hash)
     body = {
         "views": [canonical_json(v) for v in system.views],

@@ -269,6 +269,14 @@ def _show_plan(
 ) -> None:
     from rich.text import Text
 
+    if not changes and is_lost:
+        to.print(
+            f"{folder}: the declarations are those applied; `homeostat apply` refuses what they "
+            "name, and `homeostat run` does not start",
+            style="bold red",
+            soft_wrap=True,
+        )
+        return
     if not changes:
         to.print(f"{folder}: nothing would change", style="green")
         return

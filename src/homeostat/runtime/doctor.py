@@ -292,7 +292,11 @@ def service_checks(system: System, home: Home) -> Iterator[Check]:
         name = f"{one.role} {one.name}"
         if one.bound is None and not is_applied:
             found = f"could not answer under these declarations, which do not hold: {one.problem}"
-            yield Check(name, "note", found, "see `homeostat plan`; `apply` refuses them, too")
+            yield Check(name, "note", found, "see `homeostat plan`; `apply` and `run` refuse them")
+            continue
+        if one.lost and not one.given_up:
+            found = f"not by these declarations, which `apply` and `run` refuse: {one.problem}"
+            yield Check(name, "broken", found, advice_on(one, served, broken))
             continue
         if one.name in broken:
             advice = advice_on(one, served, broken)

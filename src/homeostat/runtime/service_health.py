@@ -83,8 +83,13 @@ def advice_on(one: Serving, served: Iterable[Serving], broken: Container[str]) -
         served: all versions in service.
         broken: the names of those that cannot answer.
     """
+    served = tuple(served)
     works = {s.role: s.name for s in served if s.model == one.model and s.name not in broken}
-    give_up = f"give {one.name} up with `homeostat apply --give-up {one.name} --reason WHY`"
+    together = {one.name: None}
+    if one.lost:  # they are refused together, so they are given up together
+        together = {s.name: None for s in served if s.lost and not s.given_up} or together
+    names = " ".join(f"--give-up {name}" for name in together)
+    give_up = f"give {one.name} up with `homeostat apply {names} --reason WHY`"
     if one.lost:
         mend = f"{one.lost[0].advice}, and run `homeostat apply`"
     elif one.bound is None:
@@ -94,8 +99,10 @@ def advice_on(one: Serving, served: Iterable[Serving], broken: Container[str]) -
             "run `homeostat apply`, which fills live features that are missing; or restore "
             f"packages/{one.name} from a copy"
         )
-    if one.role == "challenger":
+    if one.role == "challenger" and not one.lost:
         return f"{mend}; or withdraw it with `homeostat rollback {one.model}`"
+    if one.role == "challenger":
+        return f"{mend}; or {give_up}: the champion goes on answering"
     if one.role == "previous":
         return f"{mend}; or {give_up}: the champion goes on answering, without a way back"
     if "challenger" in works:
@@ -108,7 +115,7 @@ def advice_on(one: Serving, served: Iterable[Serving], broken: Container[str]) -
         then = f"a version trained with {train} takes its place as soon as its gates hold"
     if one.given_up:
         return f"it was given up: {then}; or {mend}"
-    if "previous" in works and "challenger" not in works:
+    if "previous" in works and "challenger" not in works and not one.lost:
         mend += f"; or go back to {works['previous']} with `homeostat rollback {one.model}`"
     return f"{mend}; or {give_up}: {then}"
 

@@ -50,17 +50,29 @@ class AwaitedField:
 
 
 def still_needed(system: System, served: Iterable[Serving]) -> tuple[StillNeeded, ...]:
-    """Return the fields that requests must bring for champions alone.
+    """Return the fields that requests must bring for champions, beside what is declared today.
 
-    A field that the model of today takes as null, and a champion does not, is one of them.
+    A field that the model of today takes as null, and a champion does not, is one of them. Other
+    versions in service that need it so are named, too: each of them may be champion later.
     """
-    return tuple(
-        StillNeeded(one.model, name, (one.name,), until((one,)), needs[name])
-        for one, needs in _needs(system, served)
-        if one.role == "champion"
-        for name in beyond(needs, _today(system, one.model))
-        if name not in _defaults(system, one.model)
-    )
+    known = tuple(_needs(system, served))
+    found = []
+    for champion, needs in known:
+        if champion.role != "champion":
+            continue
+        today = _today(system, champion.model)
+        others = [
+            (one, set(beyond(theirs, today)))
+            for one, theirs in known
+            if one.model == champion.model and one is not champion
+        ]
+        for name in beyond(needs, today):
+            if name in _defaults(system, champion.model):
+                continue
+            users = (champion, *(one for one, theirs in others if name in theirs))
+            names = tuple(one.name for one in users)
+            found.append(StillNeeded(champion.model, name, names, until(users), needs[name]))
+    return tuple(found)
 
 
 def awaited_fields(system: System, served: Iterable[Serving]) -> tuple[AwaitedField, ...]:
