@@ -13,7 +13,9 @@ from typing import Annotated, Any
 import msgspec
 
 from homeostat.declare.schema import EventSchema, Field
+from homeostat.ingest.field_names import misspellings
 from homeostat.ingest.refusals import refusal_of
+from homeostat.ingest.value_forms import is_finer, restated
 
 __all__ = ["Decoded", "Fault", "PayloadDecoder"]
 
@@ -27,6 +29,7 @@ _TYPES: dict[str, Any] = {
 }
 
 
+_BOM = b"\xef\xbb\xbf"
 _Refused = dict[int, tuple[str, str]]
 """Reason and detail by row."""
 
@@ -52,6 +55,10 @@ class Decoded:
 class PayloadDecoder:
     """Reads JSON objects of one event schema; unknown fields are ignored.
 
+    Values may have another form (`value_forms`), and a byte order mark stands before an object for
+    nothing. An object that does not say an optional field, and has a key that is most likely a
+    misspelling of it (`field_names`), is refused: the value would be lost.
+
     Rows have one attribute per field. Instants are held in UTC, so that equal events have equal
     canonical bytes. A missing field has its default; one that was renamed is also read under its
     aliases, and where an event has both, its name counts unless that is only the default.
@@ -67,7 +74,8 @@ class PayloadDecoder:
     """
 
     def __init__(self, schema: EventSchema) -> None:
-        self._fields = schema.fields
+        self._schema, self._fields = schema, schema.fields
+        self._optional = tuple((f.name, f.filler) for f in schema.fields if f.is_optional)
         self._instants = tuple(f.name for f in schema.fields if f.kind == "timestamp")
         self._renamed = tuple(f for f in schema.fields if f.aliases)
         self._defaults = {f.name: f.filler for f in schema.fields if f.default is not None}
@@ -79,16 +87,21 @@ class PayloadDecoder:
 
     def decode(self, payloads: Sequence[bytes]) -> Decoded:
         """Decode a batch; every payload is in the rows or in the faults."""
-        decode = self._decode
         rows: list[Any] = []
         faults: list[Fault] = []
         bad: set[int] = set()
         for place, payload in enumerate(payloads):
+            fault: tuple[str, str] | None
             try:
-                rows.append(decode(payload))
+                row = self._row(payload)
             except (ValueError, RecursionError) as error:
-                reason, detail = self._diagnose(payload, error)
-                faults.append(Fault(place, reason, detail))
+                fault = self._diagnose(payload.removeprefix(_BOM), error)
+            else:
+                fault = self._misspelled(row, payload)
+                if fault is None:
+                    rows.append(row)
+            if fault is not None:
+                faults.append(Fault(place, *fault))
                 bad.add(place)
         places: Sequence[int] = range(len(payloads))
         if bad:
@@ -104,6 +117,32 @@ class PayloadDecoder:
         """Return one text per row: JSON, fields by name, missing ones left out."""
         encode = self._canonical
         return [encode(row) for row in rows]
+
+    def _row(self, payload: bytes) -> Any:
+        """Return the row of one payload; raise what decoding raises."""
+        body = payload.removeprefix(_BOM)
+        if is_finer(body):
+            return self._restated_row(body)
+        try:
+            return self._decode(body)
+        except msgspec.ValidationError:
+            return self._restated_row(body)
+
+    def _restated_row(self, body: bytes) -> Any:
+        other = restated(self._fields, self._raw.decode(body))
+        return self._decode(body if other is None else other)
+
+    def _misspelled(self, row: Any, payload: bytes) -> tuple[str, str] | None:
+        """Return why a row is refused that has nothing in a field, and a key like its name."""
+        if not any(getattr(row, name) == filler for name, filler in self._optional):
+            return None
+        try:
+            keys = self._raw.decode(payload.removeprefix(_BOM))
+        except UnicodeDecodeError:  # a key that is no field's, nor like one
+            return None
+        for name, key in misspellings(self._schema, keys).items():
+            return f"misspelled_field:{name}", f"the key {key[:80]!r} is most likely {name!r}"
+        return None
 
     def _adopt(self, rows: list[Any]) -> _Refused:
         """Move what came under earlier names to the present one; return the rows without either."""
@@ -169,6 +208,8 @@ class PayloadDecoder:
             if name is not None:
                 return f"not_finite:{name}", "NaN and infinities are no JSON numbers"
             return "malformed", str(malformed)
+        other = restated(self._fields, raw)
+        raw = raw if other is None else self._raw.decode(other)
         found = [fault for field in self._fields if (fault := self._field_fault(field, raw))]
         if not found:
             return "malformed", str(error)
