@@ -14,6 +14,7 @@ import msgspec
 
 from homeostat.declare.schema import EventSchema, Field
 from homeostat.ingest.field_names import misspellings
+from homeostat.ingest.lines import BOM
 from homeostat.ingest.refusals import refusal_of
 from homeostat.ingest.value_forms import is_finer, restated
 
@@ -29,7 +30,6 @@ _TYPES: dict[str, Any] = {
 }
 
 
-_BOM = b"\xef\xbb\xbf"
 _Refused = dict[int, tuple[str, str]]
 """Reason and detail by row."""
 
@@ -95,7 +95,7 @@ class PayloadDecoder:
             try:
                 row = self._row(payload)
             except (ValueError, RecursionError) as error:
-                fault = self._diagnose(payload.removeprefix(_BOM), error)
+                fault = self._diagnose(payload.removeprefix(BOM), error)
             else:
                 fault = self._misspelled(row, payload)
                 if fault is None:
@@ -120,7 +120,7 @@ class PayloadDecoder:
 
     def _row(self, payload: bytes) -> Any:
         """Return the row of one payload; raise what decoding raises."""
-        body = payload.removeprefix(_BOM)
+        body = payload.removeprefix(BOM)
         if is_finer(body):
             return self._restated_row(body)
         try:
@@ -137,7 +137,7 @@ class PayloadDecoder:
         if not any(getattr(row, name) == filler for name, filler in self._optional):
             return None
         try:
-            keys = self._raw.decode(payload.removeprefix(_BOM))
+            keys = self._raw.decode(payload.removeprefix(BOM))
         except UnicodeDecodeError:  # a key that is no field's, nor like one
             return None
         for name, key in misspellings(self._schema, keys).items():

@@ -20,7 +20,8 @@ class Sale(hs.Event):
 @pytest.mark.parametrize(
     ("key", "field"),
     [
-        ("Amount", "amount"), ("AMOUNT", "amount"), (" amount", "amount"), ("amount\u00a0", "amount"),
+        ("Amount", "amount"), ("AMOUNT", "amount"), (" amount", "amount"),
+        ("amount\u00a0", "amount"),
         ("\ufeffamount", "amount"), ("a-mount", "amount"), ("amuont", "amount"),
         ("maount", "amount"), ("TransID", "trans_id"), ("trans id", "trans_id"),
         ("trans.id", "trans_id"), ("tarns-id", "trans_id"),
