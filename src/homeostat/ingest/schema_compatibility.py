@@ -14,7 +14,7 @@ from typing import Any
 from homeostat.declare.schema import EventSchema, Field
 from homeostat.ingest.schema_versions import SchemaVersion
 
-__all__ = ["Incompatibility", "compatible", "widens"]
+__all__ = ["Incompatibility", "case_conflict", "compatible", "widens"]
 
 _PYTHON = {
     "string": "str", "integer": "int", "float": "float", "boolean": "bool",
@@ -49,6 +49,14 @@ class Incompatibility:
             "version": self.version, "direction": self.direction, "field": self.field,
             "why": self.why, "instead": self.instead,
         }  # fmt: skip
+
+
+def case_conflict(column: str, where: str) -> tuple[str, str]:
+    """Return why a field cannot be beside a column that differs by case alone, and what instead."""
+    return (
+        f"{where} has {column!r}, which differs by case alone, and the lake cannot hold both",
+        f"call the field {column!r}, and read events of the other name by an Alias",
+    )
 
 
 def compatible(
