@@ -12,7 +12,7 @@ from difflib import get_close_matches
 
 from homeostat.declare.schema import EventSchema
 
-__all__ = ["folded", "misspellings", "nearest", "stripped", "unfilled"]
+__all__ = ["folded", "may_misspell", "misspellings", "nearest", "stripped", "unfilled"]
 
 _INVISIBLE = "\ufeff\u200b\u200c\u200d\u2060"
 
@@ -54,21 +54,32 @@ def misspellings(schema: EventSchema, names: Iterable[str]) -> dict[str, str]:
     ({'amount': 'Amount'}, {})
     """
     said = set(names)
-    known = {name for f in schema.fields for name in (f.name, *f.aliases)}
-    others = [(name, folded(name)) for name in sorted(said - known)]
+    others = sorted(said - _known(schema))
     found: dict[str, str] = {}
     for field in schema.fields if others else ():
         if field.is_optional and said.isdisjoint((field.name, *field.aliases)):
-            own = folded(field.name)
-            for name, other in others:
-                if other == own or _swapped(other, own):
+            for name in others:
+                if _is_like(name, field.name):
                     found.setdefault(field.name, name)
     return found
 
 
+def may_misspell(schema: EventSchema, names: Iterable[str]) -> list[str]:
+    """Return the names that would be misspellings where nothing fills the field they are like.
+
+    >>> from homeostat.declare.schema import Event
+    >>> Tap = type("Tap", (Event,), {"__annotations__": {"card": str, "amount": float | None}})
+    >>> may_misspell(Tap.schema, ["card", "amount", "Amount", "zip"])
+    ['Amount']
+    """
+    others = sorted(set(names) - _known(schema))
+    optional = [field.name for field in schema.fields if field.is_optional]
+    return [name for name in others if any(_is_like(name, own) for own in optional)]
+
+
 def unfilled(schema: EventSchema, columns: Sequence[str]) -> dict[str, str | None]:
     """Return the fields that no column fills, with the unused column whose name is nearest."""
-    known = {name for f in schema.fields for name in (f.name, *f.aliases)}
+    known = _known(schema)
     unused = [column for column in columns if column not in known]
     return {
         f.name: nearest(f.name, unused)
@@ -82,6 +93,15 @@ def nearest(name: str, others: Sequence[str]) -> str | None:
     by_fold: Mapping[str, str] = {folded(other): other for other in reversed(others)}
     near = get_close_matches(folded(name), by_fold, n=1)
     return by_fold[near[0]] if near else None
+
+
+def _known(schema: EventSchema) -> set[str]:
+    return {name for field in schema.fields for name in (field.name, *field.aliases)}
+
+
+def _is_like(name: str, own: str) -> bool:
+    one, other = folded(name), folded(own)
+    return one == other or _swapped(one, other)
 
 
 def _swapped(one: str, other: str) -> bool:

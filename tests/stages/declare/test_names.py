@@ -61,7 +61,10 @@ def test_names_that_differ_by_case_alone(name: str, data: st.DataObject) -> None
     with pytest.raises(DeclarationError, match="by case alone"):
         hs.FeatureView(
             "v", hs.Entity("card", key="card"), taps,
-            (hs.count().over("1h").named(name), hs.count(where=hs.col("card") == "x").over("1h").named(other)),
+            (
+                hs.count().over("1h").named(name),
+                hs.count(where=hs.col("card") == "x").over("1h").named(other),
+            ),
         )  # fmt: skip
 
 
