@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from operator import attrgetter
+from operator import attrgetter, eq
 from typing import Annotated, Any
 
 import msgspec
@@ -29,6 +29,9 @@ _TYPES: dict[str, Any] = {
     "timestamp": Annotated[datetime, msgspec.Meta(tz=True)],
 }
 
+
+_KEYS = 1_000
+"""Sets of keys of which a decoder remembers whether one is a misspelling."""
 
 _Refused = dict[int, tuple[str, str]]
 """Reason and detail by row."""
@@ -75,7 +78,14 @@ class PayloadDecoder:
 
     def __init__(self, schema: EventSchema) -> None:
         self._schema, self._fields = schema, schema.fields
-        self._optional = tuple((f.name, f.filler) for f in schema.fields if f.is_optional)
+        optional = [field for field in schema.fields if field.is_optional]
+        names = [field.name for field in optional]
+        # of one name, attrgetter would return the value itself
+        self._said: Callable[[Any], Sequence[Any]] = (
+            attrgetter(*names) if len(names) > 1 else lambda row: [getattr(row, n) for n in names]
+        )
+        self._fillers = [field.filler for field in optional]
+        self._known_keys: dict[tuple[str, ...], tuple[str, str] | None] = {}
         self._instants = tuple(f.name for f in schema.fields if f.kind == "timestamp")
         self._renamed = tuple(f for f in schema.fields if f.aliases)
         self._defaults = {f.name: f.filler for f in schema.fields if f.default is not None}
@@ -134,15 +144,22 @@ class PayloadDecoder:
 
     def _misspelled(self, row: Any, payload: bytes) -> tuple[str, str] | None:
         """Return why a row is refused that has nothing in a field, and a key like its name."""
-        if not any(getattr(row, name) == filler for name, filler in self._optional):
+        if not any(map(eq, self._said(row), self._fillers)):
             return None
         try:
-            keys = self._raw.decode(payload.removeprefix(BOM))
+            keys = tuple(self._raw.decode(payload.removeprefix(BOM)))
         except UnicodeDecodeError:  # a key that is no field's, nor like one
             return None
-        for name, key in misspellings(self._schema, keys).items():
-            return f"misspelled_field:{name}", f"the key {key[:80]!r} is most likely {name!r}"
-        return None
+        known = self._known_keys
+        if keys not in known:
+            if len(known) >= _KEYS:
+                known.clear()
+            found = next(iter(misspellings(self._schema, keys).items()), None)
+            known[keys] = found and (
+                f"misspelled_field:{found[0]}",
+                f"the key {found[1][:80]!r} is most likely {found[0]!r}",
+            )
+        return known[keys]
 
     def _adopt(self, rows: list[Any]) -> _Refused:
         """Move what came under earlier names to the present one; return the rows without either."""

@@ -18,7 +18,7 @@ from homeostat.declare.schema import Field
 __all__ = ["is_finer", "restated", "restated_instant", "whole_number"]
 
 _NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d{1,4})?", re.ASCII)
-_FINER = re.compile(rb"\d\.\d{7}|\\u003")
+_FINER = re.compile(rb":\d\d\.\d{7}|\\u003")
 _INSTANT = re.compile(
     r"(\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d)(?:(\.\d{1,6})\d*)?([Zz]|[+-]\d\d(?::?\d\d)?)", re.ASCII
 )
