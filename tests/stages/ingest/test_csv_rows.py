@@ -237,17 +237,21 @@ def test_one_bad_row_is_one_letter_and_harms_no_other(
             assert refusal.received == bad.rstrip(b"\r\n")
 
 
+@pytest.mark.parametrize("ending", [b"\n", b"\r\n", b"\r"])
 @pytest.mark.parametrize("seed", range(4))
-def test_a_file_that_grows_gives_the_same_as_the_whole(tmp_path: Path, seed: int) -> None:
+def test_a_file_that_grows_gives_the_same_as_the_whole(
+    tmp_path: Path, seed: int, ending: bytes
+) -> None:
     draw = random.Random(seed)
     rows = [row(f"g{i}", draw.choice(NOTES)) for i in range(12)]
     rows[draw.randrange(12)] = draw.choice(BAD)[0]
-    text = HEADER.encode() + b"".join(rows)
+    text = (HEADER.encode() + b"".join(rows)).replace(b"\r\n", b"\n").replace(b"\n", ending)
     cuts = sorted(draw.sample(range(1, len(text)), 6))
     pieces = [text[a:b] for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)]
     (tmp_path / "in").mkdir()
     grown = watch(tmp_path / "in" / "x.csv", tmp_path / "log.db", iter(pieces))
     assert grown == read(tmp_path / "in" / "x.csv")
+    assert len(grown) == 12
 
 
 def test_blank_lines_are_no_rows(tmp_path: Path) -> None:
