@@ -119,6 +119,14 @@ class System:
         named = [(f, f"the request's {f}") for f in model.features if isinstance(f, str)]
         named += [(f.name, f"feature {f.name}") for f in model.features if not isinstance(f, str)]
         yield from _columns_twice(named, f"{where}, ")
+        for name in model.label.predicts.schema.names():
+            if name.casefold() in ("label", "label_known_time"):
+                yield DeclarationError(
+                    f"{where}, request {model.label.predicts.name!r}",
+                    f"field {name!r} has the name of a column of training sets",
+                    "names other than label and label_known_time",
+                    f"rename the field, and read it as before: Annotated[..., Alias({name!r})]",
+                )
         request = model.label.predicts
         for source in (request, model.label.outcome):
             yield from _declared("event source", source, self.sources, where)

@@ -28,6 +28,7 @@ from homeostat.ingest.files import (
     kind_of,
     read_table,
     row_payloads,
+    unpacked,
 )
 from homeostat.ingest.json_files import HEAD, JsonUnended, is_whole_text, records_in
 from homeostat.ingest.lines import (
@@ -44,7 +45,6 @@ __all__ = ["FileIncomplete", "Mark", "Reached", "mark_of", "parts_of"]
 _ROWS = 25_000
 _EDGE = 4_096
 _PIECE = 1 << 20
-_CODECS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}
 _MAGIC = {".parquet": b"PAR1", ".arrow": b"ARROW1", ".feather": b"ARROW1", ".ipc": b"ARROW1"}
 """What stands at the end of a table that is whole."""
 
@@ -307,11 +307,7 @@ def _whole(text: _Text, body: bytes, said: Reached) -> Iterator[Part]:
 
 
 def _decompressed(source: EventSource, path: Path, body: bytes) -> bytes:
-    import pyarrow as pa
-
-    codec = _CODECS[path.suffix.lower()]
     try:
-        with pa.input_stream(pa.BufferReader(body), compression=codec) as stream:
-            return bytes(stream.read())
+        return unpacked(path, body)
     except OSError as error:
         raise FileIncomplete(source.name, path.name, str(error)) from error

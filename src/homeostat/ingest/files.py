@@ -42,6 +42,7 @@ __all__ = [
     "payloads_of",
     "read_table",
     "row_payloads",
+    "unpacked",
 ]
 
 Records = tuple[npt.NDArray[np.int64], Payloads]
@@ -51,7 +52,8 @@ _NONE = Payloads.of([])
 _TRUE, _FALSE = ("true", "t", "yes", "1"), ("false", "f", "no", "0")
 CSV, LINES = (".csv", ".tsv"), (".ndjson", ".jsonl", ".json")
 PARQUET, ARROW = (".parquet",), (".arrow", ".feather", ".ipc")
-COMPRESSED = (".gz", ".zst", ".bz2")
+_CODECS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}
+COMPRESSED = tuple(_CODECS)
 
 
 class FileInvalid(HomeostatError, ValueError):
@@ -124,7 +126,7 @@ def _records(
         if found is not None:
             yield from found
             return
-        payloads = json_records(source, Path(data), _bytes(Path(data)))
+        payloads = json_records(source, Path(data), _bytes(source, Path(data)))
     elif isinstance(data, str | Path) and kind_of(source, Path(data)) in CSV:
         if isinstance(known_time, str):
             raise FileInvalid(
@@ -183,10 +185,27 @@ def kind_of(source: EventSource, path: Path) -> str:
     return kind
 
 
-def _bytes(path: Path) -> bytes:
+def _bytes(source: EventSource, path: Path) -> bytes:
+    """Return what a file holds, unpacked; raise `FileInvalid` if it is packed and not whole."""
+    body = path.read_bytes()
+    if path.suffix.lower() not in COMPRESSED:
+        return body
+    try:
+        return unpacked(path, body)
+    except OSError as damaged:
+        raise FileInvalid(
+            source.name, f"{path.name}: {damaged}", f"a whole {path.suffix} file", "send it again"
+        ) from damaged
+
+
+def unpacked(path: Path, body: bytes) -> bytes:
+    """Return what the bytes of a compressed file hold; raise `OSError` where they are not whole."""
     import pyarrow as pa
 
-    with pa.input_stream(str(path), compression="detect") as stream:
+    if not body:
+        raise OSError("the file is empty")
+    codec = _CODECS[path.suffix.lower()]
+    with pa.input_stream(pa.BufferReader(body), compression=codec) as stream:
         return bytes(stream.read())
 
 
@@ -212,7 +231,7 @@ def _frame(source: EventSource, data: object) -> pl.DataFrame:
                 "give it as mappings: pandas' frame.to_dict('records')",
             ) from odd
     path = Path(data)
-    return read_table(source, path, kind_of(source, path), _bytes(path))
+    return read_table(source, path, kind_of(source, path), _bytes(source, path))
 
 
 def json_records(source: EventSource, path: Path, body: bytes) -> Payloads:
@@ -244,7 +263,7 @@ def csv_rows(
 def _csv_payloads(source: EventSource, path: Path, told: Callable[[str], None]) -> Payloads:
     """Return the payloads of all records of a CSV file."""
     packed = path.suffix.lower() in COMPRESSED
-    with io.BytesIO(_bytes(path)) if packed else path.open("rb") as file:
+    with io.BytesIO(_bytes(source, path)) if packed else path.open("rb") as file:
         size = file.seek(0, io.SEEK_END)
         header = first_record(file, size)
         if header is None:  # a line without its end, and no row

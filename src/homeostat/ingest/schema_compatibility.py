@@ -30,8 +30,9 @@ _DEFAULTS = {
 class Incompatibility:
     """One field for which a reader cannot read what a writer writes.
 
-    `direction` is backward (the new schema reads the events of `version`) or forward (`version`
-    reads the events of the new schema); `instead` is the compatible way to do it.
+    `direction` is backward (the new schema reads the events of `version`), forward (`version` reads
+    the events of the new schema), lake or table (the lake cannot hold the field, or a table for the
+    source); `instead` is the compatible way to do it.
     """
 
     version: int
@@ -41,7 +42,8 @@ class Incompatibility:
     instead: str
 
     def __str__(self) -> str:
-        return f"field {self.field!r}: {self.why}; {self.instead}"
+        what = "source" if self.direction == "table" else "field"
+        return f"{what} {self.field!r}: {self.why}; {self.instead}"
 
     def as_json(self) -> dict[str, Any]:
         """Return the incompatibility as JSON values."""

@@ -20,6 +20,7 @@ from homeostat.declare.mistakes import collecting
 from homeostat.ingest.schema_evolution import SchemaIncompatible
 from homeostat.runtime.applying import apply_changes
 from homeostat.runtime.home import Home
+from homeostat.testing.payments import payments
 
 AT = datetime(2024, 3, 4, tzinfo=UTC)
 
@@ -112,6 +113,25 @@ def test_a_field_is_not_renamed_to_itself_in_capitals(tmp_path: Path) -> None:
     applied(tmp_path, before)  # its own name is no twin
     with hs.open(before, tmp_path, clock(1)) as app:
         assert app.sql("SELECT amount FROM taps").rows() == [(1.0,)]
+
+
+def test_a_source_is_not_renamed_to_itself_in_capitals(tmp_path: Path) -> None:
+    with hs.open(hs.System("s", sources=(source("sales"),)), tmp_path, clock()) as app:
+        app.ingest("sales", [{"id": "a", "at": AT}])
+    other = hs.System("s", sources=(source("Sales"),))
+    with pytest.raises(SchemaIncompatible, match="source 'Sales': the lake has the table 'sales'"):
+        applied(tmp_path, other)
+
+
+def test_a_request_has_no_column_of_the_training_set() -> None:
+    model = payments().models[0]
+    asked = model.label.predicts
+    kinds = {"__annotations__": {**asked.event.__annotations__, "Label": bool | None}}
+    spoilt = replace(asked, event=type("Asked", (hs.Event,), kinds))
+    label = replace(model.label, predicts=spoilt)
+    broken = replace(model, label=label, features=("amount",), transforms=())
+    with pytest.raises(SystemInvalid, match="'Label' has the name of a column of training sets"):
+        hs.System("s", sources=(spoilt, label.outcome), models=(broken,))
 
 
 def test_a_home_with_such_fields_goes_on_after_a_renaming(tmp_path: Path) -> None:
