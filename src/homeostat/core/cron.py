@@ -21,6 +21,8 @@ _NAMES = {
     )
     for number, name in enumerate(names.split(), first)
 }
+_LAST = (59, 23, 31, 12, 6)
+_RANGELESS = re.compile(r"(\w+)/(\d+)", re.ASCII)
 _STEPPED = re.compile(r"(\w+)-(\w+)/0*[1-9]\d*", re.ASCII)
 
 
@@ -60,6 +62,12 @@ def _nearest(expression: str, start: Micros, *, reverse: bool) -> Micros:
     fields = expression.split() if isinstance(expression, str) else ()
     if len(fields) != 5:
         raise CronInvalid(expression, f"{len(fields)} fields")
+    for field, last in zip(fields, _LAST, strict=True):
+        for part in field.split(","):
+            found = _RANGELESS.fullmatch(part)
+            if found is not None:  # Debian refuses it, others begin there, and some end there
+                written = f"{found[1]}-{last}/{found[2]}, or {found[1]}"
+                raise CronInvalid(expression, f"{part!r} has a step without a range: {written}")
     try:
         plain = " ".join(map(_without_idle_steps, fields))
         return to_micros(next(CronSim(plain, from_micros(start), reverse=reverse)))

@@ -71,6 +71,13 @@ def test_a_step_in_a_range_of_one_is_that_one(stepped: str, plain: str) -> None:
         at = next_run(stepped, at)
 
 
+def test_a_step_without_a_range_is_refused_with_what_to_write() -> None:
+    with pytest.raises(CronInvalid, match=r"'5/15' has a step without a range: 5-59/15, or 5;"):
+        next_run("1,5/15 * * * *", 0)
+    with pytest.raises(CronInvalid, match=r"'mon/2' has a step without a range: mon-6/2, or mon;"):
+        next_run("0 0 * * mon/2", 0)
+
+
 @pytest.mark.parametrize("expression", ["0 0 8-8/0 * *", "0 0 32-32/2 * *", "0 0 * 13-13/1 *"])
 def test_a_range_of_one_is_still_checked(expression: str) -> None:
     with pytest.raises(CronInvalid):
