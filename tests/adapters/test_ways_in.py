@@ -159,6 +159,13 @@ ROWS = (
         ("taken, said", TAKEN, "taken, said", TAKEN, TAKEN, TAKEN, "taken, said"),
     ),
     Odd(
+        "a name like that of such a field (`amt`, `amount`)",
+        (csv("{i}a," + AT + ",3,4", "sale,at,n,amt"), obj('"n":3,"amt":4'),
+         frame(("n", [3]), ("amt", [4])), maps(n=3, amt=4),
+         (obj('"n":3,"amt":4'), "application/json"), obj('"n":3,"amt":4'), sql("3 AS n, 4 AS amt")),
+        ("taken, said",) * 4 + (TAKEN, TAKEN, "taken, said"),
+    ),
+    Odd(
         "a name twice",
         (csv("{i}a," + AT + ",2,3", "sale,at,n,n"), obj('"n":2,"n":3'),
          frame(("n", [2]), ("n", [3])), None, (obj('"n":2,"n":3'), "application/json"),
@@ -366,7 +373,9 @@ class Ways:
             pulled = app.pull("sales")
             told = [note for note in pulled.notes if path.name in note]
             assert pulled.counts is not None
-            pulled.counts.notes = tuple(note for note in told if "no column fills" in note)
+            pulled.counts.notes = tuple(
+                note for note in told if re.search("no column fills|is nearest", note)
+            )
             if not pulled.records and told:
                 raise HomeostatError(told[0])
             return pulled.counts
@@ -470,11 +479,11 @@ def test_a_cell_of_the_table(ways: Ways, row: Odd, column: str) -> None:
 
 
 def is_noted(row: Odd, column: str) -> bool:
-    """Whether the event's field `amount`, or `n`, has no column in a table that is taken."""
-    return (
-        column in ("CSV", "frame, Parquet", "database")
-        and row.becomes[COLUMNS.index(column)] != REFUSED
-    )
+    """Whether a person is told of a field that nothing fills: each table here lacks one."""
+    becomes = row.becomes[COLUMNS.index(column)]
+    if column in ("CSV", "frame, Parquet", "database"):
+        return becomes != REFUSED
+    return column in ("JSON file", "mappings") and "misspelled" in becomes
 
 
 def filled(given: Any, prefix: str) -> Any:

@@ -39,6 +39,7 @@ from homeostat.ingest.lines import (
     blocks,
     with_feeds,
 )
+from homeostat.ingest.table_columns import key_notes
 
 __all__ = ["FileIncomplete", "Mark", "Reached", "mark_of", "parts_of"]
 
@@ -252,7 +253,11 @@ def _text(text: _Text, body: _Body, said: Reached, *, ended: bool) -> Iterator[P
     taken = _lines(file, at, size, ended) if rows_of is None else (
         rows_of.parts(file, at, size, ended=ended)
     )  # fmt: skip
+    is_first = rows_of is None and at == 0
     for payloads, end, loose in taken:
+        for note in key_notes(text.source.schema, payloads) if is_first else ():
+            text.told(note)
+        is_first = False
         at, rows = end, rows + len(payloads)
         done = body.reached(at, rows, done, loose=loose)
         yield payloads, done
@@ -286,6 +291,8 @@ def _whole(text: _Text, body: bytes, said: Reached) -> Iterator[Part]:
             events = records_in(body)
         except JsonUnended as unended:
             raise FileIncomplete(source.name, path.name, str(unended)) from unended
+        for note in key_notes(source.schema, events):
+            text.told(note)
         for begin in range(said.at, len(events), _ROWS):
             records = list(events[begin : begin + _ROWS])
             yield records, Reached(begin + len(records), begin + len(records), said.check)

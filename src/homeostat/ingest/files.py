@@ -30,7 +30,7 @@ from homeostat.ingest.known_times import believed_times, declared_times, or_befo
 from homeostat.ingest.mappings import known_times, mapping_payloads
 from homeostat.ingest.payloads import Payloads
 from homeostat.ingest.python_values import refused
-from homeostat.ingest.table_columns import ColumnsInvalid, columns_of
+from homeostat.ingest.table_columns import ColumnsInvalid, columns_of, key_notes, mapping_notes
 from homeostat.ingest.value_forms import whole_number
 
 __all__ = [
@@ -124,9 +124,14 @@ def _records(
             )
         found = _long(source, Path(data), known_time)
         if found is not None:
+            with Path(data).open("rb") as file:
+                for note in key_notes(source.schema, file.read(HEAD).splitlines()[:-1]):
+                    told(note)
             yield from found
             return
         payloads = json_records(source, Path(data), _bytes(source, Path(data)))
+        for note in key_notes(source.schema, payloads):
+            told(note)
     elif isinstance(data, str | Path) and kind_of(source, Path(data)) in CSV:
         if isinstance(known_time, str):
             raise FileInvalid(
@@ -138,6 +143,8 @@ def _records(
         payloads = _csv_payloads(source, Path(data), told)
     elif isinstance(data, list | tuple):
         written = mapping_payloads(source, data)
+        for note in mapping_notes(source.schema, data):
+            told(note)
         if isinstance(known_time, str):
             given = _known_of(source, data, written, known_time)
         payloads = Payloads.of(written)

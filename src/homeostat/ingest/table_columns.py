@@ -1,15 +1,24 @@
-"""The columns of a table against the fields of an event: taken, said, or the table is refused."""
+"""The columns of a table against the fields of an event: taken, said, or the table is refused.
+
+Of objects the keys of the first ones are looked at: they may lack what may be missing.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
+
+import msgspec
 
 from homeostat.core.errors import HomeostatError, did_you_mean
 from homeostat.declare.schema import EventSchema
 from homeostat.ingest.field_names import misspellings, stripped, unfilled
 
-__all__ = ["ColumnsInvalid", "TableColumns", "columns_of"]
+__all__ = ["ColumnsInvalid", "TableColumns", "columns_of", "key_notes", "mapping_notes"]
+
+_LOOKED_AT = 1_000
+_KEYS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 class ColumnsInvalid(HomeostatError, LookupError):
@@ -75,3 +84,40 @@ def columns_of(schema: EventSchema, columns: Sequence[str]) -> TableColumns:
         for name, near in unfilled(schema, names).items()
     ]
     return TableColumns(found, tuple(notes))
+
+
+def key_notes(schema: EventSchema, payloads: Iterable[bytes]) -> tuple[str, ...]:
+    """Return one line for each field that none of the first objects has, if a key looks like it.
+
+    >>> from homeostat.declare.schema import Event
+    >>> Tap = type("Tap", (Event,), {"__annotations__": {"card": str, "amount": float | None}})
+    >>> key_notes(Tap.schema, [b'{"card":"a","amt":1}'])
+    ("none of the first 1 records has 'amount'; 'amt' is nearest",)
+    >>> key_notes(Tap.schema, [b'{"card":"a","zip":1}', b"{"])
+    ()
+    """
+    keys: set[str] = set()
+    looked_at = 0
+    for payload in islice(payloads, _LOOKED_AT):
+        looked_at += 1
+        try:
+            keys.update(_KEYS.decode(payload))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            continue  # no event: the intake says why
+    return _notes_of(schema, keys, looked_at)
+
+
+def mapping_notes(schema: EventSchema, elements: Sequence[object]) -> tuple[str, ...]:
+    """Return the same of mappings."""
+    looked_at = elements[:_LOOKED_AT]
+    keys = {key for e in looked_at if isinstance(e, Mapping) for key in e if isinstance(key, str)}
+    return _notes_of(schema, keys, len(looked_at))
+
+
+def _notes_of(schema: EventSchema, keys: set[str], looked_at: int) -> tuple[str, ...]:
+    optional = {field.name for field in schema.fields if field.is_optional}
+    return tuple(
+        f"none of the first {looked_at:,} records has {name!r}; {near!r} is nearest"
+        for name, near in unfilled(schema, sorted(keys)).items()
+        if near and name in optional
+    )

@@ -92,6 +92,23 @@ def test_what_never_ends_is_refused(tmp_path: Path, text: str) -> None:
         read(path)
 
 
+def test_a_field_that_no_record_has_is_said_with_the_key_like_it(tmp_path: Path) -> None:
+    rows = [{"sale": f"s{i}", "at": "2024-03-04T09:00:00Z", "notes": "x"} for i in range(3)]
+    feed = hs.Folder(str(tmp_path / "in"), quiet="0s")
+    system = hs.System("shop", sources=(replace(SALES, feed=feed),))
+    words = "none of the first 3 records has 'note'; 'notes' is nearest"
+    with hs.open(system, tmp_path / "home", ManualClock(NOW)) as app:
+        assert app.ingest("sales", rows).notes == (words,)
+        assert app.ingest("sales", [*rows, {**rows[0], "note": "y"}]).notes == ()
+        (tmp_path / "in").mkdir()
+        for name, text in written(rows).items():
+            path = tmp_path / "in" / f"{name}.json"
+            path.write_text(text)
+            assert app.ingest("sales", path).notes == (words,), name
+            assert app.pull("sales").notes == (f"sales: {name}.json: {words}",), name
+        assert app.pull("sales").notes == ()
+
+
 def test_a_bad_first_line_costs_no_other() -> None:
     assert list(records_in(b'[1, 2]\n{"a": 1}\n')) == [b"[1, 2]", b'{"a": 1}']
     assert list(records_in(b'{\n{"a": 1}\n')) == [b"{", b'{"a": 1}']
