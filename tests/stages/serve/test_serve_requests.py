@@ -69,6 +69,15 @@ def test_values_have_the_forms_that_events_may_have(said: Any, read_as: Any) -> 
         READER.read(twice.encode())
 
 
+@pytest.mark.parametrize("said", ["1.5", "2.0"])
+@pytest.mark.parametrize("at", ["2013-07-01T00:00:00Z", "2013-07-01T00:00:00.1234567Z"])
+def test_a_body_that_is_too_deep_is_refused_whatever_its_forms(said: str, at: str) -> None:
+    deep = "[" * 100_000 + "]" * 100_000
+    body = json.dumps(tap(tapped_at=at))[:-1] + f', "items": {said}, "x": {deep}}}'
+    with pytest.raises((RequestInvalid, RequestMalformed)):
+        READER.read(body.encode())
+
+
 def test_a_list_is_read_as_a_list() -> None:
     rows, is_list = read({"requests": [tap(tap_id="a"), tap(tap_id="b")]})
     assert is_list
