@@ -201,7 +201,7 @@ ROWS = (
     Odd(
         "a byte order mark at the beginning",
         ("\ufeff" + csv("{i}a," + AT + ",3"), "\ufeff" + obj(), None, None,
-         ("\ufeff" + obj(), "application/x-ndjson"), "\ufeff" + obj(), None),
+         ("\ufeff" + obj(), "application/json"), "\ufeff" + obj(), None),
         (TAKEN, TAKEN, NONE, NONE, TAKEN, TAKEN, NONE),
     ),
     Odd(

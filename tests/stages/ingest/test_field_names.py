@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import homeostat as hs
 from homeostat.ingest.field_names import misspellings, stripped, unfilled
+from homeostat.ingest.files import FileInvalid, payloads_of
+from homeostat.ingest.rows import ResultInvalid, RowReader
+from homeostat.ingest.table_columns import ColumnsInvalid, columns_of
 
 
 class Sale(hs.Event):
@@ -61,3 +65,25 @@ def test_fields_that_nothing_fills_have_a_near_name() -> None:
         "amount": "amt",
         "trans_id": None,
     }
+
+
+SALES = hs.EventSource("sales", Sale, event_id="sale", event_time="at")
+
+
+@pytest.mark.parametrize("other", ["amount", " amount", "amount\u00a0", "\ufeffamount"])
+def test_two_columns_of_one_name_refuse_the_table(other: str) -> None:
+    names = ["sale", "at", "amount", other]
+    with pytest.raises(ColumnsInvalid, match="two columns are named 'amount'"):
+        columns_of(Sale.schema, names)
+    with pytest.raises(ResultInvalid, match="two columns are named 'amount'"):
+        RowReader(SALES, names)
+    if other != "amount":
+        frame = pl.DataFrame({name: ["x"] for name in names})
+        with pytest.raises(FileInvalid, match="two columns are named 'amount'"):
+            list(payloads_of(SALES, frame))
+    assert columns_of(Sale.schema, ["sale", "at", "zip", "zip"]).places == {"sale": 0, "at": 1}
+
+
+def test_sqlite_numbers_a_column_that_comes_again() -> None:
+    with pytest.raises(ResultInvalid, match="two columns are named 'amount'"):
+        RowReader(SALES, ["sale", "at", "amount", "amount:1"])
