@@ -19,7 +19,7 @@ from homeostat.adapters.sqlalchemy import DatabaseFailed, SqlDatabase, UrlInvali
 from homeostat.core.clock import ManualClock, to_micros
 from homeostat.core.errors import MissingExtra
 from homeostat.ingest.feed import Landing
-from homeostat.ingest.rows import ColumnMissing, CursorInvalid
+from homeostat.ingest.rows import CursorInvalid, ResultInvalid
 from homeostat.ingest.snapshot import QueryFeed
 from homeostat.ingest.sqlite_log import SqliteLog
 
@@ -123,7 +123,7 @@ def test_every_run_reads_all_rows_where_there_is_no_cursor(shop: Shop, tmp_path:
     clock = ManualClock(to_micros(NOON) + 3600 * SECOND)
     with hs.open(system, tmp_path / "home", clock) as app:
         first = app.pull("orders")
-        assert (first.records, first.notes) == (5, ())
+        assert (first.records, first.notes) == (5, ("orders: no column fills 'note'",))
         assert first.counts is not None
         assert (first.counts.accepted, first.counts.duplicates) == (5, 0)
         shop.run("UPDATE orders SET amount = 9 WHERE order_id = 'c'")
@@ -320,8 +320,14 @@ def test_rows_without_a_cursor_are_told_of(shop: Shop, log: SqliteLog) -> None:
     shop.run("INSERT INTO orders VALUES ('b', '2024-03-01 12:00:00', 1, 1, NULL, NULL)")
     orders = taker(query(shop, cursor="updated_at"), log)
     assert orders.take() == ["a"]
-    assert len(orders.notes) == 1
-    assert "rows without 'updated_at'" in orders.notes[0]
+    about = [note for note in orders.notes if "rows without 'updated_at'" in note]
+    assert len(about) == 1
+    shop.run("UPDATE orders SET updated_at = placed_at WHERE order_id = 'b'")
+    orders.take()
+    shop.run("INSERT INTO orders VALUES ('c', '2024-03-01 12:00:00', 1, 1, NULL, NULL)")
+    assert sum("rows without 'updated_at'" in note for note in orders.notes) == 1
+    orders.take()  # they came later, and are told of again
+    assert sum("rows without 'updated_at'" in note for note in orders.notes) == 2
 
 
 def test_a_large_result_is_not_held(postgres: str, log: SqliteLog) -> None:
@@ -385,7 +391,7 @@ def _fetched(feed: hs.Query) -> Iterator[object]:
 
 def test_mistakes_are_told_with_the_way_out(shop: Shop, log: SqliteLog) -> None:
     shop.add("a", minute=0)
-    with pytest.raises(ColumnMissing, match=r"no column 'order_id'.*Did you mean 'orderid'\?"):
+    with pytest.raises(ResultInvalid, match=r"no column 'order_id'.*Did you mean 'orderid'\?"):
         taker(query(shop, table=None, sql="SELECT 'a' AS orderid, 1 AS amount"), log).take()
     with pytest.raises(DatabaseFailed, match="allowed: a database that answers"):
         taker(query(shop, cursor="changed_at"), log).take()

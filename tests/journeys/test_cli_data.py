@@ -39,7 +39,7 @@ def test_ingest_counts_what_became_of_every_record(fresh: Commands) -> None:
     assert found["files"] == [
         {
             "file": str(file), "records": 1850, "accepted": 1820, "duplicates": 20,
-            "too_late": 10, "quarantined": 10, "raised": 0,
+            "too_late": 10, "quarantined": 10, "raised": 0, "notes": [],
         }
     ]  # fmt: skip
     assert (found["dead_letters"], found["waiting"]) == ({"future": 10}, 0)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Generator, Iterator
+import struct
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
 
 __all__ = ["DatabaseFailed", "SqlDatabase"]
+
+_FLOAT4 = 700
+"""PostgreSQL's number of the type `real`."""
 
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 _CONNECT_S = 10
@@ -83,7 +87,9 @@ class SqlDatabase:
                 f"ORDER BY {', '.join(order)}"
             )
             with connection.execute(text(statement), given) as rows:
-                yield from rows.partitions(asked.batch)
+                narrow = _narrow(rows.cursor)
+                for part in rows.partitions(asked.batch):
+                    yield [_widened(row, narrow) for row in part] if narrow else part
 
     def lacks(self, column: str) -> bool:
         """Return whether there are rows without a value in a column."""
@@ -169,6 +175,27 @@ class SqlDatabase:
             return value if whole else quote(value, safe="")
 
         return _VARIABLE.sub(variable, self._query.url), secrets
+
+
+def _narrow(cursor: Any) -> tuple[int, ...]:
+    """Return which columns of PostgreSQL's psycopg have floats of 32 bits.
+
+    It hands out the float64 of their shortest text, which is another number than theirs.
+    """
+    if type(cursor).__module__.partition(".")[0] != "psycopg" or cursor.description is None:
+        return ()
+    places = enumerate(cursor.description)
+    return tuple(place for place, column in places if column.type_code == _FLOAT4)
+
+
+def _widened(row: Sequence[object], narrow: tuple[int, ...]) -> Sequence[object]:
+    """Return a row whose floats of 32 bits are the same numbers in 64."""
+    values = list(row)
+    for place in narrow:
+        value = values[place]
+        if isinstance(value, float):
+            values[place] = struct.unpack("f", struct.pack("f", value))[0]
+    return values
 
 
 def _address(engine: Engine) -> str:

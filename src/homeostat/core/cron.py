@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from homeostat.core.clock import from_micros, to_micros
 from homeostat.core.durations import Micros
 from homeostat.core.errors import HomeostatError
@@ -10,6 +12,18 @@ __all__ = ["CronInvalid", "last_run", "next_run"]
 
 
 _MINUTE = 60_000_000
+
+_NAMES = {
+    name: number
+    for names, first in (
+        ("jan feb mar apr may jun jul aug sep oct nov dec", 1),
+        ("sun mon tue wed thu fri sat", 0),
+    )
+    for number, name in enumerate(names.split(), first)
+}
+_LAST = (59, 23, 31, 12, 6)
+_RANGELESS = re.compile(r"(\w+)/(\d+)", re.ASCII)
+_STEPPED = re.compile(r"(\w+)-(\w+)/0*[1-9]\d*", re.ASCII)
 
 
 class CronInvalid(HomeostatError, ValueError):
@@ -48,9 +62,33 @@ def _nearest(expression: str, start: Micros, *, reverse: bool) -> Micros:
     fields = expression.split() if isinstance(expression, str) else ()
     if len(fields) != 5:
         raise CronInvalid(expression, f"{len(fields)} fields")
+    for field, last in zip(fields, _LAST, strict=True):
+        for part in field.split(","):
+            found = _RANGELESS.fullmatch(part)
+            if found is not None:  # Debian refuses it, others begin there, and some end there
+                written = f"{found[1]}-{last}/{found[2]}, or {found[1]}"
+                raise CronInvalid(expression, f"{part!r} has a step without a range: {written}")
     try:
-        return to_micros(next(CronSim(" ".join(fields), from_micros(start), reverse=reverse)))
+        plain = " ".join(map(_without_idle_steps, fields))
+        return to_micros(next(CronSim(plain, from_micros(start), reverse=reverse)))
     except CronSimError as error:
         raise CronInvalid(expression, str(error)) from error
     except StopIteration:
         raise CronInvalid(expression, "no instant within 50 years") from None
+
+
+def _without_idle_steps(field: str) -> str:
+    """Return a field with `a` for each `a-a/n`, which cronsim reads as steps from a to the end.
+
+    >>> _without_idle_steps("8-8/4,1-5/2,MON-1/3")
+    '8,1-5/2,MON'
+    """
+    return ",".join(
+        found[1] if (found := _STEPPED.fullmatch(part)) and _same(found[1], found[2]) else part
+        for part in field.split(",")
+    )
+
+
+def _same(one: str, other: str) -> bool:
+    numbers = [_NAMES.get(text.lower(), text.lstrip("0") or "0") for text in (one, other)]
+    return str(numbers[0]) == str(numbers[1])

@@ -14,6 +14,7 @@ from typing import Annotated, Any, ClassVar, Union, get_args, get_origin, get_ty
 from homeostat.core.errors import DeclarationError, UnknownName
 from homeostat.core.hashing import UNSET_IS_UNSAID
 from homeostat.declare.mistakes import report, require
+from homeostat.declare.names import twins
 
 __all__ = ["Alias", "Event", "EventSchema", "Field", "Personal", "Tag", "Timestamp"]
 
@@ -196,6 +197,18 @@ def _default(kind: str, value: Any) -> str | int | float | bool | None:
     return None
 
 
+def _check_case(owner: str, fields: Sequence[Field]) -> None:
+    """Report fields whose names differ by case alone; one's own earlier name may."""
+    for one, other in twins([field.name for field in fields]):
+        require(
+            False,
+            f"event {owner!r}, field {other!r}",
+            f"it differs from field {one!r} by case alone, and the lake could not hold both",
+            "names that differ in their letters",
+            f"rename one of them, and read it as before: Annotated[..., Alias({other!r})]",
+        )
+
+
 def _check_aliases(owner: str, fields: Sequence[Field]) -> None:
     """Report earlier names that are no names, or that stand for two things."""
     taken = [field.name for field in fields] + [name for f in fields for name in f.aliases]
@@ -257,5 +270,6 @@ class Event:
         require(
             bool(found), f"event {cls.__name__!r}", "no fields", "one or more", "annotate a field"
         )
+        _check_case(cls.__name__, found)
         _check_aliases(cls.__name__, found)
         cls.schema = EventSchema(cls.__name__, found, (cls.__doc__ or "").strip())

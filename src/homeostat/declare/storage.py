@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from homeostat.declare.mistakes import require
 
-__all__ = ["AT_HOME", "TIERS", "Storage", "raw_table"]
+__all__ = ["AT_HOME", "TIERS", "Storage", "prediction_table", "raw_table"]
 
 TIERS = ("hot", "cold")
 
@@ -77,3 +77,12 @@ def raw_table(source: str) -> str:
     'raw_payments'
     """
     return f"raw_{source}"
+
+
+def prediction_table(model: str) -> str:
+    """Return the table of the lake that holds the predictions of a model.
+
+    >>> prediction_table("fraud")
+    'predictions_fraud'
+    """
+    return f"predictions_{model}"

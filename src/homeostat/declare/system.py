@@ -14,9 +14,9 @@ from homeostat.declare.deployments import Deployment
 from homeostat.declare.judgeable import never_judged
 from homeostat.declare.models import Model
 from homeostat.declare.monitors import Drift, Freshness, Quality, Rejections, Retrain, Skew
+from homeostat.declare.names import table_mistakes, twins
 from homeostat.declare.policies import Access, Erasure, Retention
 from homeostat.declare.sources import EventSource
-from homeostat.declare.storage import raw_table
 from homeostat.declare.views import FeatureRef, FeatureView, OnDemand
 
 __all__ = ["System"]
@@ -67,9 +67,11 @@ class System:
 
     def _mistakes(self) -> Iterator[HomeostatError]:
         yield from _names_twice("event source", [s.name for s in self.sources])
-        yield from _taken_by_raw_tables([s.name for s in self.sources])
+        yield from table_mistakes([s.name for s in self.sources], [m.name for m in self.models])
         yield from _names_twice("view", [v.name for v in self.views])
         yield from _names_twice("model", [m.name for m in self.models])
+        features = [ref for view in self.views for ref in view.all()]
+        yield from _columns_twice([(ref.name, f"{ref.view}.{ref.feature}") for ref in features])
         for view in self.views:
             yield from _declared("event source", view.source, self.sources, f"view {view.name!r}")
         for model in self.models:
@@ -114,6 +116,17 @@ class System:
 
     def _model_mistakes(self, model: Model) -> Iterator[HomeostatError]:
         where = f"model {model.name!r}"
+        named = [(f, f"the request's {f}") for f in model.features if isinstance(f, str)]
+        named += [(f.name, f"feature {f.name}") for f in model.features if not isinstance(f, str)]
+        yield from _columns_twice(named, f"{where}, ")
+        for name in model.label.predicts.schema.names():
+            if name.casefold() in ("label", "label_known_time"):
+                yield DeclarationError(
+                    f"{where}, request {model.label.predicts.name!r}",
+                    f"field {name!r} has the name of a column of training sets",
+                    "names other than label and label_known_time",
+                    f"rename the field, and read it as before: Annotated[..., Alias({name!r})]",
+                )
         request = model.label.predicts
         for source in (request, model.label.outcome):
             yield from _declared("event source", source, self.sources, where)
@@ -193,17 +206,27 @@ def _names_twice(kind: str, names: Sequence[str]) -> Iterator[HomeostatError]:
         yield DeclarationError(
             f"{kind} {name!r}", "declared twice", "one of that name", "rename one of them"
         )
-
-
-def _taken_by_raw_tables(sources: Sequence[str]) -> Iterator[HomeostatError]:
-    raw = {raw_table(name): name for name in sources}
-    for name in filter(raw.__contains__, sources):
+    for one, other in twins(names):
         yield DeclarationError(
-            f"event source {name!r}",
-            f"the lake has the received bytes of {raw[name]!r} under that name",
-            "names of which none is that of another source after 'raw_'",
-            "rename one of the two",
+            f"{kind} {other!r}",
+            f"it differs from {one!r} by case alone",
+            "names that differ in their letters: tables, columns and files are told apart by those",
+            "rename one of them",
         )
+
+
+def _columns_twice(columns: Sequence[tuple[str, str]], where: str = "") -> Iterator[HomeostatError]:
+    """Yield the columns of training sets and answers that would have one name; (name, what)."""
+    first: dict[str, str] = {}
+    for name, what in columns:
+        other = first.setdefault(name.casefold(), what)
+        if other != what:
+            yield DeclarationError(
+                f"{where}{what}",
+                f"its column {name!r} is that of {other}, or differs from it by case alone",
+                "features that have columns of their own (VIEW__FEATURE)",
+                "rename one of the two, or its view",
+            )
 
 
 def _declared(

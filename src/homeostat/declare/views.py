@@ -14,6 +14,7 @@ from homeostat.declare.aggregations import OPERATIONS, Aggregation, FeatureSpec
 from homeostat.declare.expressions import Expr, Expression, as_expression
 from homeostat.declare.kinds import check_condition
 from homeostat.declare.mistakes import identifier, report, require, several
+from homeostat.declare.names import twins
 from homeostat.declare.sources import Entity, EventSource
 
 __all__ = ["FeatureRef", "FeatureView", "OnDemand", "on_demand"]
@@ -91,6 +92,14 @@ class FeatureView:
             "one or more features with different names",
             "give one of them a name: count(where=...).named('late_departures')",
         )
+        for one, other in twins(names):
+            require(
+                False,
+                f"{where}, feature {other!r}",
+                f"it differs from {one!r} by case alone",
+                "names that differ in their letters",
+                "give one of them another name: count(where=...).named('late_departures')",
+            )
 
     def _check_input(self, aggregation: Aggregation) -> None:
         where = f"view {self.name!r}, {aggregation.label!r}"

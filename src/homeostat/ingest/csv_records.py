@@ -1,8 +1,9 @@
 """Loops that find the records of a CSV text, and those that are none (RFC 4180).
 
-Compiled (`core/compiled.py`). A cell in quotes may hold separators, line breaks and doubled quotes;
-any other quote is a fault. A record with a fault ends with the line on which the cell at fault
-begins, so that a quote that was never closed takes no other record with it.
+Compiled (`core/compiled.py`). A line ends with a line feed, or a return before it; in a text whose
+lines end with a return alone, with that. A cell in quotes may hold separators, line breaks and
+doubled quotes; any other quote is a fault. A record with a fault ends with the line on which the
+cell at fault begins, so that a quote that was never closed takes no other record with it.
 """
 
 from __future__ import annotations
@@ -27,10 +28,10 @@ _QUOTE, _LINE, _RETURN, _BLANK = 34, 10, 13, 32
 
 
 @compiled
-def _line_end(body: Bytes, at: int, size: int) -> int:
+def _line_end(body: Bytes, at: int, size: int, line: int) -> int:
     """Return where the line from `at` ends, after its line break, -1 if it has none."""
     while at < size:
-        if body[at] == _LINE:
+        if body[at] == line:
             return at + 1
         at += 1
     return -1
@@ -38,7 +39,7 @@ def _line_end(body: Bytes, at: int, size: int) -> int:
 
 @compiled
 def _record(
-    body: Bytes, at: int, size: int, separator: int, ended: bool
+    body: Bytes, at: int, size: int, separator: int, ended: bool, line: int
 ) -> tuple[int, int, int, int]:
     """Return (where a record ends, how many cells, what it is, where the cell at fault begins).
 
@@ -58,29 +59,29 @@ def _record(
                     continue
                 break
             at += 1
-            if at < size and body[at] == _RETURN:
+            if line == _LINE and at < size and body[at] == _RETURN:
                 at += 1
                 if at < size and body[at] != _LINE:
                     return at, cells, STRAY, cell
-            if at < size and body[at] != _LINE and body[at] != separator:
+            if at < size and body[at] != line and body[at] != separator:
                 return at, cells, STRAY, cell
-        while at < size and body[at] != separator and body[at] != _LINE and body[at] != _QUOTE:
+        while at < size and body[at] != separator and body[at] != line and body[at] != _QUOTE:
             at += 1
         if at >= size:
             return (size if ended else -1), cells, GOOD, cell
         if body[at] == _QUOTE:
             return at, cells, STRAY, cell
         at += 1
-        if body[at - 1] == _LINE:
+        if body[at - 1] == line:
             return at, cells, GOOD, cell
         cells, cell = cells + 1, at
 
 
 @compiled_for(
     pair(types.Array(types.int64, 2, "C"), types.int64),
-    BYTES, types.int64, types.int64, types.boolean,
+    BYTES, types.int64, types.int64, types.boolean, types.int64,
 )  # fmt: skip
-def records(text: Bytes, separator: int, cells: int, ended: bool) -> tuple[Int64s, int]:
+def records(text: Bytes, separator: int, cells: int, ended: bool, line: int) -> tuple[Int64s, int]:
     """Return the records at the front of a text, and how many bytes they take.
 
     Args:
@@ -88,6 +89,7 @@ def records(text: Bytes, separator: int, cells: int, ended: bool) -> tuple[Int64
         separator: the byte between cells.
         cells: how many a record has.
         ended: whether nothing follows; otherwise what may go on is left.
+        line: the byte that ends a line, 10 or 13.
 
     Returns:
         int64 of shape (n, 4): where each record begins and ends, what it is, and its cells. Lines
@@ -95,40 +97,45 @@ def records(text: Bytes, separator: int, cells: int, ended: bool) -> tuple[Int64
     """
     body, size, lines = items(text), len(text), 1
     for place in range(size):
-        lines += body[place] == _LINE
+        lines += body[place] == line
     found = np.empty((lines, 4), np.int64)
     count, at = 0, 0
     while at < size:
+        if line == _RETURN and body[at] == _LINE:
+            at += 1  # of a line break of both
+            continue
         first = at
-        while first < size and (body[first] == _BLANK or body[first] == _RETURN):
+        while first < size and (
+            body[first] == _BLANK or (body[first] == _RETURN and line == _LINE)
+        ):
             first += 1
         if first >= size:
             at = size if ended else at
             break
-        if body[first] == _LINE:
+        if body[first] == line:
             at = first + 1
             continue
-        end, number, kind, cell = _record(body, at, size, separator, ended)
+        end, number, kind, cell = _record(body, at, size, separator, ended, line)
         if end < 0:
             break
         if kind == GOOD and number != cells:
             kind = RAGGED
         if kind != GOOD:
             if kind != RAGGED:
-                end = _line_end(body, cell, size)
+                end = _line_end(body, cell, size, line)
                 if end < 0 and not ended:
                     break
                 end = size if end < 0 else end
-            first_end = line = _line_end(body, at, size)
-            while 0 < line < end:
+            first_end = begin = _line_end(body, at, size, line)
+            while 0 < begin < end:
                 # a record of its own on a later line: the first line alone is at fault
-                following = _line_end(body, line, size)
+                following = _line_end(body, begin, size, line)
                 following = size if following < 0 else following
-                stop, inner, verdict, _ = _record(body, line, following, separator, True)
+                stop, inner, verdict, _ = _record(body, begin, following, separator, True, line)
                 if verdict == GOOD and inner == cells and stop == following:
                     end = first_end
                     break
-                line = following
+                begin = following
         found[count, 0], found[count, 1] = at, end
         found[count, 2], found[count, 3] = kind, number
         count, at = count + 1, end

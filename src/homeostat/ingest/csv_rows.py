@@ -17,13 +17,14 @@ import polars as pl
 
 from homeostat.core.errors import HomeostatError
 from homeostat.declare.sources import EventSource
-from homeostat.ingest.lines import BEGINNING, LONGEST, ByteReader, end_of_line
+from homeostat.ingest.field_names import stripped
+from homeostat.ingest.lines import BEGINNING, BOM, LONGEST, ByteReader, end_of_line
 from homeostat.ingest.refusals import Refusal
 
-__all__ = ["BOM", "CsvPart", "CsvRows", "HeaderInvalid", "RowWriter", "cells_of", "first_record"]
+__all__ = ["CsvPart", "CsvRows", "HeaderInvalid", "RowWriter", "cells_of", "first_record"]
 
-BOM = b"\xef\xbb\xbf"
 _BLOCK = 4 << 20
+_LINE_END = re.compile(rb"\r?\n|\r")
 _CELL = re.compile(r'"((?:[^"]|"")*)"|([^"]*)', re.DOTALL)
 
 CsvPart = tuple[list[bytes], int, int]
@@ -78,10 +79,12 @@ def first_record(file: ByteReader, size: int) -> bytes | None:
     """Return the header of a CSV text with its line break, None while it is not all there."""
     file.seek(0)
     text = file.read(min(size, 1 << 20))
-    end = text.find(b"\n")
-    while end >= 0 and text.count(b'"', 0, end) % 2:
-        end = text.find(b"\n", end + 1)
-    return None if end < 0 else text[: end + 1]
+    for found in _LINE_END.finditer(text):
+        if found[0] == b"\r" and found.end() == len(text):
+            return None  # a line feed may follow
+        if text.count(b'"', 0, found.start()) % 2 == 0:
+            return text[: found.end()]
+    return None
 
 
 class CsvRows:
@@ -91,7 +94,11 @@ class CsvRows:
         source: the event source.
         header: the bytes of the line with the columns.
         separator: what is between cells.
-        write: makes payloads of the rows; it raises if a column is missing.
+        write: makes payloads of the rows; it raises if the columns are not the event's.
+
+    Attributes:
+        ending: what ends a line, as it does the header: a line feed, or a return alone.
+        columns: the names in the header.
     """
 
     def __init__(
@@ -102,10 +109,17 @@ class CsvRows:
             text = header.removeprefix(BOM).decode()
         except UnicodeDecodeError as odd:
             raise HeaderInvalid("it is not valid UTF-8") from odd
-        names: list[str] = []
-        for place, cell in enumerate(cells_of(text, separator)):
-            name = cell or ""
-            names.append(name if name not in names else f"{name}_duplicated_{place}")
+        self.ending = b"\r" if header.endswith(b"\r") else b"\n"
+        self.columns = tuple(stripped(cell or "") for cell in cells_of(text, separator))
+        named = {f.name for f in source.schema.fields}
+        named.update(alias for f in source.schema.fields for alias in f.aliases)
+        twice = next((n for n in self.columns if n in named and self.columns.count(n) > 1), None)
+        if twice is not None:
+            raise HeaderInvalid(f"two columns are named {twice!r}")
+        names = [
+            name if name not in self.columns[:place] else f"{name}_duplicated_{place}"
+            for place, name in enumerate(self.columns)
+        ]
         self._schema = dict.fromkeys(names, pl.String())
         write(source, pl.DataFrame(schema=self._schema), True)
         self._counted = (0, 1)
@@ -127,7 +141,7 @@ class CsvRows:
                 return  # it has shrunk meanwhile
             last = start + len(block) == size
             body = np.frombuffer(block, np.uint8)
-            found, used = records(body, mark, len(self._schema), ended and last)
+            found, used = records(body, mark, len(self._schema), ended and last, self.ending[0])
             if not used:
                 if last:
                     return
@@ -141,7 +155,7 @@ class CsvRows:
                 start, wanted = part[1], _BLOCK
                 continue
             loose = -1
-            if ended and last and not block.endswith(b"\n") and len(found):
+            if ended and last and not block.endswith(self.ending) and len(found):
                 loose = start + int(found[-1, 0])
             payloads = self._payloads(file, start, block, found)
             start, wanted = start + used, _BLOCK
@@ -189,7 +203,11 @@ class CsvRows:
         body = np.frombuffer(block, np.uint8)
         text = gathered(body, kept[:, 0], kept[:, 1]).tobytes()
         table = pl.read_csv(
-            io.BytesIO(text), separator=self._separator, has_header=False, schema=self._schema
+            io.BytesIO(text),
+            separator=self._separator,
+            has_header=False,
+            schema=self._schema,
+            eol_char=self.ending.decode(),
         )
         if table.height != len(kept):
             separator = self._separator
@@ -214,7 +232,7 @@ class CsvRows:
             piece = file.read(min(_BLOCK, at - begin))
             if not piece:
                 break
-            begin, line = begin + len(piece), line + piece.count(b"\n")
+            begin, line = begin + len(piece), line + piece.count(self.ending)
         self._counted = (at, line)
         return line
 
@@ -225,14 +243,14 @@ class CsvRows:
         from homeostat.ingest.csv_records import UNCLOSED, records
 
         body = np.frombuffer(block, np.uint8)
-        found, _ = records(body, ord(self._separator), len(self._schema), True)
+        found, _ = records(body, ord(self._separator), len(self._schema), True, self.ending[0])
         begin, end, kind, _ = found[0].tolist()
         line = self._line(file, start + begin)
         if kind == UNCLOSED and end < len(block):
             detail = f"line {line}: a quote that is not closed within {LONGEST:,} bytes"
             record = Refusal("malformed", detail, block[begin : min(end, begin + BEGINNING)])
             return [record.record()], start + end, -1
-        after = end_of_line(file, start + len(block), size)
+        after = end_of_line(file, start + len(block), size, self.ending)
         if after is None and not ended:
             return None
         detail = f"line {line}: more than {LONGEST:,} bytes; its beginning stands here"

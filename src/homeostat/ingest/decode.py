@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from operator import attrgetter
+from operator import attrgetter, eq
 from typing import Annotated, Any
 
 import msgspec
 
 from homeostat.declare.schema import EventSchema, Field
+from homeostat.ingest.field_names import misspellings
+from homeostat.ingest.lines import BOM
 from homeostat.ingest.refusals import refusal_of
+from homeostat.ingest.value_forms import is_finer, restated
 
 __all__ = ["Decoded", "Fault", "PayloadDecoder"]
 
@@ -26,6 +29,9 @@ _TYPES: dict[str, Any] = {
     "timestamp": Annotated[datetime, msgspec.Meta(tz=True)],
 }
 
+
+_KEYS = 1_000
+"""Sets of keys of which a decoder remembers whether one is a misspelling."""
 
 _Refused = dict[int, tuple[str, str]]
 """Reason and detail by row."""
@@ -52,6 +58,10 @@ class Decoded:
 class PayloadDecoder:
     """Reads JSON objects of one event schema; unknown fields are ignored.
 
+    Values may have another form (`value_forms`), and a byte order mark stands before an object for
+    nothing. An object that does not say an optional field, and has a key that is most likely a
+    misspelling of it (`field_names`), is refused: the value would be lost.
+
     Rows have one attribute per field. Instants are held in UTC, so that equal events have equal
     canonical bytes. A missing field has its default; one that was renamed is also read under its
     aliases, and where an event has both, its name counts unless that is only the default.
@@ -67,7 +77,15 @@ class PayloadDecoder:
     """
 
     def __init__(self, schema: EventSchema) -> None:
-        self._fields = schema.fields
+        self._schema, self._fields = schema, schema.fields
+        optional = [field for field in schema.fields if field.is_optional]
+        names = [field.name for field in optional]
+        # of one name, attrgetter would return the value itself
+        self._said: Callable[[Any], Sequence[Any]] = (
+            attrgetter(*names) if len(names) > 1 else lambda row: [getattr(row, n) for n in names]
+        )
+        self._fillers = [field.filler for field in optional]
+        self._known_keys: dict[tuple[str, ...], tuple[str, str] | None] = {}
         self._instants = tuple(f.name for f in schema.fields if f.kind == "timestamp")
         self._renamed = tuple(f for f in schema.fields if f.aliases)
         self._defaults = {f.name: f.filler for f in schema.fields if f.default is not None}
@@ -79,16 +97,21 @@ class PayloadDecoder:
 
     def decode(self, payloads: Sequence[bytes]) -> Decoded:
         """Decode a batch; every payload is in the rows or in the faults."""
-        decode = self._decode
         rows: list[Any] = []
         faults: list[Fault] = []
         bad: set[int] = set()
         for place, payload in enumerate(payloads):
+            fault: tuple[str, str] | None
             try:
-                rows.append(decode(payload))
+                row = self._row(payload)
             except (ValueError, RecursionError) as error:
-                reason, detail = self._diagnose(payload, error)
-                faults.append(Fault(place, reason, detail))
+                fault = self._diagnose(payload.removeprefix(BOM), error)
+            else:
+                fault = self._misspelled(row, payload)
+                if fault is None:
+                    rows.append(row)
+            if fault is not None:
+                faults.append(Fault(place, *fault))
                 bad.add(place)
         places: Sequence[int] = range(len(payloads))
         if bad:
@@ -104,6 +127,39 @@ class PayloadDecoder:
         """Return one text per row: JSON, fields by name, missing ones left out."""
         encode = self._canonical
         return [encode(row) for row in rows]
+
+    def _row(self, payload: bytes) -> Any:
+        """Return the row of one payload; raise what decoding raises."""
+        body = payload.removeprefix(BOM)
+        if is_finer(body):
+            return self._restated_row(body)
+        try:
+            return self._decode(body)
+        except msgspec.ValidationError:
+            return self._restated_row(body)
+
+    def _restated_row(self, body: bytes) -> Any:
+        other = restated(self._fields, self._raw.decode(body))
+        return self._decode(body if other is None else other)
+
+    def _misspelled(self, row: Any, payload: bytes) -> tuple[str, str] | None:
+        """Return why a row is refused that has nothing in a field, and a key like its name."""
+        if not any(map(eq, self._said(row), self._fillers)):
+            return None
+        try:
+            keys = tuple(self._raw.decode(payload.removeprefix(BOM)))
+        except UnicodeDecodeError:  # a key that is no field's, nor like one
+            return None
+        known = self._known_keys
+        if keys not in known:
+            if len(known) >= _KEYS:
+                known.clear()
+            found = next(iter(misspellings(self._schema, keys).items()), None)
+            known[keys] = found and (
+                f"misspelled_field:{found[0]}",
+                f"the key {found[1][:80]!r} is most likely {found[0]!r}",
+            )
+        return known[keys]
 
     def _adopt(self, rows: list[Any]) -> _Refused:
         """Move what came under earlier names to the present one; return the rows without either."""
@@ -169,6 +225,8 @@ class PayloadDecoder:
             if name is not None:
                 return f"not_finite:{name}", "NaN and infinities are no JSON numbers"
             return "malformed", str(malformed)
+        other = restated(self._fields, raw)
+        raw = raw if other is None else self._raw.decode(other)
         found = [fault for field in self._fields if (fault := self._field_fault(field, raw))]
         if not found:
             return "malformed", str(error)

@@ -18,6 +18,7 @@ from homeostat.core.row_threads import RowThreads
 from homeostat.declare.schema import EventSchema, Field
 from homeostat.ingest.columns import INSTANT
 from homeostat.ingest.decode import Fault, PayloadDecoder
+from homeostat.ingest.field_names import folded
 from homeostat.ingest.payloads import Payloads
 
 __all__ = ["ColumnDecoder", "EventColumns"]
@@ -112,7 +113,7 @@ class ColumnDecoder:
     """
 
     def __init__(self, schema: EventSchema, threads: RowThreads | None = None) -> None:
-        from homeostat.ingest.json_rows import FORMER, KINDS, powers
+        from homeostat.ingest.json_rows import FORMER, KINDS, letters, powers
 
         self.schema, self._others = schema, PayloadDecoder(schema)
         self.threads = threads or RowThreads()
@@ -124,6 +125,8 @@ class ColumnDecoder:
         )
         allowed = [2 if f.nullable else 1 if f.is_optional else 0 for f in fields]
         self._allowed = np.array(allowed + [1] * (len(names) - len(fields)), np.int64)
+        optional = [folded(field.name) for field in fields if field.is_optional]
+        self._sums = np.array([letters(name) for name in optional if name.isascii()], np.int64)
         self._powers = powers()
         self._fillers = np.zeros((len(fields), 3), np.int64)
         self._texts = b"".join(
@@ -160,7 +163,7 @@ class ColumnDecoder:
         self.threads.run(count, partial(
             parsed,
             payloads.body, payloads.starts, payloads.ends, self._names.body, self._names.ends,
-            self._kinds, self._allowed, self._powers, words, lengths, said, valid,
+            self._kinds, self._allowed, self._sums, self._powers, words, lengths, said, valid,
         ))  # fmt: skip
         extra = [self._texts]
         beyond = len(payloads.body) + len(self._texts)

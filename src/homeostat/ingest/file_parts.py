@@ -1,7 +1,7 @@
 """A file in parts, each with how far the file is then taken: where to go on after a crash.
 
 Text that is not compressed (CSV, JSON lines) is taken as it grows, up to its last whole line;
-tables and compressed files are taken when they are whole.
+tables, compressed files and JSON that is one text are taken when they are whole.
 """
 
 from __future__ import annotations
@@ -11,36 +11,41 @@ import io
 import json
 import os
 import zlib
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
 from homeostat.core.errors import HomeostatError
 from homeostat.declare.sources import EventSource
-from homeostat.ingest.csv_rows import BOM, CsvPart, CsvRows, first_record
+from homeostat.ingest.csv_rows import CsvPart, CsvRows, first_record
 from homeostat.ingest.files import (
     COMPRESSED,
     CSV,
     LINES,
+    column_notes,
     csv_rows,
     kind_of,
     read_table,
     row_payloads,
+    unpacked,
 )
+from homeostat.ingest.json_files import HEAD, JsonUnended, is_whole_text, records_in
 from homeostat.ingest.lines import (
     BEGINNING,
+    BOM,
     LONGEST,
     ByteReader,
     blocks,
+    with_feeds,
 )
+from homeostat.ingest.table_columns import key_notes
 
 __all__ = ["FileIncomplete", "Mark", "Reached", "mark_of", "parts_of"]
 
 _ROWS = 25_000
 _EDGE = 4_096
 _PIECE = 1 << 20
-_CODECS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}
 _MAGIC = {".parquet": b"PAR1", ".arrow": b"ARROW1", ".feather": b"ARROW1", ".ipc": b"ARROW1"}
 """What stands at the end of a table that is whole."""
 
@@ -114,14 +119,23 @@ def mark_of(path: Path) -> Mark:
     return found.st_size, found.st_mtime_ns
 
 
-def parts_of(source: EventSource, path: Path, said: Reached, *, ended: bool) -> Generator[Part]:
+def parts_of(
+    source: EventSource,
+    path: Path,
+    said: Reached,
+    told: Callable[[str], None] = lambda note: None,
+    *,
+    ended: bool,
+) -> Generator[Part]:
     """Yield (payloads, how far the file is then taken), from where `said` leaves off.
 
     A file that is not the one of which `said` speaks is taken from its beginning. With `ended` a
-    last line without its end is taken, too. Raises `FileInvalid`, `FileIncomplete`, `OSError`.
+    last line without its end is taken, too. `told` hears of fields that no column
+    fills. Raises `FileInvalid`, `FileIncomplete`, `OSError`.
     """
     kind = kind_of(source, path)
-    if path.suffix.lower() not in COMPRESSED and kind in (*CSV, *LINES):
+    text = _Text(source, path, kind, told)
+    if path.suffix.lower() not in COMPRESSED and not text.is_whole():
         with path.open("rb") as file:
             found = os.fstat(file.fileno())
             whole = _Body(file, found.st_size, found.st_mtime_ns)
@@ -130,7 +144,7 @@ def parts_of(source: EventSource, path: Path, said: Reached, *, ended: bool) -> 
                 if start.changed != whole.changed:
                     yield [], replace(start, changed=whole.changed)
                 return
-            yield from _text(_Text(source, path, kind), whole, start, ended=ended)
+            yield from _text(text, whole, start, ended=ended)
         return
     mark = mark_of(path)
     if said.mark == mark:
@@ -140,7 +154,7 @@ def parts_of(source: EventSource, path: Path, said: Reached, *, ended: bool) -> 
         raise FileIncomplete(source.name, path.name, "it is being written")
     check = hashlib.blake2b(body, digest_size=16).hexdigest()
     start = said if said.check == check else Reached(check=check)
-    for payloads, reached in _whole(_Text(source, path, kind), body, start):
+    for payloads, reached in _whole(text, body, start):
         yield payloads, reached
         start = reached
     yield [], Reached(start.at, start.rows, check, mark=mark)
@@ -153,13 +167,21 @@ class _Text:
     source: EventSource
     path: Path
     kind: str
+    told: Callable[[str], None]
+
+    def is_whole(self) -> bool:
+        """Return whether the file is taken when it is whole, and not as it grows."""
+        if self.kind not in LINES:
+            return self.kind not in CSV
+        with self.path.open("rb") as file:
+            return is_whole_text(file.read(HEAD))
 
     def csv(self, file: ByteReader, size: int) -> tuple[CsvRows, int] | None:
         """Return what reads the records, and where they begin; None before the header is there."""
         header = first_record(file, size)
         if header is None:
             return None
-        return csv_rows(self.source, self.path, self.kind, header), len(header)
+        return csv_rows(self.source, self.path, self.kind, header, self.told), len(header)
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +230,8 @@ class _Body:
 
 def _text(text: _Text, body: _Body, said: Reached, *, ended: bool) -> Iterator[Part]:
     """Yield the parts of a text, from where `said` leaves off."""
-    file, size = body.file, body.size
+    file: ByteReader = body.file
+    size = body.size
     rows_of, begin = None, 0
     if text.kind in CSV:
         found = text.csv(file, size)
@@ -216,11 +239,13 @@ def _text(text: _Text, body: _Body, said: Reached, *, ended: bool) -> Iterator[P
             return
         rows_of, begin = found
     at, rows, done = max(said.at, begin), said.rows, said
+    ending = b"\n" if rows_of is None else rows_of.ending
+    file = with_feeds(file) if rows_of is None else file
     if said.loose >= 0 and at < size:
         file.seek(at)
         after = file.read(2)
-        if after[:1] == b"\n" or after == b"\r\n":
-            at += after.index(b"\n") + 1
+        if after[:1] == ending or after == b"\r\n":
+            at += after.index(ending) + 1
             done = body.reached(at, rows, done)
             yield [], done
         else:
@@ -228,7 +253,11 @@ def _text(text: _Text, body: _Body, said: Reached, *, ended: bool) -> Iterator[P
     taken = _lines(file, at, size, ended) if rows_of is None else (
         rows_of.parts(file, at, size, ended=ended)
     )  # fmt: skip
+    is_first = rows_of is None and at == 0
     for payloads, end, loose in taken:
+        for note in key_notes(text.source.schema, payloads) if is_first else ():
+            text.told(note)
+        is_first = False
         at, rows = end, rows + len(payloads)
         done = body.reached(at, rows, done, loose=loose)
         yield payloads, done
@@ -257,6 +286,17 @@ def _whole(text: _Text, body: bytes, said: Reached) -> Iterator[Part]:
     source, path, kind = text.source, text.path, text.kind
     if path.suffix.lower() in COMPRESSED:
         body = _decompressed(source, path, body)
+    if kind in LINES and is_whole_text(body[:HEAD]):
+        try:
+            events = records_in(body)
+        except JsonUnended as unended:
+            raise FileIncomplete(source.name, path.name, str(unended)) from unended
+        for note in key_notes(source.schema, events):
+            text.told(note)
+        for begin in range(said.at, len(events), _ROWS):
+            records = list(events[begin : begin + _ROWS])
+            yield records, Reached(begin + len(records), begin + len(records), said.check)
+        return
     if kind in (*CSV, *LINES):
         start = Reached(said.at, said.rows)
         for payloads, reached in _text(text, _Body(io.BytesIO(body), len(body)), start, ended=True):
@@ -265,6 +305,8 @@ def _whole(text: _Text, body: bytes, said: Reached) -> Iterator[Part]:
     if not body.endswith(_MAGIC[kind]):
         raise FileIncomplete(source.name, path.name, "its end is missing")
     table = read_table(source, path, kind, body)
+    for note in column_notes(source, table.columns):
+        text.told(note)
     for begin in range(said.at, table.height, _ROWS):
         part = row_payloads(source, table.slice(begin, _ROWS), is_text=False)
         end = begin + len(part)
@@ -272,11 +314,7 @@ def _whole(text: _Text, body: bytes, said: Reached) -> Iterator[Part]:
 
 
 def _decompressed(source: EventSource, path: Path, body: bytes) -> bytes:
-    import pyarrow as pa
-
-    codec = _CODECS[path.suffix.lower()]
     try:
-        with pa.input_stream(pa.BufferReader(body), compression=codec) as stream:
-            return bytes(stream.read())
+        return unpacked(path, body)
     except OSError as error:
         raise FileIncomplete(source.name, path.name, str(error)) from error

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -19,16 +19,19 @@ import polars as pl
 
 from homeostat.core.clock import from_micros
 from homeostat.core.durations import Micros
-from homeostat.core.errors import HomeostatError, did_you_mean
+from homeostat.core.errors import HomeostatError
 from homeostat.declare.schema import Field
 from homeostat.declare.sources import EventSource
 from homeostat.ingest import long_files
 from homeostat.ingest.columns import INSTANT
-from homeostat.ingest.csv_rows import BOM, CsvRows, HeaderInvalid, first_record
+from homeostat.ingest.csv_rows import CsvRows, HeaderInvalid, first_record
+from homeostat.ingest.json_files import HEAD, JsonUnended, is_whole_text, records_in
 from homeostat.ingest.known_times import believed_times, declared_times, or_before
 from homeostat.ingest.mappings import known_times, mapping_payloads
 from homeostat.ingest.payloads import Payloads
 from homeostat.ingest.python_values import refused
+from homeostat.ingest.table_columns import ColumnsInvalid, columns_of, key_notes, mapping_notes
+from homeostat.ingest.value_forms import whole_number
 
 __all__ = [
     "COMPRESSED",
@@ -39,6 +42,7 @@ __all__ = [
     "payloads_of",
     "read_table",
     "row_payloads",
+    "unpacked",
 ]
 
 Records = tuple[npt.NDArray[np.int64], Payloads]
@@ -48,7 +52,8 @@ _NONE = Payloads.of([])
 _TRUE, _FALSE = ("true", "t", "yes", "1"), ("false", "f", "no", "0")
 CSV, LINES = (".csv", ".tsv"), (".ndjson", ".jsonl", ".json")
 PARQUET, ARROW = (".parquet",), (".arrow", ".feather", ".ipc")
-COMPRESSED = (".gz", ".zst", ".bz2")
+_CODECS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}
+COMPRESSED = tuple(_CODECS)
 
 
 class FileInvalid(HomeostatError, ValueError):
@@ -63,6 +68,7 @@ def payloads_of(
     data: object,
     known_time: Micros | str | None = None,
     latest: Micros | None = None,
+    told: Callable[[str], None] = lambda note: None,
 ) -> Iterator[Records]:
     """Yield (known times, payloads) in chunks, sorted by known time and then as they came.
 
@@ -71,7 +77,8 @@ def payloads_of(
     one instant in microseconds, or a column of the frame (a key of the mappings); by default the
     source's declaration says it: its field, or event time plus delay. A row whose own clock cannot
     be read takes the known time of the row before it; so does, where `latest` is given, one whose
-    clock says that it became known after it (`believed_times`).
+    clock says that it became known after it (`believed_times`). `told` hears, once each, of fields
+    that no column of a table fills.
 
     >>> from homeostat.declare.schema import Event, Timestamp
     >>> Tap = type("Tap", (Event,), {"__annotations__": {"tap": str, "at": Timestamp}})
@@ -80,7 +87,7 @@ def payloads_of(
     >>> [(known.tolist(), list(payloads)) for known, payloads in payloads_of(taps, frame)]
     [([2000000], [b'{"tap":"a","at":"1970-01-01T00:00:01Z"}'])]
     """
-    records = _records(source, data, known_time)
+    records = _records(source, data, known_time, told)
     if latest is None:
         yield from records
         return
@@ -100,7 +107,10 @@ def payloads_of(
 
 
 def _records(
-    source: EventSource, data: object, known_time: Micros | str | None
+    source: EventSource,
+    data: object,
+    known_time: Micros | str | None,
+    told: Callable[[str], None],
 ) -> Iterator[Records]:
     """Yield (known times, payloads) in chunks, in the order of what the clocks say."""
     given: npt.NDArray[np.int64] | None = None
@@ -114,9 +124,14 @@ def _records(
             )
         found = _long(source, Path(data), known_time)
         if found is not None:
+            with Path(data).open("rb") as file:
+                for note in key_notes(source.schema, file.read(HEAD).splitlines()[:-1]):
+                    told(note)
             yield from found
             return
-        payloads = Payloads.lines(_bytes(Path(data)).removeprefix(BOM))
+        payloads = json_records(source, Path(data), _bytes(source, Path(data)))
+        for note in key_notes(source.schema, payloads):
+            told(note)
     elif isinstance(data, str | Path) and kind_of(source, Path(data)) in CSV:
         if isinstance(known_time, str):
             raise FileInvalid(
@@ -125,14 +140,18 @@ def _records(
                 "an instant, or the source's own declaration",
                 "declare EventSource(known_time=...)",
             )
-        payloads = _csv_payloads(source, Path(data))
+        payloads = _csv_payloads(source, Path(data), told)
     elif isinstance(data, list | tuple):
         written = mapping_payloads(source, data)
+        for note in mapping_notes(source.schema, data):
+            told(note)
         if isinstance(known_time, str):
             given = _known_of(source, data, written, known_time)
         payloads = Payloads.of(written)
     else:
         frame = _frame(source, data)
+        for note in column_notes(source, frame.columns):
+            told(note)
         if isinstance(known_time, str):
             given = _known_column(source, frame, known_time)
         payloads = Payloads.of(row_payloads(source, frame, is_text=False))
@@ -150,6 +169,9 @@ def _long(source: EventSource, path: Path, known: Micros | None) -> Iterator[Rec
     """Return the records of a file of lines that need not be held, None if it is to be held."""
     if path.suffix.lower() in COMPRESSED or path.stat().st_size <= long_files.LONG:
         return None
+    with path.open("rb") as file:
+        if is_whole_text(file.read(HEAD)):
+            return None
     return long_files.ordered_lines(source, path, known)
 
 
@@ -170,10 +192,27 @@ def kind_of(source: EventSource, path: Path) -> str:
     return kind
 
 
-def _bytes(path: Path) -> bytes:
+def _bytes(source: EventSource, path: Path) -> bytes:
+    """Return what a file holds, unpacked; raise `FileInvalid` if it is packed and not whole."""
+    body = path.read_bytes()
+    if path.suffix.lower() not in COMPRESSED:
+        return body
+    try:
+        return unpacked(path, body)
+    except OSError as damaged:
+        raise FileInvalid(
+            source.name, f"{path.name}: {damaged}", f"a whole {path.suffix} file", "send it again"
+        ) from damaged
+
+
+def unpacked(path: Path, body: bytes) -> bytes:
+    """Return what the bytes of a compressed file hold; raise `OSError` where they are not whole."""
     import pyarrow as pa
 
-    with pa.input_stream(str(path), compression="detect") as stream:
+    if not body:
+        raise OSError("the file is empty")
+    codec = _CODECS[path.suffix.lower()]
+    with pa.input_stream(pa.BufferReader(body), compression=codec) as stream:
         return bytes(stream.read())
 
 
@@ -199,30 +238,45 @@ def _frame(source: EventSource, data: object) -> pl.DataFrame:
                 "give it as mappings: pandas' frame.to_dict('records')",
             ) from odd
     path = Path(data)
-    return read_table(source, path, kind_of(source, path), _bytes(path))
+    return read_table(source, path, kind_of(source, path), _bytes(source, path))
 
 
-def csv_rows(source: EventSource, path: Path, kind: str, header: bytes) -> CsvRows:
+def json_records(source: EventSource, path: Path, body: bytes) -> Payloads:
+    """Return the records in the bytes of a JSON file; raise `FileInvalid`."""
+    try:
+        return records_in(body)
+    except JsonUnended as unended:
+        raise FileInvalid(
+            source.name, f"{path.name}: {unended}", "JSON lines, or one array", "write it again"
+        ) from unended
+
+
+def csv_rows(
+    source: EventSource, path: Path, kind: str, header: bytes, told: Callable[[str], None]
+) -> CsvRows:
     """Return what reads the records of a CSV file with this header; raise `FileInvalid`."""
     separator = "\t" if kind == ".tsv" else ","
     try:
-        return CsvRows(source, header, separator, row_payloads)
+        rows = CsvRows(source, header, separator, row_payloads)
     except HeaderInvalid as invalid:
         raise FileInvalid(
             source.name, f"{path.name}: {invalid}", f"a {kind[1:]} file", "write it again"
         ) from invalid
+    for note in column_notes(source, rows.columns):
+        told(note)
+    return rows
 
 
-def _csv_payloads(source: EventSource, path: Path) -> Payloads:
+def _csv_payloads(source: EventSource, path: Path, told: Callable[[str], None]) -> Payloads:
     """Return the payloads of all records of a CSV file."""
     packed = path.suffix.lower() in COMPRESSED
-    with io.BytesIO(_bytes(path)) if packed else path.open("rb") as file:
+    with io.BytesIO(_bytes(source, path)) if packed else path.open("rb") as file:
         size = file.seek(0, io.SEEK_END)
         header = first_record(file, size)
         if header is None:  # a line without its end, and no row
             file.seek(0)
             header = file.read(size)
-        rows = csv_rows(source, path, kind_of(source, path), header)
+        rows = csv_rows(source, path, kind_of(source, path), header, told)
         parts = rows.parts(file, len(header), size, ended=True)
         return Payloads.joined([Payloads.of(payloads) for payloads, _, _ in parts] or [_NONE])
 
@@ -239,17 +293,8 @@ def read_table(source: EventSource, path: Path, kind: str, body: bytes) -> pl.Da
 
 def row_payloads(source: EventSource, frame: pl.DataFrame, is_text: bool) -> list[bytes]:
     """Return one JSON object per row; columns that the event does not have are left out."""
-    frame = _renamed(source, frame)
+    frame = _named(source, frame)
     fields = [field for field in source.schema.fields if field.name in frame.columns]
-    for field in source.schema.fields:
-        if not field.is_optional and field not in fields:
-            hint = did_you_mean(field.name, frame.columns)
-            raise FileInvalid(
-                source.name,
-                f"no column {field.name!r}.{hint} Found: {', '.join(frame.columns)}",
-                f"all of {', '.join(f.name for f in source.schema.fields if not f.is_optional)}",
-                "rename or add the column",
-            )
     if not frame.height:
         return []
     columns = [_column(source, field, frame[field.name], is_text) for field in fields]
@@ -266,14 +311,25 @@ def row_payloads(source: EventSource, frame: pl.DataFrame, is_text: bool) -> lis
     return payloads
 
 
-def _renamed(source: EventSource, frame: pl.DataFrame) -> pl.DataFrame:
-    """Return the table with columns that have a field's earlier name under the present one."""
-    present: dict[str, str] = {}
-    for field in source.schema.fields:
-        found = [alias for alias in field.aliases if alias in frame.columns]
-        if found and field.name not in frame.columns:
-            present[found[0]] = field.name
-    return frame.rename(present)
+def column_notes(source: EventSource, columns: Sequence[str]) -> tuple[str, ...]:
+    """Return what a person should know of a table's columns; raise `FileInvalid`."""
+    try:
+        return columns_of(source.schema, columns).notes
+    except ColumnsInvalid as invalid:
+        raise FileInvalid(
+            source.name, invalid.found, invalid.allowed, invalid.next_step
+        ) from invalid
+
+
+def _named(source: EventSource, frame: pl.DataFrame) -> pl.DataFrame:
+    """Return the columns that fill fields, under the fields' present names."""
+    try:
+        places = columns_of(source.schema, frame.columns).places
+    except ColumnsInvalid as invalid:
+        raise FileInvalid(
+            source.name, invalid.found, invalid.allowed, invalid.next_step
+        ) from invalid
+    return frame.select(pl.nth(place).alias(name) for name, place in places.items())
 
 
 def _text(value: object) -> str:
@@ -300,26 +356,32 @@ def _column(
                 f"say which: pl.col({field.name!r}).dt.replace_time_zone('UTC')",
             )
         values = values.cast(INSTANT)
+    if is_text and field.kind != "string":
+        values = values.str.strip_chars()
+        values = values.set(values == "", None)
     missing = values.is_null()
     if is_text and field.kind == "boolean":
         lower = values.str.to_lowercase()
         typed = pl.select(
             pl.when(lower.is_in(_TRUE)).then(True).when(lower.is_in(_FALSE)).then(False)
         ).to_series()
-    elif is_text and field.kind in ("integer", "float"):
-        dtype = pl.Int64 if field.kind == "integer" else pl.Float64
-        typed = values.str.strip_chars().cast(dtype, strict=False)
+    elif is_text and field.kind == "integer":
+        typed = _integers(values)
+    elif is_text and field.kind == "float":
+        typed = values.cast(pl.Float64, strict=False)
     elif values.dtype.is_decimal() and field.kind == "integer":
         # by way of a float, 2**53 + 1 would be its neighbour
         whole = values.cast(pl.Int64, strict=False)
         typed = pl.select(pl.when(values % 1 == 0).then(whole)).to_series()
-    elif values.dtype.is_decimal():
-        typed = values.cast(pl.Float64)
+    elif values.dtype.is_decimal() and field.kind == "float":
+        typed = values.cast(pl.String).cast(pl.Float64)  # a cast divides, which rounds twice
     elif field.kind == "integer" and values.dtype.is_float():
         values = values.fill_nan(None)
         missing = values.is_null()
         whole = values.cast(pl.Int64, strict=False)
         typed = pl.select(pl.when(whole.cast(pl.Float64) == values).then(whole)).to_series()
+    elif values.dtype == pl.Float32:
+        typed = values.cast(pl.Float64)  # the number itself: its shortest text is another float64
     else:
         typed = values
     odd = typed.is_null() & ~missing
@@ -327,6 +389,17 @@ def _column(
         odd |= typed.is_infinite().fill_null(value=False)
         typed = typed.fill_nan(None)
     return _filled(field, typed).alias(field.name), odd.to_numpy().astype(np.bool_)
+
+
+def _integers(texts: pl.Series) -> pl.Series:
+    """Return texts as integers, null where they are none: a whole number in any form is one."""
+    plain = texts.str.replace(r"\.0*$", "").cast(pl.Int64, strict=False)
+    places = (plain.is_null() & texts.is_not_null()).arg_true().to_list()
+    if not places:
+        return plain
+    numbers = [whole_number(text.removeprefix("+")) for text in texts.gather(places).to_list()]
+    fits = [n if n is not None and -(2**63) <= n < 2**63 else None for n in numbers]
+    return plain.scatter(places, fits)
 
 
 def _filled(field: Field, values: pl.Series) -> pl.Series:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from homeostat.core.durations import Micros
@@ -93,6 +94,7 @@ class FolderFeed:
         self._seen: dict[str, _Seen] = {}
         self._settled: dict[str, Mark] = {}
         self._said: dict[str, str] = {}
+        self._noted: set[tuple[str, str]] = set()
 
     def take(self, *, force: bool = False) -> Generator[int]:
         """Take what is there, if it is time to look; yield the number of records per commit.
@@ -128,7 +130,9 @@ class FolderFeed:
         """Take one file from where the log says; a file that cannot be read is told of."""
         before = Reached.of(said)
         try:
-            with closing(parts_of(self._landing.source, path, before, ended=ended)) as parts:
+            said_of = partial(self._note, name)
+            source = self._landing.source
+            with closing(parts_of(source, path, before, said_of, ended=ended)) as parts:
                 for payloads, reached in parts:
                     if reached.text() == said:
                         continue
@@ -179,6 +183,13 @@ class FolderFeed:
                 self._say(name, "it is gone, and its end was not taken")
             for kept in (self._seen, self._settled, self._said):
                 kept.pop(name, None)
+            self._noted = {each for each in self._noted if each[0] != name}
+
+    def _note(self, name: str, words: str) -> None:
+        """Speak of what is no fault of a file, once while it is there."""
+        if (name, words) not in self._noted:
+            self._noted.add((name, words))
+            self._landing.told(f"{name}: {words}")
 
     def _say(self, name: str, words: str) -> None:
         if self._said.get(name) != words:

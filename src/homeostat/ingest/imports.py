@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,7 @@ Batch = tuple[npt.NDArray[np.int64], Payloads, tuple[Advance, ...]]
 """Known times, payloads, and the step to append with them."""
 
 _DONE = ""
-_READING = 2
+_READING = 3
 """Changes where the same file becomes other records: an import of before then begins anew."""
 
 
@@ -32,11 +32,12 @@ def import_of(
     known: Micros | str | None,
     log: EventLog,
     latest: Micros | None = None,
+    told: Callable[[str], None] = lambda note: None,
 ) -> Iterator[Batch]:
     """Yield the batches of a file that are not in the log yet, to be appended one by one.
 
-    `known` and `latest` are as in `payloads_of`. Where the same file was imported to its end, or is
-    another file by now, all of it is yielded.
+    `known`, `latest` and `told` are as in `payloads_of`. Where the same file was imported to its
+    end, or is another file by now, all of it is yielded.
     """
     stream = f"import/{path.resolve().as_posix().encode(errors='backslashreplace').decode()}"
     said = log.positions(source.name).get(stream)
@@ -45,7 +46,7 @@ def import_of(
     found = json.loads(said) if said else {}
     begin = int(found["taken"]) if found.get("check") == check else 0
     taken, waiting = 0, None
-    for instants, payloads in payloads_of(source, path, known, latest):
+    for instants, payloads in payloads_of(source, path, known, latest, told):
         taken += len(payloads)
         if taken <= begin:
             continue

@@ -17,7 +17,7 @@ from numba import types
 
 from homeostat.core.compiled import compiled, compiled_for, items
 
-__all__ = ["FORMER", "KINDS", "parsed", "powers"]
+__all__ = ["FORMER", "KINDS", "letters", "parsed", "powers"]
 
 Bytes = npt.NDArray[np.uint8]
 Int64s = npt.NDArray[np.int64]
@@ -39,6 +39,26 @@ _EARLIEST = -62_135_596_800_000_000
 
 _LETTER = np.array([32 <= c < 128 and c not in (34, 92) for c in range(256)])
 """Which bytes of a text stand for themselves, and for a whole character."""
+
+
+_WEIGHT = np.zeros(256, np.int64)
+"""What a byte of a name counts in its sum: nothing, unless it is a letter or a digit of ASCII.
+
+Names that differ by case, signs and order alone have equal sums; that others have is harmless, as
+the other decoder then tells them apart.
+"""
+for _code in range(128):
+    if chr(_code).isalnum():
+        _WEIGHT[_code] = (ord(chr(_code).lower()) * 0x9E3779B97F4A7C15) % (1 << 52)
+
+
+def letters(folded: str) -> int:
+    """Return the sum of a name that is case folded already, as the loop sums a key.
+
+    >>> letters("amount") == letters("amuont")
+    True
+    """
+    return int(_WEIGHT[np.frombuffer(folded.encode(), np.uint8)].sum())
 
 
 @cache
@@ -261,12 +281,14 @@ def _instant(body: Bytes, at: int, end: int) -> tuple[int, bool]:
     if body[at] == 46:
         at += 1
         count = 0
-        while at < end and 48 <= body[at] <= 57:
+        while at < end and count < 6 and 48 <= body[at] <= 57:
             micros = 10 * micros + np.int64(body[at]) - 48
             at += 1
             count += 1
-        if not 1 <= count <= 6:
+        if count == 0:
             return wrong
+        while at < end and 48 <= body[at] <= 57:  # finer than a microsecond: cut off
+            at += 1
         for _ in range(6 - count):
             micros *= 10
     shift = 0
@@ -382,6 +404,22 @@ def _named(body: Bytes, start: int, end: int, names: Bytes, ends: Any, name: int
 
 
 @compiled
+def _is_like(body: Bytes, at: int, end: int, sums: Any) -> bool:
+    """Return whether a key may be a misspelling: it is not ASCII, or has the sum of a name."""
+    found = np.int64(0)
+    while at < end:
+        letter = body[at]
+        if letter >= 128:
+            return True
+        found += _WEIGHT[letter]
+        at += 1
+    is_like = False
+    for field in range(len(sums)):
+        is_like |= sums[field] == found
+    return is_like
+
+
+@compiled
 def _value(body: Bytes, at: int, end: int, kind: int, table: Uint64s) -> tuple[int, Any, int]:
     """Return (where the value at `at` ends, its word, its length); -1 if it is not plain."""
     wrong = (-1, 0, 0)
@@ -402,7 +440,12 @@ def _value(body: Bytes, at: int, end: int, kind: int, table: Uint64s) -> tuple[i
     if found < 0:
         return wrong
     if kind == INTEGER:
-        if not whole or digits >= np.uint64(1 << 63):
+        if digits == np.uint64(0):
+            power = 0
+        while power < 0 and digits % np.uint64(10) == np.uint64(0):
+            digits //= np.uint64(10)
+            power += 1
+        if power != 0 or digits >= np.uint64(1 << 63):
             return wrong
         word = np.int64(digits)
         return found, -word if negative else word, 0
@@ -425,12 +468,12 @@ _FLAGS = types.Array(types.boolean, 1, "C")
 
 
 @compiled_for(
-    types.void, _BYTES, _WHERE, _WHERE, _BYTES, _INTS, _INTS, _INTS, _TABLE, _WORDS, _WORDS,
+    types.void, _BYTES, _WHERE, _WHERE, _BYTES, _INTS, _INTS, _INTS, _INTS, _TABLE, _WORDS, _WORDS,
     _MARKS, _FLAGS, types.int64, types.int64,
 )  # fmt: skip
 def parsed(
     body: Bytes, starts: Int64s, ends: Int64s, names: Bytes, name_ends: Int64s, kinds: Int64s,
-    allowed: Int64s, table: Uint64s, words: Int64s, lengths: Int64s, said: Bytes,
+    allowed: Int64s, sums: Int64s, table: Uint64s, words: Int64s, lengths: Int64s, said: Bytes,
     plain: npt.NDArray[np.bool_], first: int, stop: int,
 ) -> None:  # fmt: skip
     """Read the payloads `body[starts[i]:ends[i]]`, first <= i < stop, into columns.
@@ -439,9 +482,10 @@ def parsed(
 
     `names[name_ends[f - 1]:name_ends[f]]` is the name of field f, `kinds[f]` what it stands for,
     and `allowed[f]` is 0 where it must have a value, 1 where it may be missing, 2 where it may also
-    be null. `words[f, i]` is a number, the bits of one, microseconds, or where a text begins,
-    with `lengths[f, i]` bytes; `said[f, i]` is 0 where there is none, 1 a value, 2 null. `table` is
-    `powers()`.
+    be null. `words[f, i]` is a number, the bits of one, microseconds, or where a text begins, with
+    `lengths[f, i]` bytes; `said[f, i]` is 0 where there is none, 1 a value, 2 null. `table` is
+    `powers()`. `sums` are the `letters` of the fields that may be missing: a payload that lacks one
+    and has a key like a name is left to the other decoder.
     """
     text, listed, listed_ends, five = items(body), items(names), items(name_ends), items(table)
     fields = len(kinds)
@@ -455,7 +499,7 @@ def parsed(
         if at >= end or text[at] != 123:
             continue
         at = _blank(text, at + 1, end)
-        member, closed = 0, False
+        member, closed, is_like = 0, False, False
         if at < end and text[at] == 125:
             closed = True
             at += 1
@@ -477,6 +521,7 @@ def parsed(
                 stop = _text(text, start, end)
                 if stop < 0:
                     break
+                is_like = is_like or _is_like(text, start, stop, sums)
             at = _blank(text, stop + 1, end)
             if at >= end or text[at] != 58:
                 break
@@ -511,5 +556,6 @@ def parsed(
             continue
         complete = True
         for field in range(fields):
-            complete &= said[field, row] != 0 or allowed[field] != 0
+            has = said[field, row] != 0
+            complete &= has or (allowed[field] != 0 and not (is_like and kinds[field] != FORMER))
         plain[row] = complete

@@ -5,8 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Protocol
 
-__all__ = ["BEGINNING", "LONGEST", "ByteReader", "blocks", "end_of_line"]
+__all__ = [
+    "BEGINNING",
+    "BOM",
+    "LONGEST",
+    "ByteReader",
+    "blocks",
+    "end_of_line",
+    "line_break",
+    "with_feeds",
+]
 
+BOM = b"\xef\xbb\xbf"
 _BLOCK = 4 << 20
 LONGEST = 48 << 20
 """A record with more bytes than this is no event; its beginning goes to the dead letters."""
@@ -18,6 +28,41 @@ class ByteReader(Protocol):
 
     def seek(self, offset: int, /) -> int: ...
     def read(self, size: int, /) -> bytes: ...
+
+
+def line_break(text: bytes) -> bytes:
+    r"""Return what ends the lines of a text, by the first that ends: a return alone, or a feed.
+
+    A return at the very end of the text says nothing: a feed may follow.
+
+    >>> line_break(b"a\rb\n"), line_break(b"a\r\nb\r"), line_break(b"a\r")
+    (b'\r', b'\n', b'\n')
+    """
+    at, feed = text.find(b"\r"), text.find(b"\n")
+    alone = 0 <= at < len(text) - 1 and at + 1 != feed and (feed < 0 or at < feed)
+    return b"\r" if alone else b"\n"
+
+
+class _Fed:
+    """A file with line feeds where it has returns; nothing moves."""
+
+    def __init__(self, file: ByteReader) -> None:
+        self._file = file
+
+    def seek(self, offset: int, /) -> int:
+        return self._file.seek(offset)
+
+    def read(self, size: int, /) -> bytes:
+        return self._file.read(size).replace(b"\r", b"\n")
+
+
+def with_feeds(file: ByteReader) -> ByteReader:
+    """Return the file, read with line feeds if its lines end with returns alone.
+
+    For JSON, in which both are white space, and stand in no text.
+    """
+    file.seek(0)
+    return _Fed(file) if line_break(file.read(_BLOCK)) == b"\r" else file
 
 
 def blocks(file: ByteReader, start: int, size: int) -> Iterator[tuple[bytes, int]]:
@@ -52,14 +97,14 @@ def blocks(file: ByteReader, start: int, size: int) -> Iterator[tuple[bytes, int
         yield block[:whole], start
 
 
-def end_of_line(file: ByteReader, start: int, size: int) -> int | None:
+def end_of_line(file: ByteReader, start: int, size: int, ending: bytes = b"\n") -> int | None:
     """Return where the line that goes on at `start` ends, None if its end is not there."""
     file.seek(start)
     while start < size:
         block = file.read(min(_BLOCK, size - start))
         if not block:
             return None
-        at = block.find(b"\n")
+        at = block.find(ending)
         if at >= 0:
             return start + at + 1
         start += len(block)

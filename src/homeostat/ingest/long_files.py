@@ -10,9 +10,8 @@ import numpy.typing as npt
 
 from homeostat.core.durations import Micros
 from homeostat.declare.sources import EventSource
-from homeostat.ingest.csv_rows import BOM
 from homeostat.ingest.known_times import declared_times
-from homeostat.ingest.lines import BEGINNING, LONGEST, blocks
+from homeostat.ingest.lines import BEGINNING, BOM, LONGEST, blocks, with_feeds
 from homeostat.ingest.payloads import Payloads
 
 __all__ = ["LONG", "ordered_lines"]
@@ -64,7 +63,8 @@ def _records(
 def _blocks(path: Path) -> Iterator[Payloads]:
     """Yield the lines of a file by blocks; what follows the last line break is a line, too."""
     size, end = path.stat().st_size, 0
-    with path.open("rb") as file:
+    with path.open("rb") as opened:
+        file = with_feeds(opened)
         for block, reached in blocks(file, 0, size):
             yield Payloads.lines(block if end else block.removeprefix(BOM))
             end = reached

@@ -23,6 +23,7 @@ import numpy.typing as npt
 from homeostat.core.clock import to_micros
 from homeostat.declare.schema import Field
 from homeostat.declare.sources import EventSource
+from homeostat.ingest.field_names import may_misspell, misspellings
 from homeostat.ingest.python_values import (
     ValueUnwritable,
     field_value,
@@ -67,8 +68,10 @@ def mapping_payloads(source: EventSource, elements: Sequence[object]) -> list[by
 def mapping_payload(source: EventSource, place: int, element: object) -> bytes:
     """Return the JSON of one element, or the refusal of what is no mapping or has no JSON.
 
-    Keys that are no field's name, now or before, are not looked at. NaN is missing, as in a frame,
-    and so is None where the field has a default; infinities stay, and are refused by the intake.
+    Keys that are no field's name, now or before, are not looked at; one that is most likely a
+    misspelling of a field's stays, so that the intake refuses the element by name. NaN is missing,
+    as in a frame, and so is None where the field has a default; infinities stay, and are refused by
+    the intake.
     """
     where = f"element {place} of the list"
     if not isinstance(element, Mapping):
@@ -89,7 +92,16 @@ def mapping_payload(source: EventSource, place: int, element: object) -> bytes:
                 found = f"field {name!r}: {_why(odd)}"
                 return refused(where, found, element)
             said[name] = value
+    for key in misspellings(source.schema, filter(_is_text, element)).values():
+        with suppress(Exception):  # without its value it is refused as well
+            said[key] = None
+            _encoded({key: (value := _scalar(element[key]))})
+            said[key] = value
     return within_limit(_encoded(said))
+
+
+def _is_text(key: object) -> bool:
+    return isinstance(key, str)
 
 
 def _why(odd: Exception) -> str:
@@ -115,6 +127,9 @@ def _together(source: EventSource, elements: Sequence[object]) -> list[bytes | N
     by_itself = {place for place, element in enumerate(elements) if type(element) is not dict}
     dicts: list[dict[Any, Any]] = [element if type(element) is dict else {} for element in elements]
     members = [(f, name) for f in source.schema.fields for name in (f.name, *f.aliases)]
+    keys = filter(_is_text, set().union(*dicts))
+    for key in may_misspell(source.schema, keys):
+        by_itself.update(place for place, element in enumerate(dicts) if key in element)
     columns = [_column(field, name, dicts, by_itself) for field, name in members]
     kinds: list[Any] = [(name, Any, _UNSET) for _, name in members]
     row, encode = msgspec.defstruct("Row", kinds, gc=False), msgspec.json.Encoder().encode

@@ -16,6 +16,7 @@ from homeostat.core.durations import Micros, format_duration
 from homeostat.core.errors import HomeostatError
 from homeostat.declare.sources import EventSource
 from homeostat.ingest.decode import PayloadDecoder
+from homeostat.ingest.lines import BOM, line_break
 
 __all__ = ["BodyMalformed", "Door", "Judged", "Rejected", "cut", "is_ahead"]
 
@@ -24,13 +25,14 @@ Ints: TypeAlias = int | npt.NDArray[np.int64]
 _EVENT = msgspec.json.Decoder(msgspec.Raw)
 _EVENTS = msgspec.json.Decoder(list[msgspec.Raw])
 _MARKS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|"|\[+|\{+|\]+|\}+|,', re.DOTALL)
-_BLANK = b" \t\r"
+_BLANK = b" \t\r\n"
 
 
 class BodyMalformed(HomeostatError, ValueError):
     """A body that cannot be cut into events, or that holds none."""
 
     def __init__(self, source: str, found: str) -> None:
+        self.found = found
         super().__init__(
             f"events of {source!r}: {found}; allowed: one object, a list of objects, or one object "
             "per line; send JSON, and application/x-ndjson to have each line judged by itself."
@@ -40,15 +42,17 @@ class BodyMalformed(HomeostatError, ValueError):
 def cut(source: str, body: bytes, *, by_lines: bool = False) -> list[bytes]:
     r"""Return the events of a body as they came; raise `BodyMalformed` where there are none.
 
-    By lines, every line that is not blank is an event, whatever is in it. Otherwise the body is
-    JSON: one value, a list of values, or values that follow each other. A value of a list that is
-    no JSON, or nested too deeply, is an event of its own, which nothing can read.
+    A byte order mark at the beginning is no part of it. By lines (which end with a line feed, or
+    all with a return alone), every line that is not blank is an event, whatever is in it. Otherwise
+    the body is JSON: one value, a list of values, or values that follow each other. A value of a
+    list that is no JSON, or nested too deeply, is an event of its own, which nothing can read.
 
     >>> cut("taps", b'[{"a": 1}, 2]'), cut("taps", b'{"a": \n{"a": 2}\n\n', by_lines=True)
     ([b'{"a": 1}', b'2'], [b'{"a":', b'{"a": 2}'])
     """
+    body = body.removeprefix(BOM)
     if by_lines:
-        events = [line for part in body.split(b"\n") if (line := part.strip(_BLANK))]
+        events = [line for part in body.split(line_break(body)) if (line := part.strip(_BLANK))]
         found = "nothing"
     else:
         try:

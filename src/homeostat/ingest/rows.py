@@ -7,6 +7,7 @@ why; nothing is rounded or guessed.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
@@ -17,9 +18,19 @@ from zoneinfo import ZoneInfo
 from homeostat.core.errors import HomeostatError, did_you_mean
 from homeostat.declare.schema import Field
 from homeostat.declare.sources import EventSource
+from homeostat.ingest.local_times import is_repeated
 from homeostat.ingest.python_values import field_value, json_bytes, refused, within_limit
+from homeostat.ingest.table_columns import ColumnsInvalid, columns_of
 
-__all__ = ["ColumnMissing", "CursorInvalid", "RowReader", "as_text", "earlier", "from_text"]
+__all__ = [
+    "ColumnMissing",
+    "CursorInvalid",
+    "ResultInvalid",
+    "RowReader",
+    "as_text",
+    "earlier",
+    "from_text",
+]
 
 
 class ColumnMissing(HomeostatError, LookupError):
@@ -30,6 +41,16 @@ class ColumnMissing(HomeostatError, LookupError):
             f"source {source!r}: no column {name!r} in the result.{did_you_mean(name, found)} "
             f"Found: {', '.join(found)}; allowed: a column for every field that events must have, "
             "for the event id and for the cursor; rename it in the SELECT: amount_eur AS amount"
+        )
+
+
+class ResultInvalid(HomeostatError, LookupError):
+    """A result whose columns are not those of the event."""
+
+    def __init__(self, source: str, invalid: ColumnsInvalid) -> None:
+        super().__init__(
+            f"source {source!r}: the result: {invalid.found}; allowed: {invalid.allowed}; "
+            "name the columns in the SELECT: amount_eur AS amount"
         )
 
 
@@ -51,6 +72,10 @@ class RowReader:
         columns: the names of the result's columns.
         zone: what instants without a zone mean, None for nothing.
 
+    Attributes:
+        notes: one line for each field that no column fills.
+        has_repeated: whether a row had a local time that comes twice.
+
     >>> from homeostat.declare.schema import Event, Timestamp
     >>> Tap = type("Tap", (Event,), {"__annotations__": {"tap": str, "at": Timestamp, "n": int}})
     >>> taps = EventSource("taps", Tap, event_id="tap", event_time="at")
@@ -64,13 +89,14 @@ class RowReader:
     ) -> None:
         self.columns = tuple(columns)
         self._source, self._zone = source.name, zone
-        self._fields: list[tuple[Field, int]] = []
-        for field in source.schema.fields:
-            names = [name for name in (field.name, *field.aliases) if name in self.columns]
-            if names:
-                self._fields.append((field, self.columns.index(names[0])))
-            elif not field.is_optional:
-                raise ColumnMissing(source.name, field.name, self.columns)
+        try:
+            found = columns_of(source.schema, [_of_sqlite(name) for name in self.columns])
+        except ColumnsInvalid as invalid:
+            raise ResultInvalid(source.name, invalid) from invalid
+        self.notes, self.has_repeated = found.notes, False
+        self._fields = [
+            (source.schema.field(name, source.name), place) for name, place in found.places.items()
+        ]
 
     def place(self, column: str) -> int:
         """Return where a column stands; raise `ColumnMissing` if it does not."""
@@ -85,6 +111,8 @@ class RowReader:
             if row[place] is None and not field.nullable:
                 continue
             try:
+                if field.kind == "timestamp" and is_repeated(row[place], self._zone):
+                    self.has_repeated = True
                 value = _held(field, row[place], self._zone)
                 self._encoded({field.name: value})
             except Exception as odd:  # noqa: BLE001 - a driver's value of any class may raise
@@ -99,6 +127,11 @@ class RowReader:
             return json_bytes(said, _ENCODER, "surrogateescape")
         except UnicodeEncodeError:
             return json_bytes(said, _ENCODER, "surrogatepass")
+
+
+def _of_sqlite(name: str) -> str:
+    """Return a column's name without what SQLite adds to one that comes again, as in `amount:1`."""
+    return re.sub(r":\d+$", "", name)
 
 
 def _held(field: Field, value: object, zone: ZoneInfo | None) -> object:

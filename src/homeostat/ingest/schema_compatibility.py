@@ -14,7 +14,7 @@ from typing import Any
 from homeostat.declare.schema import EventSchema, Field
 from homeostat.ingest.schema_versions import SchemaVersion
 
-__all__ = ["Incompatibility", "compatible", "widens"]
+__all__ = ["Incompatibility", "case_conflict", "compatible", "widens"]
 
 _PYTHON = {
     "string": "str", "integer": "int", "float": "float", "boolean": "bool",
@@ -30,8 +30,9 @@ _DEFAULTS = {
 class Incompatibility:
     """One field for which a reader cannot read what a writer writes.
 
-    `direction` is backward (the new schema reads the events of `version`) or forward (`version`
-    reads the events of the new schema); `instead` is the compatible way to do it.
+    `direction` is backward (the new schema reads the events of `version`), forward (`version` reads
+    the events of the new schema), lake or table (the lake cannot hold the field, or a table for the
+    source); `instead` is the compatible way to do it.
     """
 
     version: int
@@ -41,7 +42,8 @@ class Incompatibility:
     instead: str
 
     def __str__(self) -> str:
-        return f"field {self.field!r}: {self.why}; {self.instead}"
+        what = "source" if self.direction == "table" else "field"
+        return f"{what} {self.field!r}: {self.why}; {self.instead}"
 
     def as_json(self) -> dict[str, Any]:
         """Return the incompatibility as JSON values."""
@@ -49,6 +51,14 @@ class Incompatibility:
             "version": self.version, "direction": self.direction, "field": self.field,
             "why": self.why, "instead": self.instead,
         }  # fmt: skip
+
+
+def case_conflict(column: str, where: str) -> tuple[str, str]:
+    """Return why a field cannot be beside a column that differs by case alone, and what instead."""
+    return (
+        f"{where} has {column!r}, which differs by case alone, and the lake cannot hold both",
+        f"call the field {column!r}, and read events of the other name by an Alias",
+    )
 
 
 def compatible(

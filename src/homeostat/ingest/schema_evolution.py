@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from homeostat.core.errors import HomeostatError
+from homeostat.declare.names import twin_of
 from homeostat.declare.schema import EventSchema, Field
 from homeostat.declare.sources import EventSource
-from homeostat.ingest.schema_compatibility import Incompatibility, compatible
+from homeostat.ingest.schema_compatibility import Incompatibility, case_conflict, compatible
 from homeostat.ingest.schema_versions import SchemaVersion, content_of
 
 __all__ = ["Evolution", "SchemaIncompatible", "evolution", "history"]
@@ -104,8 +105,25 @@ def evolution(
         previous=latest.version,
         version=latest.version + 1,
         changes=tuple(_changes(latest.schema, source.schema)),
-        conflicts=(*compatible(source.compatibility, source.schema, versions), *stored),
+        conflicts=(
+            *compatible(source.compatibility, source.schema, versions),
+            *_case_conflicts(source.schema, versions),
+            *stored,
+        ),
     )
+
+
+def _case_conflicts(
+    schema: EventSchema, versions: Sequence[SchemaVersion]
+) -> Iterator[Incompatibility]:
+    """Yield new fields that differ by case alone from one there was: the lake has its column."""
+    before = {field.name: found.version for found in versions for field in found.schema.fields}
+    for name in schema.names():
+        one = twin_of(name, before)
+        if one is not None:
+            yield Incompatibility(
+                before[one], "lake", name, *case_conflict(one, f"version {before[one]}")
+            )
 
 
 def history(versions: Sequence[SchemaVersion]) -> dict[int, tuple[str, ...]]:

@@ -78,6 +78,7 @@ class QueryFeed:
         self._timetable = Timetable(query.schedule, landing)
         # Another table or cursor is read from its beginning: where this one stands says nothing.
         self._stream = f"query/{query.name}/{query.cursor or ''}"
+        self._noted: set[str] = set()
         self._zone = None if query.timezone is None else ZoneInfo(query.timezone)
 
     def take(self, *, force: bool = False) -> Generator[int]:
@@ -89,17 +90,16 @@ class QueryFeed:
     def _fetch(self, run: Run) -> Iterator[int]:
         query, name = self._query, self._landing.source.name
         said = self._landing.position(self._stream)
-        boundary = Boundary(said, query.behind, name)
-        if (
-            query.cursor is not None
-            and boundary.start is None
-            and self._database.lacks(query.cursor)
-        ):
-            self._landing.told(
+        boundary = Boundary(said, query.behind, name, self._zone)
+        if query.cursor is not None:
+            self._say(
                 f"there are rows without {query.cursor!r}, the cursor: they are never taken; fill "
-                "it, or drop cursor= so that each run reads all rows"
+                "it, or drop cursor= so that each run reads all rows",
+                holds=self._database.lacks(query.cursor),
             )
         reader = RowReader(self._landing.source, self._database.columns(), self._zone)
+        for note in reader.notes:
+            self._say(note)
         with closing(self._database.fetch(self._asked(reader, run, boundary))) as parts:
             for rows in parts:
                 payloads = self._fresh(reader, rows, boundary)
@@ -110,11 +110,22 @@ class QueryFeed:
                 self._landing.append(payloads, [step], history=query.history)
                 said = to
                 yield len(payloads)
+        self._say(
+            f"rows have local times of the hour that comes twice in {query.timezone}: these are "
+            "taken as the first of the two; ask for instants with a zone, or for UTC",
+            holds=reader.has_repeated,
+        )
         steps = list(run.done)
         if query.cursor is None and said:
             steps.append(Advance(self._stream, said, ""))  # the next run begins at the beginning
         if steps:
             self._landing.append([], steps)
+
+    def _say(self, words: str, *, holds: bool = True) -> None:
+        """Tell a person of what holds, once as long as it does."""
+        if holds and words not in self._noted:
+            self._landing.told(words)
+        (self._noted.add if holds else self._noted.discard)(words)
 
     def _asked(self, reader: RowReader, run: Run, boundary: Boundary) -> Asked:
         query, identity = self._query, self._landing.source.event_id

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from homeostat.declare.names import twin_of
 from homeostat.declare.schema import EventSchema, Field
 from homeostat.ingest.columns import DTYPES
-from homeostat.ingest.schema_compatibility import Incompatibility
+from homeostat.ingest.schema_compatibility import Incompatibility, case_conflict
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
@@ -134,6 +135,9 @@ def column_conflicts(
     'the lake holds String under that name, which is no float'
     """
     for field in schema.fields:
+        one = twin_of(field.name, stored)
+        if one is not None:
+            yield Incompatibility(0, "lake", field.name, *case_conflict(one, "the lake"))
         held = stored.get(field.name)
         if held is not None and not _widens(held, DTYPES[field.kind]):
             yield Incompatibility(

@@ -19,6 +19,7 @@ from homeostat.core.clock import from_micros
 from homeostat.core.durations import Micros
 from homeostat.core.errors import HomeostatError, UnknownName
 from homeostat.core.storage import storage
+from homeostat.declare.names import twin_of
 from homeostat.declare.schema import EventSchema
 from homeostat.ingest.schema_compatibility import Incompatibility
 from homeostat.lake.compaction import (
@@ -300,7 +301,14 @@ class Lake:
         return None if target is None else self._evolved(table, _schema(target))
 
     def conflicts(self, table: str) -> tuple[Incompatibility, ...]:
-        """Return the fields of the table's event schema that it cannot hold."""
+        """Return the fields of the table's event schema that it cannot hold.
+
+        A table that is not there yet cannot be beside one whose name differs by case alone.
+        """
+        twin = twin_of(table, self.location.tables())
+        if twin is not None:
+            why = f"the lake has the table {twin!r}, whose name differs by case alone"
+            return (Incompatibility(0, "table", table, why, f"call it {twin!r}, or a new name"),)
         target = self._table(table)
         if target is None or table not in self._events:
             return ()

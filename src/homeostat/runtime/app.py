@@ -133,6 +133,8 @@ class App(AbstractContextManager["App"]):
     ) -> Counts:
         """Take events in and fold them; return how many were accepted, and what became of the rest.
 
+        The counts' `notes` say which fields no column of a table fills.
+
         Args:
             source: the name of an event source.
             data: a path (CSV, JSON lines, Parquet, Arrow), a frame, or a list of mappings, each an
@@ -148,11 +150,14 @@ class App(AbstractContextManager["App"]):
             known = to_micros(known_time)
         if known is None and not history:
             known = self.clock.now()
+        notes: list[str] = []
         for instants, payloads in payloads_of(
-            declared, data, known, latest_known(self.clock.now())
+            declared, data, known, latest_known(self.clock.now()), notes.append
         ):
             self.home.log.append(source, instants, payloads)
-        return self.live.drain()[source]
+        counts = self.live.drain()[source]
+        counts.notes = tuple(notes)
+        return counts
 
     def pull(self, source: str, *, due: bool = False) -> Pulled:
         """Fetch what a source's folder or database has, fold it, and return what became of it.

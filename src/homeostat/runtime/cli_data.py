@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from homeostat.runtime.cli_shared import BESIDE, Command, session
+from homeostat.runtime.cli_shared import BESIDE, FOUND, Command, session
 from homeostat.runtime.cli_types import INSTANT, SETTING
 
 if TYPE_CHECKING:
@@ -36,7 +36,9 @@ ROWS = 200
 @click.option("--known-column", metavar="NAME", help="The column that says when a row was known.")
 @click.option("--received-now", is_flag=True, help="All of it becomes known now.")
 @click.option("--kafka", is_flag=True, help="Take the source's topic, up to its present end.")
+@click.pass_context
 def ingest(
+    context: click.Context,
     source: str,
     files: tuple[Path, ...],
     known_at: Micros | None,
@@ -52,6 +54,8 @@ def ingest(
     import that was cut off goes on where it was when the same command is given again.
 
     With --kafka the events come from the topic that homeostat.toml names, and become known now.
+
+    Exit status: 0, or 3 if records were quarantined.
     """
     said = sum([known_at is not None, known_column is not None, received_now])
     if bool(files) == kafka:
@@ -78,9 +82,12 @@ def ingest(
     def show(to: Console) -> None:
         from homeostat.runtime.cli_output import table
 
-        table(to, [{k: v for k, v in row.items() if k != "raised"} for row in rows])
+        table(to, [{k: v for k, v in row.items() if k not in ("raised", "notes")} for row in rows])
 
     here.answer(body, show)
+    for row in rows:
+        for note in row["notes"]:
+            here.note(f"{row['file']}: {note}")
     raised = sum(row["raised"] for row in rows)
     if raised:
         here.note(
@@ -93,6 +100,7 @@ def ingest(
         here.note(f"{waiting:,} records are known after this home's present, and wait for it")
     if not taking.folds:
         here.note(BESIDE)
+    context.exit(FOUND if any(row["quarantined"] for row in rows) else 0)
 
 
 def _take(taking: Taking, source: str, path: Path, known: Micros | str | None) -> dict[str, Any]:
@@ -102,13 +110,15 @@ def _take(taking: Taking, source: str, path: Path, known: Micros | str | None) -
 
     declared, log = taking.home.system.source(source), taking.home.log
     records = raised = 0
+    notes: list[str] = []
     last, latest = log.end(source).last_known, latest_known(taking.now)
-    for instants, payloads, steps in import_of(declared, path, known, log, latest):
+    for instants, payloads, steps in import_of(declared, path, known, log, latest, notes.append):
         if last is not None:
             raised += int((instants < last).sum())
         log.append(source, instants, payloads, steps)
         records += len(payloads)
-    return {"file": str(path), "records": records, **_folded(taking, source), "raised": raised}
+    counts = _folded(taking, source)
+    return {"file": str(path), "records": records, **counts, "raised": raised, "notes": notes}
 
 
 def _take_topic(taking: Taking, source: str) -> dict[str, Any]:
@@ -121,7 +131,7 @@ def _take_topic(taking: Taking, source: str) -> dict[str, Any]:
     kafka, clock = load_profile(here.path, taking.home.system).kafka, ManualClock(taking.now)
     records = drain_topic(kafka, source, taking.home, clock, here.note)
     counts = _folded(taking, source)
-    return {"file": "kafka", "records": records, **counts, "raised": 0}
+    return {"file": "kafka", "records": records, **counts, "raised": 0, "notes": []}
 
 
 def _folded(taking: Taking, source: str) -> dict[str, int | None]:

@@ -15,6 +15,7 @@ import polars as pl
 
 from homeostat.core.clock import to_micros
 from homeostat.core.durations import Micros
+from homeostat.declare.storage import prediction_table
 from homeostat.lake.tiered import TieredLake
 from homeostat.runtime.predictions import PredictionStore
 
@@ -234,11 +235,6 @@ class PredictionHistory:
                 if max(begin, a) < min(end, b)
             ]
         return spans
-
-
-def prediction_table(model: str) -> str:
-    """Return the lake table that holds the predictions of a model."""
-    return f"predictions_{model}"
 
 
 def _within(since: Micros | None, until: Micros | None) -> pl.Expr:

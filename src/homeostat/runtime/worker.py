@@ -50,12 +50,13 @@ into the online store: these are in memory until they are committed."""
 
 @dataclass
 class Counts:
-    """What became of the records of one source."""
+    """What became of the records of one source; `notes` are what a person should know of them."""
 
     accepted: int = 0
     duplicates: int = 0
     too_late: int = 0
     rejected: int = 0
+    notes: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def total(self) -> int:

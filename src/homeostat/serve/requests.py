@@ -16,6 +16,7 @@ from homeostat.core.errors import HomeostatError, did_you_mean
 from homeostat.declare.models import Model
 from homeostat.declare.schema import EventSchema, Field
 from homeostat.declare.system import System
+from homeostat.ingest.value_forms import is_finer, restated
 from homeostat.serve.former_fields import FormerFields
 from homeostat.serve.needs import Needs, needs_of
 
@@ -141,8 +142,7 @@ class RequestReader:
         form = self._form()
         try:
             is_list = b'"requests"' in body and not self.schema.has("requests")
-            listed = form.many.decode(body).requests if is_list else [form.one.decode(body)]
-            rows = [self._row(row) for row in listed]
+            rows = [self._row(row) for row in self._decoded(body, form, is_list)]
             if _may_repeat(body, rows, is_list):
                 self._refuse_twice(body, is_list)
             self._former.passed(len(rows))
@@ -191,6 +191,28 @@ class RequestReader:
         except (msgspec.DecodeError, OverflowError):
             return None
 
+    def _decoded(self, body: bytes, form: _Form, is_list: bool) -> list[Any]:
+        """Return the requests of a body, with values in any form that those of events may have."""
+
+        def decoded(text: bytes) -> list[Any]:
+            return list(form.many.decode(text).requests) if is_list else [form.one.decode(text)]
+
+        if is_finer(body):
+            return decoded(self._restated(body, is_list))
+        try:
+            return decoded(body)
+        except msgspec.ValidationError:
+            return decoded(self._restated(body, is_list))
+
+    def _restated(self, body: bytes, is_list: bool) -> bytes:
+        """Return a body with its values in the fields' own forms."""
+        try:
+            found = _RAWS.decode(body).requests if is_list else [_RAW.decode(body)]
+        except RecursionError:  # what is read says so, too
+            return body
+        rows = [restated(self.schema.fields, raw) or msgspec.json.encode(raw) for raw in found]
+        return b'{"requests":[' + b",".join(rows) + b"]}" if is_list else rows[0]
+
     def _of_former_names(self, body: bytes, form: _Form, is_list: bool) -> list[Row] | None:
         """Return the requests of a body that has former names, None if that is not all."""
         if not self._former.names:
@@ -210,7 +232,8 @@ class RequestReader:
             said = request
             if isinstance(request, Mapping) and self._former.has(request):
                 said = self._former.present(request)
-            rows.append(self._row(form.one.decode(msgspec.json.encode(said))))
+            [decoded] = self._decoded(msgspec.json.encode(said), form, is_list=False)
+            rows.append(self._row(decoded))
         self._former.watch(requests)
         return rows
 

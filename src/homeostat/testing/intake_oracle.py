@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 from homeostat.core.clock import to_micros
@@ -15,10 +16,29 @@ from homeostat.core.durations import Micros
 from homeostat.core.errors import HomeostatError
 from homeostat.declare.schema import Field
 from homeostat.declare.sources import EventSource
+from homeostat.ingest.field_names import misspellings
 
 __all__ = ["Outcome", "expected_outcomes"]
 
-_RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,6})?([Zz]|[+-]\d\d:\d\d)")
+_RFC3339 = re.compile(
+    r"(\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d)(\.\d+)?([Zz]|[+-]\d\d(?::?\d\d)?)", re.ASCII
+)
+
+
+class _Float(float):
+    """A number with a fraction or an exponent, and how it was written."""
+
+    text: str
+
+    def __new__(cls, text: str) -> _Float:
+        found = super().__new__(cls, text)
+        found.text = text
+        return found
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is a whole number, of no more digits than anybody would read."""
+        return Decimal(self.text).adjusted() < 40 and Decimal(self.text) % 1 == 0
 
 
 class _NotOfItsKind(HomeostatError):
@@ -40,7 +60,7 @@ def expected_outcomes(
 ) -> list[Outcome]:
     """Return the outcome of every (offset, known time, payload), read from the first on.
 
-    Payloads are valid UTF-8; instants have at most microseconds.
+    Payloads are valid UTF-8.
     """
     first: dict[str, str] = {}
     return [_outcome(source, first, *record) for record in records]
@@ -50,12 +70,13 @@ def _outcome(
     source: EventSource, first: dict[str, str], offset: int, known: Micros, payload: bytes
 ) -> Outcome:
     try:
-        event = json.loads(payload)
+        event = json.loads(payload, parse_float=_Float)
         json.dumps(event, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         return Outcome(offset, "malformed")
     if not isinstance(event, dict):
         return Outcome(offset, "malformed")
+    misspelled = list(misspellings(source.schema, event))
     values: dict[str, Any] = {}
     for field in source.schema.fields:
         said = [event[name] for name in (field.name, *field.aliases) if name in event]
@@ -76,6 +97,8 @@ def _outcome(
         values[field.name] = next(
             (value for value in read if repr(value) != repr(default)), default
         )
+    if misspelled:
+        return Outcome(offset, f"misspelled_field:{misspelled[0]}")
     event_time: Micros = values[source.event_time]
     event_id = str(values[source.event_id])
     if event_time > known + source.clock_skew_us:
@@ -96,10 +119,13 @@ def _typed(field: Field, value: Any) -> Any:
         return value
     if field.kind == "string" and isinstance(value, str):
         return value
-    if field.kind == "timestamp" and isinstance(value, str) and _RFC3339.fullmatch(value):
-        return to_micros(datetime.fromisoformat(value.upper()).astimezone(UTC))
+    if field.kind == "timestamp" and isinstance(value, str) and (at := _RFC3339.fullmatch(value)):
+        said = f"{at[1]}{(at[2] or '')[:7]}{at[3]}".upper()
+        return to_micros(datetime.fromisoformat(said).astimezone(UTC))
     if field.kind == "float" and isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
+    if field.kind == "integer" and isinstance(value, _Float) and value.is_whole:
+        value = int(Decimal(value.text))
     if field.kind == "integer" and isinstance(value, int) and not isinstance(value, bool):
         if not -(2**63) <= value < 2**63:
             raise _NotOfItsKind(field.name)

@@ -112,8 +112,23 @@ def slow_records(text: str, cells: int, ended: bool) -> tuple[list[tuple[int, in
     ended=st.booleans(),
 )
 def test_records_are_found_as_character_by_character(text: str, cells: int, ended: bool) -> None:
-    found, used = records(np.frombuffer(text.encode(), np.uint8), ord(","), cells, ended)
+    found, used = records(np.frombuffer(text.encode(), np.uint8), ord(","), cells, ended, 10)
     assert ([tuple(row[:3]) for row in found.tolist()], used) == slow_records(text, cells, ended)
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    text=st.text(st.sampled_from('a,"\r '), max_size=40),
+    cells=st.integers(1, 4),
+    ended=st.booleans(),
+)
+def test_lines_that_end_with_returns_are_as_those_with_feeds(
+    text: str, cells: int, ended: bool
+) -> None:
+    fed = np.frombuffer(text.replace("\r", "\n").encode(), np.uint8)
+    found, used = records(np.frombuffer(text.encode(), np.uint8), ord(","), cells, ended, 13)
+    other, so_far = records(fed, ord(","), cells, ended, 10)
+    assert (found.tolist(), used) == (other.tolist(), so_far)
 
 
 @settings(max_examples=300, deadline=None)
@@ -121,7 +136,7 @@ def test_records_are_found_as_character_by_character(text: str, cells: int, ende
 def test_cells_are_those_of_the_standard_reader(rows: list[list[str]]) -> None:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL).writerows(rows)
-    found, _ = records(np.frombuffer(text.getvalue().encode(), np.uint8), ord(","), 2, True)
+    found, _ = records(np.frombuffer(text.getvalue().encode(), np.uint8), ord(","), 2, True, 10)
     body = text.getvalue().encode()
     assert [cells_of(body[a:b].decode(), ",") for a, b, *_ in found.tolist()] == rows
     assert (found[:, 2] == GOOD).all()
@@ -222,17 +237,21 @@ def test_one_bad_row_is_one_letter_and_harms_no_other(
             assert refusal.received == bad.rstrip(b"\r\n")
 
 
+@pytest.mark.parametrize("ending", [b"\n", b"\r\n", b"\r"])
 @pytest.mark.parametrize("seed", range(4))
-def test_a_file_that_grows_gives_the_same_as_the_whole(tmp_path: Path, seed: int) -> None:
+def test_a_file_that_grows_gives_the_same_as_the_whole(
+    tmp_path: Path, seed: int, ending: bytes
+) -> None:
     draw = random.Random(seed)
     rows = [row(f"g{i}", draw.choice(NOTES)) for i in range(12)]
     rows[draw.randrange(12)] = draw.choice(BAD)[0]
-    text = HEADER.encode() + b"".join(rows)
+    text = (HEADER.encode() + b"".join(rows)).replace(b"\r\n", b"\n").replace(b"\n", ending)
     cuts = sorted(draw.sample(range(1, len(text)), 6))
     pieces = [text[a:b] for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)]
     (tmp_path / "in").mkdir()
     grown = watch(tmp_path / "in" / "x.csv", tmp_path / "log.db", iter(pieces))
     assert grown == read(tmp_path / "in" / "x.csv")
+    assert len(grown) == 12
 
 
 def test_blank_lines_are_no_rows(tmp_path: Path) -> None:

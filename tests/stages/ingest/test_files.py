@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -224,6 +225,33 @@ def test_whole_mistakes_are_said_at_once(tmp_path: Path) -> None:
     (tmp_path / "x.parquet").write_bytes(b"not parquet at all")
     with pytest.raises(FileInvalid, match=r"x.parquet: .*allowed: a parquet file"):
         all_of(tmp_path / "x.parquet")
+
+
+def packed(part: bytes, codec: str) -> bytes:
+    """One member of a compressed file."""
+    sink = pa.BufferOutputStream()
+    with pa.CompressedOutputStream(sink, codec) as stream:
+        stream.write(part)
+    return bytes(sink.getvalue())
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".bz2", ".zst"])
+@pytest.mark.parametrize("kind", [".csv", ".jsonl"])
+def test_a_compressed_file_is_whole_or_refused(tmp_path: Path, kind: str, suffix: str) -> None:
+    path, frame = tmp_path / f"x{kind}{suffix}", pl.DataFrame(rows(*range(500)))
+    plain = tmp_path / f"x{kind}"
+    frame = frame.with_columns(pl.col("at").dt.to_string("iso:strict"))
+    (frame.write_csv if kind == ".csv" else frame.write_ndjson)(plain)
+    expected, codec = all_of(plain), {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}[suffix]
+    halves = plain.read_bytes()[:5_000], plain.read_bytes()[5_000:]
+
+    members = [packed(half, codec) for half in halves]
+    path.write_bytes(b"".join(members))
+    assert all_of(path) == expected  # one member after the other
+    for damaged in (b"".join(members)[:-9], members[0][:-1], members[0][:40], b"", b"x" * 50):
+        path.write_bytes(damaged)
+        with pytest.raises(FileInvalid, match=rf"{path.name}: .*allowed: a whole {suffix} file"):
+            all_of(path)
 
 
 @settings(max_examples=60, deadline=None)

@@ -14,7 +14,9 @@ from homeostat.core.clock import ManualClock, from_micros
 from homeostat.testing.hostile_payloads import hostile_payloads
 
 START = 1_700_000_000_000_000
-REASON = re.compile(r"malformed|conflict|future|(missing_field|invalid_field|not_finite):\w+")
+REASON = re.compile(
+    r"malformed|conflict|future|(missing_field|misspelled_field|invalid_field|not_finite):\w+"
+)
 
 
 class Tap(hs.Event):

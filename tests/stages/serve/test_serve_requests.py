@@ -43,6 +43,41 @@ def test_instants_become_utc() -> None:
     assert rows[0]["tapped_at"].isoformat() == "2013-07-01T12:00:00+00:00"
 
 
+@pytest.mark.parametrize(
+    ("said", "read_as"),
+    [
+        ({"tapped_at": "2013-07-01T23:59:59.9999999Z"}, {"tapped_at": "23:59:59.999999"}),
+        ({"tapped_at": "2013-07-01T14:00:00.123456789+02"}, {"tapped_at": "12:00:00.123456"}),
+        ({"tapped_at": "2013-07-01T14:00:00+02"}, {"tapped_at": "12:00:00"}),
+        ({"items": 3.0}, {"items": 3}),
+        ({"items": 2e3, "tapped_at": "2013-07-01T00:00:00.0000009Z"},
+         {"items": 2000, "tapped_at": "00:00:00"}),
+    ],
+)  # fmt: skip
+def test_values_have_the_forms_that_events_may_have(said: Any, read_as: Any) -> None:
+    asked = tap(**said)
+    for rows in (
+        read(asked)[0], read({"requests": [tap(), asked]})[0][1:], READER.rows([asked]),
+    ):  # fmt: skip
+        for name, value in read_as.items():
+            found = rows[0][name]
+            assert (
+                f"{found:%H:%M:%S.%f}".removesuffix(".000000") if name == "tapped_at" else found
+            ) == value
+    twice = json.dumps(asked)[:-1] + ', "items": 1, "items": 2.0}'
+    with pytest.raises(RequestInvalid, match="given twice"):
+        READER.read(twice.encode())
+
+
+@pytest.mark.parametrize("said", ["1.5", "2.0"])
+@pytest.mark.parametrize("at", ["2013-07-01T00:00:00Z", "2013-07-01T00:00:00.1234567Z"])
+def test_a_body_that_is_too_deep_is_refused_whatever_its_forms(said: str, at: str) -> None:
+    deep = "[" * 100_000 + "]" * 100_000
+    body = json.dumps(tap(tapped_at=at))[:-1] + f', "items": {said}, "x": {deep}}}'
+    with pytest.raises((RequestInvalid, RequestMalformed)):
+        READER.read(body.encode())
+
+
 def test_a_list_is_read_as_a_list() -> None:
     rows, is_list = read({"requests": [tap(tap_id="a"), tap(tap_id="b")]})
     assert is_list
