@@ -85,7 +85,7 @@ def test_a_crew_of_several_is_not_held_up_by_one_that_hangs() -> None:
     release, finished = Event(), Event()
     crew.submit(lambda: _wait(release))
     crew.submit(finished.set)
-    finished.wait()
+    assert finished.wait(60), "the other thread was not given the job"
     release.set()
     crew.close()
 
