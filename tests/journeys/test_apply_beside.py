@@ -60,7 +60,7 @@ def command(*words: str) -> list[str]:
 @contextmanager
 def running(commands: Commands) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """Run a home on a free port until the block ends; yield the process and its address."""
-    words = command("run", "--port", "0", "--json", *commands.options())
+    words = command("run", "--clock", "replay", "--port", "0", "--json", *commands.options())
     with subprocess.Popen(
         words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=commands.folder
     ) as process:

@@ -55,7 +55,7 @@ def command(*words: str) -> list[str]:
 @contextmanager
 def running(commands: Commands) -> Iterator[Running]:
     """Run a home on a free port until the block ends."""
-    words = command("run", "--port", "0", "--json", *commands.options())
+    words = command("run", "--clock", "replay", "--port", "0", "--json", *commands.options())
     with subprocess.Popen(
         words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=commands.folder
     ) as process:
@@ -80,7 +80,7 @@ def until(holds: Callable[[], bool]) -> None:
 def test_a_home_is_run_asked_looked_at_acted_on_and_stopped(own: Commands) -> None:
     with running(own) as run:
         assert run.said["models"] == {"fraud": 3}
-        assert "its clock goes on from 2024-03-13 12:00:00 UTC" in run.said["clock"]
+        assert "the present of this home is 2024-03-13 12:00:00 UTC" in run.said["clock"]
         answer = run.ask(json=REQUEST, params={"reasons": "true"}).json()
         assert (answer["version"], answer["degraded"]) == (3, [])
         assert answer["reasons"]

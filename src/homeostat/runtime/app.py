@@ -15,6 +15,7 @@ import polars as pl
 
 from homeostat.core.clock import Clock, SteadyClock, SystemClock, to_micros
 from homeostat.core.decisions import Decision
+from homeostat.core.durations import Micros
 from homeostat.core.errors import HomeostatError, UnknownName
 from homeostat.declare.log_keep import LogKeep
 from homeostat.declare.storage import AT_HOME, Storage
@@ -32,11 +33,12 @@ from homeostat.runtime.home import Home
 from homeostat.runtime.lake_report import LakeReport, lake_report
 from homeostat.runtime.live import Live
 from homeostat.runtime.lock import HomeLock
+from homeostat.runtime.one_present import require_present
 from homeostat.runtime.prediction_writer import LogPredictions
-from homeostat.runtime.reading import last_seen
+from homeostat.runtime.reading import last_seen, last_step
 from homeostat.runtime.receipts import Receipt, receipt
 from homeostat.runtime.same_log import require_same_log
-from homeostat.runtime.timeline import Timeline, latest_known
+from homeostat.runtime.timeline import Timeline, latest_known, parse_step
 from homeostat.runtime.training import Trainer
 from homeostat.runtime.worker import Counts
 from homeostat.serve.answer import Answer
@@ -60,21 +62,37 @@ def open(
     keep: LogKeep | None = None,
     storage: Storage = AT_HOME,
     log_predictions: LogPredictions = "soon",
+    live: bool = False,
+    step: str | None = None,
 ) -> App:
     """Open, or begin, the home of a system.
+
+    A home that a replay filled has its present where that has come to, and stays there until it is
+    opened `live`: from then on its present is the machine's clock, and what waits in its log is
+    folded.
 
     Args:
         system: the declarations.
         home: the folder that holds everything the system knows.
-        clock: the present; None for the machine's clock. Tests pass a `ManualClock`.
+        clock: the present; None for that of the home. Tests pass a `ManualClock`.
         log: where events are kept, always the same for a home; None for a file in the home.
         keep: how long the log keeps what was folded; None for ever.
         storage: where the lake is, always the same for a home; by default in the home.
         log_predictions: "soon" lets an answer leave at once and makes it durable within 250 ms;
             "sync" lets it leave when it is durable.
+        live: live by the machine's clock from now on, as `homeostat run` does.
+        step: how often the loop looks, such as "1m"; None for the home's own, or ten minutes.
     """
     return App(
-        system, Path(home), clock, log, keep=keep, storage=storage, log_predictions=log_predictions
+        system,
+        Path(home),
+        clock,
+        log,
+        keep=keep,
+        storage=storage,
+        log_predictions=log_predictions,
+        live=live,
+        step=None if step is None else parse_step(step),
     )
 
 
@@ -96,6 +114,8 @@ class App(AbstractContextManager["App"]):
         storage: Storage = AT_HOME,
         finish: bool = True,
         log_predictions: LogPredictions = "soon",
+        live: bool = False,
+        step: Micros | None = None,
     ) -> None:
         self.system = system
         folder = folder.absolute()  # the user's code may change the process's folder
@@ -105,7 +125,7 @@ class App(AbstractContextManager["App"]):
             opened.callback(self.home.close)
             require_same_log(self.home)
             ensure_applied(self.home, system)
-            self.clock, self.timeline = _resumed(self.home, clock)
+            self.clock, self.timeline = _resumed(self.home, clock, step, live=live)
             self.timeline.save(folder)
             self.live = Live(system, self.home, self.timeline, self.clock, keep, log_predictions)
             if finish:  # trainings that were cut off with the last process
@@ -150,6 +170,7 @@ class App(AbstractContextManager["App"]):
             known = to_micros(known_time)
         if known is None and not history:
             known = self.clock.now()
+            require_present(self.home, self.timeline, source, known)
         notes: list[str] = []
         for instants, payloads in payloads_of(
             declared, data, known, latest_known(self.clock.now()), notes.append
@@ -166,6 +187,7 @@ class App(AbstractContextManager["App"]):
             source: the name of an event source with a feed.
             due: fetch only what the schedule says is due now; by default, fetch in any case.
         """
+        require_present(self.home, self.timeline, source, self.clock.now())
         if source not in self._pullers:
             self._pullers[source] = Puller(self.system.source(source), self.home, self.clock)
         return self._pullers[source].pull(self.live.drain, force=not due)
@@ -294,12 +316,21 @@ class App(AbstractContextManager["App"]):
             self.timeline.lived(self.clock.now()).save(self.home.folder)
 
 
-def _resumed(home: Home, clock: Clock | None) -> tuple[SteadyClock, Timeline]:
+def _resumed(
+    home: Home, clock: Clock | None, every: Micros | None, *, live: bool
+) -> tuple[SteadyClock, Timeline]:
     """Return the clock of a home, which never goes back, and its timeline."""
     timeline = Timeline.load(home.folder)
     if timeline is None:
         steady = SteadyClock(clock or SystemClock())
-        return steady, Timeline(start=steady.now() - steady.now() % STEP, every=STEP)
-    seen = last_seen(home)
+        return steady, Timeline(0, 0).stepping(every or STEP, steady.now(), 0)
+    seen, done = last_seen(home), last_step(home)
+    if live and timeline.lived_until is not None:
+        steady = SteadyClock(clock or SystemClock(), seen - 1)
+        real = Timeline(0, 0).stepping(every or STEP, steady.now(), done)
+        return steady, real
     timeline = timeline.lived(seen)
-    return SteadyClock(clock or timeline.clock(SystemClock()), seen - 1), timeline
+    steady = SteadyClock(clock or timeline.clock(SystemClock()), seen - 1)
+    if every not in (None, timeline.every):
+        timeline = timeline.stepping(every, steady.now(), done)
+    return steady, timeline

@@ -68,6 +68,8 @@ def ingest(
 
     here = session()
     with here.taking(new=True) as taking:
+        if received_now or kafka:
+            taking.require_present(source)
         known = taking.now if received_now else known_column or known_at
         rows = [_take(taking, source, path, known) for path in files]
         if kafka:

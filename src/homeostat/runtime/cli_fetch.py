@@ -61,6 +61,7 @@ def _pull(taking: Taking, source: EventSource, due: bool) -> dict[str, Any]:
 
     failed = False
     try:
+        taking.require_present(source.name)
         puller = Puller(source, taking.home, ManualClock(taking.now))
         pulled = puller.pull(taking.fold, force=not due)
     except HomeostatError as problem:

@@ -205,6 +205,9 @@ def replay_letters(source: str | None, unrepaired: bool) -> None:
     with here.taking() as taking:
         if source is not None:
             taking.home.system.source(source)
+        for declared in taking.home.system.sources:
+            if source in (None, declared.name):
+                taking.require_present(declared.name)
         sent = taking.home.letters.replay(
             taking.home.log, taking.now, source, unrepaired=unrepaired
         )

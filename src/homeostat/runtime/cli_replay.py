@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from homeostat.core.clock import from_micros
+from homeostat.core.clock import SystemClock, from_micros
 from homeostat.core.durations import format_duration
 from homeostat.core.errors import HomeostatError
 from homeostat.runtime.cli_shared import Command, HomeMissing, Session, session
@@ -115,10 +115,10 @@ def _replaying(here: Session, system: System) -> Iterator[Home]:
 
 def _has_lived(home: Home) -> bool:
     """Return whether a home has decided or answered anything."""
-    from homeostat.runtime.engine import CURSOR
+    from homeostat.runtime.cursor import completed
 
     with home.store.reader() as reader:
-        stepped = reader.get(CURSOR) is not None
+        stepped = completed(reader) is not None
     models = [deployment.model.name for deployment in home.system.deployments]
     answered = any(next(home.predictions.newest_first(m), None) is not None for m in models)
     return stepped or answered or home.journal.last_step() is not None
@@ -163,8 +163,20 @@ def _schedule(
             f"instants before the log's end, {from_micros(last).isoformat()}",
             "choose an earlier one",
         )
-    steps = (last - start) // every + 1
-    return Schedule(start, start + steps * every if end is None else end, every, FLUSH_EVERY)
+    present = SystemClock().now()
+    if end is None:
+        # A step that is not over is lived through by the machine's clock, with `run`.
+        steps = min((last - start) // every + 1, (present - start) // every)
+        end = start + steps * every
+    if not start < end <= present:
+        raise ReplayRefused(
+            home.folder,
+            f"from {from_micros(start).isoformat()} to {from_micros(end).isoformat()}",
+            f"whole steps of {format_duration(every)} that are over, and an end before the present",
+            "choose an earlier --from or --to or a shorter --every; `homeostat run` lives through "
+            "the rest",
+        )
+    return Schedule(start, end, every, FLUSH_EVERY)
 
 
 def _live_through(here: Session, home: Home, schedule: Schedule) -> Replayed:

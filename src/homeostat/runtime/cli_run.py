@@ -32,6 +32,9 @@ PAUSE_S = 0.05
 PATIENCE_S = 1.0
 """A stop that takes longer than this says why."""
 
+CAUGHT_UP = 1_000
+"""More records than this that waited in the log are worth a word."""
+
 AGAIN_S = 600.0
 """A failure that goes on is told of again after so long."""
 
@@ -49,13 +52,25 @@ PLAUSIBLE: dict[str, object] = {
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="The interface to listen on.")
 @click.option("--port", default=8000, show_default=True, help="The port; 0 for any free one.")
-def run(host: str, port: int) -> None:
+@click.option(
+    "--clock",
+    type=click.Choice(("machine", "replay")),
+    default="machine",
+    show_default=True,
+    help="Whose present: replay goes on from where one ended.",
+)
+def run(host: str, port: int, clock: str) -> None:
     """Run the system: take in events, answer over HTTP, watch, retrain and roll out.
+
+    Its present is the machine's clock. A home that a replay filled lives on by that from its first
+    run on, and what waits in its log is folded at once; --clock replay goes on from the instant
+    that the replay has come to instead, if nothing that became known later waits.
 
     Ends on Ctrl-C or SIGTERM, after it has answered what it received.
     """
     from homeostat.adapters.feast_server import FeastServer
     from homeostat.core.allocators import bound_arenas
+    from homeostat.runtime.one_present import require_one_present
     from homeostat.runtime.profile import load_profile
     from homeostat.runtime.training_process import TrainingProcess
     from homeostat.runtime.upkeep_process import UpkeepProcess
@@ -64,12 +79,11 @@ def run(host: str, port: int) -> None:
 
     bound_arenas()
     here = session()
-    with here.app(new=True, trims=True) as app:
+    with here.app(new=True, runs=True, live=clock == "machine") as app:
+        require_one_present(app.home, app.timeline)
         kafka = load_profile(here.path, app.system).kafka
         topics = None if kafka is None else _topics(kafka, app)
-        with here.console(notes=True).status("reading what waits in the log"):
-            app.live.drain()
-            _warm(app)
+        _catch_up(here, app)
         limits = Limits()
         if app.live.service.waits:
             limits = Limits(threads=WAITING_THREADS, waits=True)
@@ -121,6 +135,20 @@ def _topics(kafka: Kafka, app: App) -> Consuming:
     from homeostat.runtime.consuming import Consuming
 
     return Consuming(kafka, app.home, app.clock, lambda words: click.echo(words, err=True))
+
+
+def _catch_up(here: Session, app: App) -> None:
+    """Fold what waits in the log, and say how much is left while it takes long."""
+    waiting = sum(app.live.waiting().values())
+    with here.console(notes=True).status("reading what waits in the log") as status:
+
+        def told(folded: int) -> None:
+            status.update(f"reading what waits in the log: {folded:,} of {waiting:,} records")
+
+        app.live.drain(told)
+        _warm(app)
+    if waiting > CAUGHT_UP:
+        here.note(f"folded {waiting:,} records that waited in the log")
 
 
 def _warm(app: App) -> None:

@@ -42,7 +42,7 @@ __all__ = [
 FOUND = 3
 """Exit status of a command that did its work and found something that wants attention."""
 
-_KEY = "homeostat.session"
+_KEY, _PRESENT, _FAILED = "homeostat.session", "homeostat.present", "homeostat.failed"
 
 
 class HomeMissing(HomeostatError):
@@ -80,6 +80,15 @@ class Taking:
     def folds(self) -> bool:
         """Whether this process folds what it appends."""
         return self.drain is not None
+
+    def require_present(self, source: str) -> None:
+        """Raise `LaterWaits` if what comes now would wait behind what the home's log has."""
+        from homeostat.runtime.one_present import require_present
+        from homeostat.runtime.timeline import Timeline
+
+        timeline = Timeline.load(self.home.folder)
+        if timeline is not None:
+            require_present(self.home, timeline, source, self.now)
 
     def fold(self) -> dict[str, Counts]:
         """Fold what was appended, if it is this process that does; return the counts by source."""
@@ -134,15 +143,17 @@ class Session:
         with _readable(self.folder):
             home = self.opened(system)
         try:
+            self._tell_present()
             yield system, home
         finally:
             home.close()
 
     @contextmanager
-    def app(self, *, new: bool = False, trims: bool = False) -> Iterator[App]:
+    def app(self, *, new: bool = False, runs: bool = False, live: bool = False) -> Iterator[App]:
         """Open the home to change it; `new` allows one that is not there yet.
 
-        With `trims`, the profile says what its log lets go of, and when answers are durable.
+        With `runs`, the profile says what its log lets go of, when answers are durable and how
+        often the loop looks. `live` is as in `homeostat.open`.
         """
         system = self.system()
         if not new and not (self.folder / "meta.db").exists():
@@ -151,7 +162,7 @@ class Session:
             from homeostat.runtime.app import App
             from homeostat.runtime.profile import Profile, load_profile
 
-            profile = load_profile(self.path, system) if trims else Profile()
+            profile = load_profile(self.path, system) if runs else Profile()
             storage = self.storage()
             with ExitStack() as undo:
                 log = self.log(system)
@@ -166,10 +177,22 @@ class Session:
                     storage=storage,
                     log_predictions=profile.predictions,
                     finish=False,
+                    live=live,
+                    step=profile.step,
                 )
                 undo.pop_all()  # the home closes its log
         with opened as app:
+            self._tell_present()
             yield app
+
+    def _tell_present(self) -> None:
+        """Say after a command's answer which instant the home is at, unless it is the machine's."""
+        from homeostat.runtime.timeline import Timeline
+
+        timeline, root = Timeline.load(self.folder), click.get_current_context().find_root()
+        words = "" if timeline is None else timeline.describe()
+        if words and root.meta.setdefault(_PRESENT, words) is words:
+            root.call_on_close(lambda: _FAILED in root.meta or self.note(words))
 
     @contextmanager
     def taking(self, *, new: bool = False) -> Iterator[Taking]:
@@ -313,6 +336,7 @@ def told(problem: HomeostatError) -> str:
 
 
 def _fail(kind: str, message: str) -> None:
+    click.get_current_context().find_root().meta[_FAILED] = True
     if session().json:
         click.echo(json.dumps({"error": message, "type": kind}, ensure_ascii=False))
         return

@@ -17,6 +17,7 @@ from homeostat.features.definitions import Definitions
 from homeostat.features.keys import view_stem
 from homeostat.features.manifest import as_manifest
 from homeostat.monitor.rejections import Tally
+from homeostat.runtime.cursor import complete, completed
 from homeostat.runtime.filled import filled_stems, retire, sweep
 from homeostat.runtime.home import Home
 from homeostat.runtime.in_service import kept_views
@@ -28,8 +29,6 @@ from homeostat.runtime.worker import FoldWorker, Pending
 from homeostat.train.outcomes import outcome_columns
 
 __all__ = ["Engine"]
-
-CURSOR = b"step"
 
 
 class Engine:
@@ -74,12 +73,11 @@ class Engine:
     def cursor(self) -> int | None:
         """Return the last step that was completed, None before the first."""
         with self.home.store.reader() as reader:
-            raw = reader.get(CURSOR)
-        return None if raw is None else int.from_bytes(raw, "big", signed=True)
+            return completed(reader)
 
     def complete(self, writer: Writer, step: int) -> None:
         """Note in the store's transaction that a step is complete."""
-        writer.put(CURSOR, step.to_bytes(8, "big", signed=True))
+        complete(writer, step)
 
     def resume(self, timeline: Timeline) -> None:
         """Take up what earlier processes left: buffers, journal; nothing that grows with time.

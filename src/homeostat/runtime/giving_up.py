@@ -10,7 +10,7 @@ from homeostat.core.decisions import Decision
 from homeostat.core.durations import Micros
 from homeostat.core.errors import HomeostatError, UnknownName
 from homeostat.deploy.state import RolloutState, is_given_up, replayed
-from homeostat.runtime.engine import CURSOR
+from homeostat.runtime.cursor import complete, completed
 from homeostat.runtime.home import Home
 from homeostat.runtime.in_service import Serving
 
@@ -100,9 +100,7 @@ def journal_given_up(home: Home, made: Sequence[Decision]) -> None:
     if not made:
         return
     with home.store.writer() as writer:
-        raw = writer.get(CURSOR)
-        done = 0 if raw is None else int.from_bytes(raw, "big", signed=True)
-        step = max(done, home.journal.last_step() or 0)
-        writer.put(CURSOR, step.to_bytes(8, "big", signed=True))
+        step = max(completed(writer) or 0, home.journal.last_step() or 0)
+        complete(writer, step)
     for decision in made:
         home.journal.write(step, home.journal.next_place(step), decision)

@@ -23,12 +23,15 @@ from homeostat.runtime.applying_beside import apply_beside
 from homeostat.runtime.archiving import Archiver, archived
 from homeostat.runtime.background import Background
 from homeostat.runtime.backlog import Backlog
+from homeostat.runtime.clock_watch import ClockWatch
 from homeostat.runtime.engine import Engine
 from homeostat.runtime.events_by_id import EventsById
+from homeostat.runtime.fold_progress import FoldProgress
 from homeostat.runtime.home import Home
 from homeostat.runtime.lifecycle import Lifecycle
 from homeostat.runtime.loop import Loop
 from homeostat.runtime.observe import Now
+from homeostat.runtime.one_present import require_present
 from homeostat.runtime.orders import Order, Orders
 from homeostat.runtime.own_process import LARGE, DeclaredOtherwise
 from homeostat.runtime.plan import applied, plan
@@ -61,9 +64,6 @@ What waits is in the log: after a crash it is decoded again.
 BUSY, OVERDUE = 10_000, 4_000_000
 """A pass that folded so many records writes no raw table, unless so many wait for that."""
 
-TOLERATED = 1_000_000
-"""A clock may be set back by so many microseconds without a word."""
-
 LONGEST_REST_S = 60.0
 """A loop that keeps failing tries again at least this often."""
 
@@ -84,19 +84,6 @@ class StartedOtherwise(HomeostatError):
         super().__init__(
             "train: this process was started with other declarations than were applied since; "
             "allowed: a training by those that hold; start the process again, and train then"
-        )
-
-
-class ClockWentBack(HomeostatError):
-    """The machine's clock shows an earlier instant than before."""
-
-    retryable = True
-
-    def __init__(self, behind: Micros) -> None:
-        super().__init__(
-            f"clock: it went back by {behind / 1e6:,.1f} s; allowed: a clock that goes forward; "
-            "time stands until it has caught up, and events are taken in meanwhile; set the "
-            "machine's clock by a time service that slews"
         )
 
 
@@ -145,7 +132,8 @@ class Live:
         self._stopped, self._applying = Event(), list[Thread]()
         self._routes: dict[str, Route] = {}
         self._refused: dict[tuple[str, str], int] = {}
-        self._is_behind = False
+        self._clock_watch = ClockWatch(clock)
+        self._progress = FoldProgress(home, clock, lambda: self.metrics.last_faults.get("loop"))
         self._restart = ""
         begun(home.folder, system)
         self._events = EventsById(system, home, self._engine.worker)
@@ -177,6 +165,7 @@ class Live:
                 answers=self,
                 former=known_before(system, home.schemas, self.loop.state, self.loop.arms.package),
                 sync=log_predictions == "sync",
+                stands=self._progress.stands,
             )
         )
 
@@ -240,6 +229,8 @@ class Live:
     def ingest(self, source: str, payloads: Sequence[bytes]) -> Ingested:
         """Append events that are received now; raise `Behind` while too many wait."""
         self._backlog.admit(source)
+        if self.timeline.lived_until is not None:
+            require_present(self.home, self.timeline, source, self.clock.now())
         known = [self.clock.now()] * len(payloads)
         first = self.home.log.append(source, known, payloads)
         self._events.pushed(source, first, payloads)
@@ -266,6 +257,7 @@ class Live:
                 made += self.step(ended, now)
                 made += self._attempt("compaction", self._tidy)
                 give_back()  # what a step needs is much, and is needed for its time alone
+            made += self._watch("fold", self._progress.stands())
             made += self._attempt("predictions", lambda: self._engine.flush_predictions(FLUSH_ROWS))
             made += self._attempt("raw", lambda: self._archive(folded))
             made += self._attempt("trimming", self._trimmer.bite)
@@ -290,8 +282,15 @@ class Live:
             act()
         except Exception as broken:  # noqa: BLE001 - events are folded though a place is down
             self.metrics.fault(part, broken)
-            told = f"{sentence_of(broken)}; it is tried again; see `homeostat doctor`"
-            finding = Finding("upkeep", part, "found", told)
+            return self._watch(
+                part, f"{sentence_of(broken)}; it is tried again; see `homeostat doctor`"
+            )
+        return self._watch(part, "")
+
+    def _watch(self, part: str, trouble: str) -> list[Decision]:
+        """Open an alert on the trouble of a part, or close it where there is none."""
+        if trouble:
+            finding = Finding("upkeep", part, "found", trouble)
         else:
             finding = Finding("upkeep", part, "clear", "it works again")
             if not self.loop.has_alert(finding.key):
@@ -357,7 +356,9 @@ class Live:
         with self._lock:
             done = Ticked(predictions=self._writer.counted())
             now, began = self.clock.now(), perf_counter()
-            self._watch_clock()
+            back = self._clock_watch.look()
+            if back is not None:
+                self.metrics.fault("clock", back)
             refused = self.metrics.refused()
             with self.home.store.writer() as writer:
                 more = {key: n - self._refused.get(key, 0) for key, n in refused.items()}
@@ -374,13 +375,6 @@ class Live:
                     self.metrics.folded(name, counts.as_json(), self._backlog.waiting(name))
             self._engine.worker.lake.flush_behind(FLUSH_EVENTS, FLUSH_BYTES)
             return done
-
-    def _watch_clock(self) -> None:
-        """Say once that the machine's clock went back; time stands until it has caught up."""
-        behind = self.clock.behind()
-        if behind > TOLERATED and not self._is_behind:
-            self.metrics.fault("clock", ClockWentBack(behind))
-        self._is_behind = behind > TOLERATED
 
     def step(self, step: int, at: Micros) -> list[Decision]:
         """Run one step of the loop, durably; the fold goes on meanwhile."""
@@ -480,8 +474,15 @@ class Live:
         self._engine.worker.lake.flush()
         return settled
 
-    def drain(self) -> dict[str, Counts]:
-        """Fold everything that is known now; return the counts by source. The loop stands still."""
+    def waiting(self) -> dict[str, int]:
+        """Return how many records of each source's log are not folded yet."""
+        return {source.name: self._backlog.waiting(source.name) for source in self.system.sources}
+
+    def drain(self, told: Callable[[int], None] = lambda folded: None) -> dict[str, Counts]:
+        """Fold everything that is known now; return the counts by source. The loop stands still.
+
+        `told` hears after each pass how many records were folded.
+        """
         totals = {source.name: Counts() for source in self.system.sources}
         while True:
             counts = self.fold().counts
@@ -489,6 +490,7 @@ class Live:
                 totals[name].add(found)
             if not any(c.total for c in counts.values()):
                 break
+            told(sum(found.total for found in totals.values()))
         self._engine.worker.lake.settle()
         return totals
 

@@ -13,12 +13,14 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from homeostat.core.durations import Micros
 from homeostat.core.errors import DeclarationError, HomeostatError, UnknownName
 from homeostat.declare.kafka import Kafka, Topic
 from homeostat.declare.log_keep import LogKeep
 from homeostat.declare.storage import AT_HOME, Storage
 from homeostat.declare.system import System
 from homeostat.runtime.prediction_writer import LogPredictions
+from homeostat.runtime.timeline import AS_STEPS, StepInvalid, parse_step
 
 __all__ = [
     "FILE",
@@ -31,7 +33,7 @@ __all__ = [
 ]
 
 FILE = "homeostat.toml"
-SECTIONS = ("kafka", "lake", "log", "predictions")
+SECTIONS = ("kafka", "lake", "log", "loop", "predictions")
 
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 
@@ -47,13 +49,15 @@ class ProfileInvalid(HomeostatError, ValueError):
 class Profile:
     """What is outside the home, None for what is not used; and how long its log keeps records.
 
-    `predictions` says whether an answer leaves before it is durable ("soon") or not ("sync").
+    `predictions` says whether an answer leaves before it is durable ("soon") or not ("sync");
+    `step` how often the loop looks, in microseconds, None for every ten minutes.
     """
 
     kafka: Kafka | None = None
     log: LogKeep | None = None
     storage: Storage = AT_HOME
     predictions: LogPredictions = "soon"
+    step: Micros | None = None
 
 
 def load_profile(system_file: Path, system: System) -> Profile:
@@ -136,7 +140,21 @@ def read_profile(text: str, system: System, where: str = FILE) -> Profile:
         keep,
         _storage(_table(said.get("lake", {}), f"{where}, [lake]"), where),
         _predictions(_table(said.get("predictions", {}), f"{where}, [predictions]"), where),
+        _step(_table(said.get("loop", {}), f"{where}, [loop]"), where),
     )
+
+
+def _step(said: dict[str, Any], where: str) -> Micros | None:
+    inside = f"{where}, [loop]"
+    _known(said, ("step",), "setting", inside)
+    if "step" not in said:
+        return None
+    try:
+        return parse_step(said["step"])
+    except StepInvalid as wrong:
+        raise ProfileInvalid(
+            inside, f"step = {wrong.got!r}", AS_STEPS, 'write step = "10m", or leave it out'
+        ) from wrong
 
 
 def _predictions(said: dict[str, Any], where: str) -> LogPredictions:

@@ -13,11 +13,12 @@ from homeostat.core.store import Reader
 from homeostat.declare.system import System
 from homeostat.features.folded import folded_offset
 from homeostat.lake.events import LakeEvents, Span
+from homeostat.runtime.cursor import completed
 from homeostat.runtime.home import Home
 from homeostat.runtime.timeline import Timeline
 from homeostat.runtime.worker import FoldWorker
 
-__all__ = ["Reading", "Scratch", "last_seen", "present"]
+__all__ = ["Reading", "Scratch", "last_seen", "last_step", "present"]
 
 
 class Scratch:
@@ -99,6 +100,13 @@ def last_seen(home: Home) -> Micros:
             if folded >= 0:
                 seen.append(int(home.log.read(source.name, folded - 1, 1).known[-1]))
     return max(seen, default=-1) + 1
+
+
+def last_step(home: Home) -> int:
+    """Return the last step of the loop that is complete or journaled, 0 before the first."""
+    with home.store.reader() as reader:
+        done = completed(reader)
+    return max(done or 0, home.journal.last_step() or 0)
 
 
 def present(home: Home) -> Micros:

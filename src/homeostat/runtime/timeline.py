@@ -7,11 +7,23 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from homeostat.core.clock import Clock, OffsetClock, SystemClock, from_micros
-from homeostat.core.durations import Micros
+from homeostat.core.durations import DurationInvalid, Micros, parse_duration
+from homeostat.core.errors import HomeostatError
 
-__all__ = ["Timeline", "latest_known"]
+__all__ = ["AS_STEPS", "StepInvalid", "Timeline", "latest_known", "parse_step"]
 
 FILE = "timeline.json"
+
+SHORTEST: Micros = 1_000_000
+AS_STEPS = 'a span of at least a second, such as "1m"'
+
+
+class StepInvalid(HomeostatError, ValueError):
+    """A length of the loop's steps that is none."""
+
+    def __init__(self, got: object) -> None:
+        self.got = got
+        super().__init__(f"step of the loop {got!r}; allowed: {AS_STEPS}; or leave it out")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +66,21 @@ class Timeline:
             return self
         return replace(self, lived_until=until)
 
+    def stepping(self, every: Micros, now: Micros, done: int) -> Timeline:
+        """Return the timeline with steps of another length from `now`, which is in `done` + 1.
+
+        >>> timeline = Timeline(start=100, every=10).stepping(60, 9_005, done=5)
+        >>> timeline.step_of(9_005), timeline.start_of(6)
+        (6, 9000)
+        """
+        return replace(self, start=now - now % every - done * every, every=every)
+
     def describe(self) -> str:
         """Return one sentence on the clock, empty for the real one."""
         if self.lived_until is None:
             return ""
         then = f"{from_micros(self.lived_until):%Y-%m-%d %H:%M:%S} UTC"
-        return f"this home was filled by a replay; its clock goes on from {then}"
+        return f"the present of this home is {then}, where its replay has come to"
 
     def save(self, home: Path) -> None:
         """Write the timeline into a home, atomically."""
@@ -72,6 +93,21 @@ class Timeline:
         """Return the timeline of a home, or None if it has none yet."""
         path = home / FILE
         return cls(**json.loads(path.read_text())) if path.exists() else None
+
+
+def parse_step(given: str) -> Micros:
+    """Return how often the loop looks, in microseconds.
+
+    >>> parse_step("1m")
+    60000000
+    """
+    try:
+        found = parse_duration(given)
+    except DurationInvalid as wrong:
+        raise StepInvalid(given) from wrong
+    if found < SHORTEST:
+        raise StepInvalid(given)
+    return found
 
 
 def latest_known(now: Micros) -> Micros:

@@ -69,7 +69,7 @@ class ServiceParts:
     every prediction, and waits for the disk only with `sync`, which lets no answer leave before it
     is durable; `ingest` appends events to the log; `answers` finds what is not among the `recent`
     ones, `events` what came under the id of a request; `former` has by model the names of request
-    fields that earlier declarations had.
+    fields that earlier declarations had; `stands` says why no event is folded, "" if they are.
     """
 
     system: System
@@ -87,6 +87,7 @@ class ServiceParts:
     former: Mapping[str, Collection[str]] = field(default_factory=dict)
     max_shadows: int = 64
     sync: bool = False
+    stands: Callable[[], str] = lambda: ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,7 +283,8 @@ class LocalService:
     def ready(self) -> Readiness:
         """Return ready, with a note for everything that a fallback stands in for.
 
-        Not ready is a service whose answers leave when they are durable, while none becomes so.
+        Not ready is a service whose answers leave when they are durable, while none becomes so;
+        and one whose features stand still while events wait.
         """
         notes = [
             f"{status.model}: {what}"
@@ -298,10 +300,9 @@ class LocalService:
         if self._parts.store is None:
             notes.append("no feature store")
         notes += self._notes
-        trouble = self._parts.log.trouble()
-        if trouble:
-            notes.append(trouble)
-        return Readiness(not (trouble and self._parts.sync), notes)
+        trouble, stands = self._parts.log.trouble(), self._parts.stands()
+        notes += filter(None, (trouble, stands))
+        return Readiness(not (stands or (trouble and self._parts.sync)), notes)
 
     def _silent(self, status: ModelStatus) -> list[str]:
         """Say that a champion answers nothing: none of the last answers were its own."""
