@@ -192,7 +192,7 @@ class Session:
         timeline, root = Timeline.load(self.folder), click.get_current_context().find_root()
         words = "" if timeline is None else timeline.describe()
         if words and root.meta.setdefault(_PRESENT, words) is words:
-            root.call_on_close(lambda: _FAILED in root.meta or self.note(words))
+            root.call_on_close(lambda: None if _FAILED in root.meta else self.note(words))
 
     @contextmanager
     def taking(self, *, new: bool = False) -> Iterator[Taking]:
