@@ -9,6 +9,7 @@ from math import nan
 
 import polars as pl
 
+from homeostat.core.clock import from_micros
 from homeostat.core.durations import Micros, format_duration
 from homeostat.core.errors import HomeostatError
 from homeostat.declare.deployments import Deployment
@@ -246,14 +247,21 @@ class Observer:
         return [judge_quality(monitor, labelled, version, baseline, now.at)]
 
     def _skew(self, monitor: Skew, now: Now) -> list[Finding]:
-        """Audit the predictions since the last audit, or as many as the monitor's budget allows."""
+        """Audit the predictions since the last audit, or as many as the monitor's budget allows.
+
+        What is answered while the step runs may have seen events that the lake does not have yet;
+        the next step audits it.
+        """
         if now.audit_from is None:
             return []
         model = monitor.model
         record = self.records[model.name]
-        asked = record.predictions_since(now.audit_from, ["prediction_id", "at"])
-        ids = None if asked is None else drawn(asked, monitor.at_most, monitor.share)
-        if asked is None or ids is None or not ids.height:
+        since = record.predictions_since(now.audit_from, ["prediction_id", "at"])
+        if since is None:
+            return []
+        asked = since.filter(pl.col("at") < from_micros(now.at))
+        ids = drawn(asked, monitor.at_most, monitor.share)
+        if not ids.height:
             return []
         sample = record.some_since(now.audit_from, ids)
         return [judge_skew(monitor, self._audited(model, sample), asked.height)]
