@@ -259,7 +259,7 @@ class Observer:
         since = record.predictions_since(now.audit_from, ["prediction_id", "at"])
         if since is None:
             return []
-        asked = since.filter(pl.col("at") < from_micros(now.at))
+        asked = since.filter(pl.col("at") <= from_micros(now.at))
         ids = drawn(asked, monitor.at_most, monitor.share)
         if not ids.height:
             return []

@@ -78,6 +78,6 @@ def test_what_is_answered_while_a_step_runs_is_audited_by_the_next(tmp_path: Pat
                 begun = clock.now()
             app.predict("fraud", {**REQUEST, "payment_id": f"p{n}"})
             app.live.fold()
-        assert "in 0 of 10 predictions" in skew(begun)
+        assert "in 0 of 11 predictions" in skew(begun)
         app.live.flush()
         assert "in 0 of 30 predictions" in skew(clock.now() + 1)
