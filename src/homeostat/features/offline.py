@@ -30,6 +30,7 @@ from homeostat.features.event_tables import EventTable, FrameEvents, as_table, r
 from homeostat.features.latest import is_latest, latest_values
 from homeostat.features.log import Log, event_columns
 from homeostat.features.lookups import look_up
+from homeostat.features.seen import NOT_RECORDED, places_before
 
 __all__ = ["point_in_time"]
 
@@ -49,8 +50,8 @@ def point_in_time(
     a frame, or a table that is read in parts. `spine` has the entity's key columns, `at` (UTC
     microseconds) and, if the rows are requests whose own events may be among them, the event id
     (`FeatureView.own_id`): those are left out. A row sees the events known strictly before its
-    `at`; with `offsets` (one per row), those up to that place in the log. A row with a missing key
-    has no history.
+    `at`; with `offsets` (one per row), those up to that place in the log, where it is not
+    `NOT_RECORDED`. A row with a missing key has no history.
 
     The events of the entities in question are held at once, or as many as take `memory` bytes:
     then the table is read once per round of entities: all of it, or, where it is sorted by them,
@@ -66,7 +67,7 @@ def point_in_time(
     own = _own_digests(view, spine)
     log = Log(view, table, at_offsets=at_offsets, own=own is not None)
     at = _instants(spine)
-    limits = _limits(at, offsets)
+    limits = _limits(table, at, offsets)
     if is_latest(log):
         found, rows = latest_values(log, Entities(view, table.schema, spine), at, limits)
         unsure = _rows_of_own(table, rows, own)
@@ -194,9 +195,15 @@ def _answers(layout: Layout, block: Block, asked: _Questions) -> Answers:
     return Answers(layout, block, asked.at, windows)
 
 
-def _limits(at: Ints, offsets: Ints | None) -> Ints:
+def _limits(table: EventTable, at: Ints, offsets: Ints | None) -> Ints:
     """Return the clock at which each question looks: it sees the events of before."""
-    return at if offsets is None else offsets + 1
+    if offsets is None:
+        return at
+    limits = offsets + 1
+    unsaid = np.flatnonzero(offsets == NOT_RECORDED)
+    if len(unsaid):
+        limits[unsaid] = places_before(table, at[unsaid])
+    return limits
 
 
 def _row_numbers(found: Floats) -> Ints:

@@ -15,6 +15,7 @@ from homeostat.declare.system import System
 from homeostat.features.assemble import FeaturePlan, Features
 from homeostat.features.event_tables import EventTable
 from homeostat.features.offline import point_in_time
+from homeostat.features.seen import seen_in
 
 __all__ = ["Events", "EventsFrom", "ReadFrom", "features_of"]
 
@@ -62,7 +63,8 @@ def features_of(
     Args:
         system: the declarations.
         model: whose features are computed.
-        spine: request fields and `at`, the instant of each row.
+        spine: request fields and `at`, the instant of each row; what each saw (`features.seen`),
+            where answers recorded that.
         events_of: returns the events of a source by name: a frame, or a table read in parts.
         offsets: per source, int64[n]: each row sees the records up to its offset, in place of
             those known before `at` (the skew audit's question).
@@ -76,7 +78,9 @@ def features_of(
             view,
             events_of(view.source.name),
             spine,
-            offsets=None if offsets is None else offsets(view.source.name),
+            offsets=(
+                seen_in(spine, view.source.name) if offsets is None else offsets(view.source.name)
+            ),
         )
         for view in system.views_of(model)
     }

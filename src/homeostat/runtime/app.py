@@ -25,6 +25,7 @@ from homeostat.features.folded import read_after
 from homeostat.features.read import ViewReader
 from homeostat.ingest.files import payloads_of
 from homeostat.lake import sql as lake_sql
+from homeostat.runtime.answers import Answers
 from homeostat.runtime.applying import ensure_applied
 from homeostat.runtime.auditing import Auditor
 from homeostat.runtime.building import Builder, requests_of
@@ -133,7 +134,7 @@ class App(AbstractContextManager["App"]):
             self._opened = opened.pop_all()
         self._pullers: dict[str, Puller] = {}
         self._readers: dict[str, RequestReader] = {}
-        self._trainer = Trainer(system, self.home.lake, self.home.registry)
+        self._trainer = Trainer(system, self.home.lake, self.home.registry, self.home.predictions)
 
     def __exit__(
         self,
@@ -221,17 +222,21 @@ class App(AbstractContextManager["App"]):
     def model_features(self, model: str, spine: object | None = None) -> pl.DataFrame:
         """Return the features of a model, on-demand ones included, at the instants of a spine.
 
-        The spine has the request fields and `at`; by default it is every request there was.
+        The spine has the request fields and `at`; by default it is every request there was, at
+        the instant at which it was answered, else at the one at which it became known.
         """
         self.live.flush()
         declared, lake = self.system.model(model), self.home.lake
-        asked = requests_of(declared, lake) if spine is None else spine
-        return Builder(self.system, lake.events).model(declared, asked)
+        if spine is None:
+            answers = Answers(self.system, lake, self.home.predictions)
+            spine = requests_of(declared, lake, answers)
+        return Builder(self.system, lake.events).model(declared, spine)
 
     def training_set(self, model: str, until: datetime | None = None) -> pl.DataFrame:
         """Return the labelled requests of a model with their features, as known at `until`.
 
-        Rows are in the order of the requests' log; `at` is the instant, `label` the truth.
+        Rows are in the order of the requests' log; `at` is the instant at which the request was
+        asked, `label` the truth. A row that was answered has its features as the answer read them.
         """
         self.live.flush()
         declared = self.system.model(model)

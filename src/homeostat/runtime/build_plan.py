@@ -11,6 +11,7 @@ from homeostat.core.durations import Micros, format_duration
 from homeostat.declare.views import FeatureView
 from homeostat.features.latest import ENTITY_BYTES, is_latest
 from homeostat.features.log import Log, event_columns
+from homeostat.features.seen import seen_in
 from homeostat.lake.events import LakeEvents, Span
 
 __all__ = ["BuildPlan", "ViewPlan", "bounds", "span_of", "view_plan"]
@@ -95,13 +96,14 @@ def view_plan(
     first, last = bounds(spine)
     span, why = span_of(view, first, last)
     own = view.own_id in spine.columns
-    columns = tuple(event_columns(view, own=own))
+    at_offsets = seen_in(spine, view.source.name) is not None
+    columns = tuple(event_columns(view, at_offsets=at_offsets, own=own))
     keys = spine.select(view.entity.keys)
     whole = keys.drop_nulls()
     tail = 0 if events.tail is None else events.tail.height
     rows = events.rows + tail
     entities = whole.n_unique() if whole.height else 0
-    log = Log(view, events, at_offsets=False, own=own)
+    log = Log(view, events, at_offsets=at_offsets, own=own)
     if is_latest(log):  # no event is held but the latest of each entity
         passes, held = 1, ENTITY_BYTES * entities
     else:

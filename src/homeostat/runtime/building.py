@@ -15,11 +15,14 @@ from homeostat.declare.system import System, model_inputs
 from homeostat.declare.views import FeatureView
 from homeostat.features.assemble import FeaturePlan
 from homeostat.features.offline import point_in_time
+from homeostat.features.seen import SEEN, seen_in
 from homeostat.features.spine import SpineInvalid, spine_of
 from homeostat.lake.events import LakeEvents, Span
 from homeostat.lake.tables import Lake
+from homeostat.runtime.answers import Answers
 from homeostat.runtime.build_plan import BuildPlan, bounds, span_of, view_plan
 from homeostat.runtime.memory import memory_to_use
+from homeostat.train.asked import ASKED
 
 __all__ = ["Builder", "Told", "nobody", "requests_of"]
 
@@ -82,7 +85,8 @@ class Builder:
             pl.Series(name, found.categories.get(name, found.matrix[:, place]))
             for place, name in enumerate(model.feature_names())
         ]
-        return rows.drop(model.feature_names(), strict=False).with_columns(columns)
+        kept = [name for name in rows.columns if not name.startswith(SEEN)]
+        return rows.select(kept).drop(model.feature_names(), strict=False).with_columns(columns)
 
     def plan(self, of: Sequence[str] | Model, spine: object, lake: Lake) -> BuildPlan:
         """Return what building the features of views, or of a model, would read."""
@@ -147,7 +151,10 @@ class Builder:
             events = self._events(view.source.name, span_of(view, first, last)[0])
             watched = _Watched(events, partial(self._told, view.name))
             told = partial(self._left_out, view.name)
-            found.append(point_in_time(view, watched, rows, memory=self._memory, told=told))
+            seen = seen_in(rows, view.source.name)
+            found.append(
+                point_in_time(view, watched, rows, offsets=seen, memory=self._memory, told=told)
+            )
         return found
 
     def _left_out(self, view: str, feature: str, values: int) -> None:
@@ -169,17 +176,19 @@ class _Watched:
         return found
 
 
-def requests_of(model: Model, lake: Lake) -> pl.DataFrame:
+def requests_of(model: Model, lake: Lake, answers: Answers) -> pl.DataFrame:
     """Return every request that a model's source holds, as a spine: its fields, and `at`.
 
-    A request is asked at the instant it became known.
+    A request is asked at the instant of its answer, else at the one at which it became known.
     """
-    source = model.label.predicts
+    source, label = model.label.predicts, model.label
     names = [field.name for field in source.schema.fields if field.name != "at"]
-    found = lake.read(source.name, [*names, "_known_time"]).rename({"_known_time": "at"})
+    found = lake.read(source.name, [*names, "_known_time"])
     if not found.height:
         raise HomeostatError(
             f"model {model.name!r}: no request of {source.name!r} is in the lake; allowed: one or "
             "more; ingest events first, or give a spine"
         )
-    return found
+    found = answers.asked(found, label, answers.own(label, model.name))
+    clocks = [name for name in (ASKED, "_known_time") if name in found.columns]
+    return found.with_columns(pl.coalesce(clocks).alias("at")).drop(clocks)

@@ -70,13 +70,14 @@ def build(
     here = session()
     with here.home() as (system, home):
         from homeostat.core.clock import from_micros
+        from homeostat.runtime.answers import Answers
         from homeostat.runtime.building import Builder, requests_of
         from homeostat.runtime.reading import Reading, present
 
         of: Model | Sequence[str] = system.model(model) if model else views
         asked: object = spine
         if spine is None and not isinstance(of, Sequence):
-            asked = requests_of(of, home.lake)
+            asked = requests_of(of, home.lake, Answers(system, home.lake, home.predictions))
         memory = None if memory_mb is None else memory_mb * 1_000_000
         events = Reading(system, home).table
         if explain:

@@ -115,7 +115,8 @@ def training_set(model: str, out: Path, until: Micros | None) -> None:
         declared = system.model(model)
         instant = present(home) if until is None else until
         with progress(here) as told:
-            rows = Trainer(system, home.lake, home.registry).table(declared, instant, told)
+            trainer = Trainer(system, home.lake, home.registry, home.predictions)
+            rows = trainer.table(declared, instant, told)
     getattr(rows, writer)(out)
     body = {
         "written": str(out),

@@ -43,7 +43,7 @@ def profile_command(name: str, html: Path | None, reveal: bool) -> None:
 
         if name in {model.name for model in system.models}:
             model = system.model(name)
-            trainer = Trainer(system, home.lake, home.registry)
+            trainer = Trainer(system, home.lake, home.registry, home.predictions)
             frame = trainer.rows(model, present(home))
             found = profile(frame, model.label.predicts.schema, "label", "at")
         else:

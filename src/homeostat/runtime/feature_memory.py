@@ -2,7 +2,8 @@
 
 A row at `t` uses only what was known strictly before `t` (DESIGN, two clocks), so a retraining
 computes the rows that have matured since the last one and takes the others as they were. The
-numbers are the same bits as when all are computed again; a test compares them.
+numbers are the same bits as when all are computed again; a test compares them. A row is computed
+again where its instant is another one: its answer may be durable only after a training.
 """
 
 from __future__ import annotations
@@ -23,8 +24,21 @@ __all__ = ["FeatureMemory"]
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
+    """Rows in the order of their offsets, each with its instant."""
+
     offsets: npt.NDArray[np.int64]
+    at: npt.NDArray[np.int64]
     features: Features
+
+    def has(
+        self, offsets: npt.NDArray[np.int64], at: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.bool_]:
+        """Return which rows are here, as of the same instant."""
+        if not len(self.offsets):
+            return np.zeros(len(offsets), np.bool_)
+        places = np.minimum(np.searchsorted(self.offsets, offsets), len(self.offsets) - 1)
+        found: npt.NDArray[np.bool_] = (self.offsets[places] == offsets) & (self.at[places] == at)
+        return found
 
 
 class FeatureMemory:
@@ -42,16 +56,14 @@ class FeatureMemory:
             spine: labelled requests.
             read: gives the events that the new rows can see.
         """
-        offsets = spine["_offset"].to_numpy()
+        offsets, at = spine["_offset"].to_numpy(), spine["at"].dt.epoch("us").to_numpy()
         kept = self._kept.get(model.name)
-        known = np.zeros(0, np.int64) if kept is None else kept.offsets
-        is_new = ~np.isin(offsets, known)
+        is_new = np.ones(len(offsets), np.bool_) if kept is None else ~kept.has(offsets, at)
         if is_new.any():
             fresh = spine.filter(is_new)
-            begin = int(fresh["at"].dt.epoch("us").to_numpy().min())
-            events = EventsFrom(self._system, model, begin, read)
+            events = EventsFrom(self._system, model, int(at[is_new].min()), read)
             computed = features_of(self._system, model, fresh, events, alone=True)
-            kept = _merged(kept, offsets[is_new], computed)
+            kept = _merged(kept, _Kept(offsets[is_new], at[is_new], computed))
             self._kept[model.name] = kept
         if kept is None:  # no row at all
             return features_of(self._system, model, spine, EventsFrom(self._system, model, 0, read))
@@ -59,21 +71,23 @@ class FeatureMemory:
         return _take(kept.features, places)
 
 
-def _merged(kept: _Kept | None, offsets: npt.NDArray[np.int64], computed: Features) -> _Kept:
-    """Return what is kept, with the new rows, in order of their offsets."""
-    if kept is None:
-        whole, all_offsets = computed, offsets
-    else:
-        all_offsets = np.concatenate([kept.offsets, offsets])
-        whole = Features(
-            np.concatenate([kept.features.matrix, computed.matrix]),
+def _merged(kept: _Kept | None, new: _Kept) -> _Kept:
+    """Return what is kept, with the new rows in place of those that they are, in order."""
+    offsets, at, features = new.offsets, new.at, new.features
+    if kept is not None:
+        stays = np.flatnonzero(~np.isin(kept.offsets, new.offsets))
+        old = _take(kept.features, stays)
+        offsets = np.concatenate([kept.offsets[stays], offsets])
+        at = np.concatenate([kept.at[stays], at])
+        features = Features(
+            np.concatenate([old.matrix, features.matrix]),
             {
-                name: [*kept.features.categories[name], *values]
-                for name, values in computed.categories.items()
+                name: [*old.categories[name], *values]
+                for name, values in features.categories.items()
             },
         )
-    order = np.argsort(all_offsets, kind="stable")
-    return _Kept(all_offsets[order], _take(whole, order))
+    order = np.argsort(offsets, kind="stable")
+    return _Kept(offsets[order], at[order], _take(features, order))
 
 
 def _take(features: Features, rows: npt.NDArray[np.int64]) -> Features:

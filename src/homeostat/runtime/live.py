@@ -457,6 +457,7 @@ class Live:
         """
         now = self._now()
         if action == "train":
+            self._writer.settle()
             made = self.loop.train(model, reason, now, self._start())
         else:
             back = self.loop.roll_back(model, reason, now)
@@ -569,8 +570,9 @@ class Live:
 
     def _train(self, training: Training, stopped: Event) -> Outcome | None:
         """Carry out a training, in the way that `run` was given if it can be done so."""
+        self._writer.settle()  # its rows stand at the instants of answers
         if self._trainer is not None:
-            self._engine.worker.lake.flush()
+            self.loop.gather()
             try:
                 return self._trainer(training, stopped)
             except DeclaredOtherwise as unlike:

@@ -261,11 +261,17 @@ class Loop:
                 made += self._carry_out(training, now, start)
         return made
 
+    def gather(self) -> None:
+        """Bring what was folded and answered into the lake, where a training reads it."""
+        self._flush()
+        for deployment in self._system.deployments:
+            self._home.predictions.flush(deployment.model.name)
+
     def run(self, training: Training) -> Outcome:
         """Carry out a training in this thread, one at a time; whatever is raised is the outcome."""
         with self._one_training:
             try:
-                self._flush()
+                self.gather()
             except self._through:
                 raise
             except Exception as broken:  # noqa: BLE001 - such as a full disk

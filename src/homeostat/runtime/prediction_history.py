@@ -17,7 +17,7 @@ from homeostat.core.clock import to_micros
 from homeostat.core.durations import Micros
 from homeostat.declare.storage import prediction_table
 from homeostat.lake.tiered import TieredLake
-from homeostat.runtime.predictions import PredictionStore
+from homeostat.runtime.predictions import PredictionStore, with_offsets
 
 __all__ = ["FLUSH_ROWS", "REMEMBERED", "PredictionHistory", "prediction_table"]
 
@@ -209,14 +209,15 @@ class PredictionHistory:
         but: pl.DataFrame | None,
     ) -> Iterator[pl.DataFrame]:
         """Yield the lake's rows of a span, without those whose ids are in `but`."""
-        needed = None if columns is None else list(dict.fromkeys([*columns, "prediction_id"]))
-        frame = self._lake.read(
-            prediction_table(model), needed, known_before=span[1], known_from=span[0]
-        )
+        table, needed = prediction_table(model), None
+        if columns is not None:
+            there, wanted = self._lake.names(table), dict.fromkeys([*columns, "prediction_id"])
+            needed = [c for c in wanted if c in there or not c.startswith("offset_")]
+        frame = self._lake.read(table, needed, known_before=span[1], known_from=span[0])
         if but is not None and frame.height:
             frame = frame.join(but, on="prediction_id", how="anti", maintain_order="left")
         if frame.height:
-            yield frame if columns is None else frame.select(columns)
+            yield frame if columns is None else with_offsets(frame, columns)
 
     def _spans(
         self, model: str, since: Micros | None, until: Micros | None

@@ -22,7 +22,7 @@ import polars as pl
 from homeostat.core.durations import Micros
 from homeostat.core.storage import storage
 
-__all__ = ["Chunk", "Part", "PredictionStore"]
+__all__ = ["Chunk", "Part", "PredictionStore", "with_offsets"]
 
 _SCHEMA = (
     (
@@ -480,12 +480,28 @@ def _body(db: sqlite3.Connection, model: str, key: Key) -> bytes:
 
 def _frame(body: bytes, columns: Sequence[str] | None) -> pl.DataFrame:
     if columns is not None and "definitions" not in columns:
-        return pl.read_ipc(io.BytesIO(body), columns=list(columns))
+        there = pl.read_ipc_schema(io.BytesIO(body))
+        found = pl.read_ipc(io.BytesIO(body), columns=[name for name in columns if name in there])
+        return with_offsets(found, columns)
     frame = pl.read_ipc(io.BytesIO(body))
     if "definitions" not in frame.columns:  # logged before predictions carried them
         place = frame.columns.index("features") + 1
         frame.insert_column(place, pl.Series("definitions", [None] * frame.height, pl.String))
     return frame if columns is None else frame.select(columns)
+
+
+def with_offsets(frame: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
+    """Return some columns; offsets of sources that were not read when it was written are missing.
+
+    >>> with_offsets(pl.DataFrame({"request_id": ["a"]}), ["offset_taps", "request_id"]).row(0)
+    (None, 'a')
+    """
+    return frame.select(
+        pl.col(name)
+        if name in frame.columns or not name.startswith("offset_")
+        else pl.lit(None, pl.Int64).alias(name)
+        for name in columns
+    )
 
 
 def _digest(model: str, request: str) -> int:

@@ -22,9 +22,11 @@ from homeostat.features.table import EventsFrom, features_of
 from homeostat.lake.events import LakeEvents, Span
 from homeostat.lake.tables import Lake
 from homeostat.monitor.sketch import sketch_of
+from homeostat.runtime.answers import Answers
 from homeostat.runtime.building import Builder, Told, nobody
 from homeostat.runtime.feature_memory import FeatureMemory
 from homeostat.runtime.in_service import bound_package
+from homeostat.runtime.prediction_history import PredictionHistory
 from homeostat.train.dataset import Sample, describe_span, labelled, split
 from homeostat.train.lineage import Lineage, definition_hashes
 from homeostat.train.package import Package
@@ -47,10 +49,24 @@ class Trained:
 
 
 class Trainer:
-    """Trains the models of a system from its lake, and registers what comes out."""
+    """Trains the models of a system from its lake, and registers what comes out.
 
-    def __init__(self, system: System, lake: Lake, registry: Registry) -> None:
+    Args:
+        system: the declarations.
+        lake: holds the events, and the predictions that trainings look at.
+        registry: keeps the packages.
+        predictions: has predictions that the lake has not taken over yet, for `rows` and `table`.
+    """
+
+    def __init__(
+        self,
+        system: System,
+        lake: Lake,
+        registry: Registry,
+        predictions: PredictionHistory | None = None,
+    ) -> None:
         self._system, self._lake, self._registry = system, lake, registry
+        self._answers = Answers(system, lake, predictions)
         self._memory = FeatureMemory(system)
         self._last_rows: tuple[object, pl.DataFrame] | None = None
 
@@ -62,10 +78,15 @@ class Trainer:
         `tables` are the versions of the lake's tables to read, None for the present ones.
         """
         label = model.label
-        key = (label, until, *((tables or {}).get(s.name) for s in (label.predicts, label.outcome)))
+        sources, own = self._sources(model), self._answers.own(label, model.name)
+        logs = None if tables is None else {t: v for t, v in tables.items() if t not in sources}
+        read_of = {label.predicts.name, label.outcome.name, *(logs or ())}
+        versions = None if tables is None else {name: tables[name] for name in read_of}
+        key = (label, own, until, versions)
         if self._last_rows is None or self._last_rows[0] != key:  # companions share the rows
             read = self._reader(until, tables)
-            found = labelled(label, read(label.predicts.name), read(label.outcome.name), until)
+            requests = self._answers.asked(read(label.predicts.name), label, own, until, logs)
+            found = labelled(label, requests, read(label.outcome.name), until)
             self._last_rows = (key, found)
         return self._last_rows[1]
 
@@ -211,9 +232,11 @@ class Trainer:
         return Rival(Servable(champion), test)
 
     def _tables(self, model: Model) -> list[str]:
-        label = model.label
+        return sorted({*self._sources(model), *self._answers.tables(model.label)})
+
+    def _sources(self, model: Model) -> set[str]:
         views = (view.source.name for view in self._system.views_of(model))
-        return sorted({label.predicts.name, label.outcome.name, *views})
+        return {model.label.predicts.name, model.label.outcome.name, *views}
 
 
 def _slices(model: Model) -> set[str]:

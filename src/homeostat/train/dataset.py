@@ -13,6 +13,7 @@ from homeostat.core.durations import Micros
 from homeostat.core.errors import HomeostatError
 from homeostat.declare.models import Label, Model
 from homeostat.features.assemble import Features
+from homeostat.train.asked import ASKED
 from homeostat.train.outcomes import Asked, truths
 
 __all__ = ["Rows", "Sample", "TrainingRefused", "describe_span", "labelled", "split"]
@@ -65,8 +66,8 @@ def labelled(
 ) -> pl.DataFrame:
     """Return the requests whose label is final at `until`, each with its label.
 
-    A request is asked at the instant `at` as of which its features are computed: its known time,
-    since what happened between its event time and that may be in the features. It is final once
+    A request is asked at the instant `at` as of which its features are computed: that of its
+    answer, or its known time where none counts (`homeostat.train.asked`). It is final once
     `at + delay < until`: then every outcome that may count was known before `until`, and the label
     never changes again. Which outcome counts is the rule of `homeostat.train.outcomes.truths`;
     where none does, the label is `when_absent`, and the row is left out if that is None.
@@ -74,21 +75,26 @@ def labelled(
     Args:
         label: the declared label.
         requests: events frame of `label.predicts`; of its clocks `_known_time`, and `_event_time`
-            where the label is joined on the request's own id.
+            where the label is joined on the request's own id; `_asked_at` where some were answered.
         outcomes: events frame of `label.outcome`.
         until: the instant of training, in microseconds; nothing known then or later is used.
 
     Returns:
-        The final requests in their order, with their columns and `at` (the request's known time),
+        The final requests in their order, with their columns and `at` (when each was asked),
         `label` (Boolean) and `label_known_time` (missing where no outcome counted).
     """
-    final = requests.filter(_micros("_known_time") < until - label.delay_us).with_columns(
-        pl.col("_known_time").alias("at")
+    clocks = [name for name in (ASKED, "_known_time") if name in requests.columns]
+    final = requests.with_columns(pl.coalesce(clocks).alias("at")).filter(
+        _micros("at") < until - label.delay_us
     )
-    since = "_event_time" if label.completes_request else "at"
-    asked = Asked(
-        final[label.join_on], *(final[name].dt.epoch("us").to_numpy() for name in ("at", since))
+    at = final["at"].dt.epoch("us").to_numpy()
+    # An answer may stand before its own event became known, and a client's clock after it.
+    since = (
+        np.minimum(final["_event_time"].dt.epoch("us").to_numpy(), at)
+        if label.completes_request
+        else at
     )
+    asked = Asked(final[label.join_on], at, since)
     found = truths(label, asked, outcomes).with_columns(
         pl.col("label").fill_null(pl.lit(label.when_absent, pl.Boolean))
     )
