@@ -20,7 +20,7 @@ import polars as pl
 import pytest
 
 import homeostat as hs
-from homeostat.core.clock import from_micros
+from homeostat.core.clock import from_micros, to_micros
 from homeostat.runtime import answers
 
 SECOND = 1_000_000
@@ -58,7 +58,10 @@ BY_TAP = hs.FeatureView(
     "by_tap", CARD, TAPS, (hs.count().over("1h", "9d"), hs.mean("price").over("9d"), hs.count())
 )
 BY_ASK = hs.FeatureView(
-    "by_ask", CARD, ASKS, (hs.count().over("9d"), hs.standard_deviation("much").over("9d"), hs.maximum("much"))
+    "by_ask",
+    CARD,
+    ASKS,
+    (hs.count().over("9d"), hs.standard_deviation("much").over("9d"), hs.maximum("much")),
 )
 LATEST = hs.FeatureView("latest", CARD, ASKS, (hs.last("much").over("9d"),))
 VIEWS = (BY_TAP, BY_ASK, LATEST)
@@ -104,6 +107,12 @@ class Wound:
         return self.at
 
 
+ACTS = (
+    *("tap", "tap", "tap", "tap", "history", "ask", "ask", "ask", "again", "body"),
+    *("push", "push", "fold", "fold", "tidy", "open"),
+)
+
+
 class World:
     """Pushes, asks, folds, moves and closes, as drawn."""
 
@@ -111,18 +120,19 @@ class World:
         self.folder, self.random, self.clock = folder, Random(seed), Wound()
         self.questions: list[dict[str, Any]] = []
         self.number = 0
-        keep = None if seed % 3 else hs.LogKeep(keep_bytes=1)
-        self.app = self._open = lambda: hs.open(SYSTEM, folder, self.clock, keep=keep)
-        self.app = self._open()
+        self.keep = None if seed % 3 else hs.LogKeep(keep_bytes=1)
+        self.app = self.opened()
+
+    def opened(self) -> hs.App:
+        """Open the home."""
+        return hs.open(SYSTEM, self.folder, self.clock, keep=self.keep)
 
     def step(self) -> None:
         """Do one thing."""
         random, app = self.random, self.app
         if random.random() < 0.4:
             self.clock.at += random.choice((1, 7, SECOND, -SECOND, HOUR, -9 * SECOND))
-        match random.choice(
-            "tap tap tap tap history ask ask ask again body push push fold fold tidy open".split()
-        ):
+        match random.choice(ACTS):
             case "tap":
                 taps = [json.dumps(self._tap()).encode() for _ in range(random.choice((1, 3)))]
                 app.live.ingest("taps", taps)
@@ -146,7 +156,7 @@ class World:
                     app.home.lake.compact(table)
             case "open":
                 app.close()
-                self.app = self._open()
+                self.app = self.opened()
 
     def _ask(self, questions: list[dict[str, Any]]) -> None:
         """Ask one model or both; one body."""
@@ -227,7 +237,7 @@ def _bits(values: Any) -> bytes:
 
 
 def _micros(at: Any) -> int:
-    return round(at.timestamp() * SECOND)
+    return to_micros(at)
 
 
 @pytest.fixture
@@ -261,7 +271,7 @@ def test_rows_are_what_was_served(world: World) -> None:
         assert not [name for name in asked.columns if name.startswith("_")]
     before = {model: trained_on(app, model) for model in ("m", "n")}
     app.close()
-    world.app = app = world._open()
+    world.app = app = world.opened()
     app.live.flush_predictions()
     assert {model: trained_on(app, model) for model in ("m", "n")} == before
 
