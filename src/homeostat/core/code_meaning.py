@@ -27,7 +27,7 @@ from typing import Any
 
 from homeostat.core.errors import HomeostatError
 
-__all__ = ["meaning"]
+__all__ = ["former_meaning", "meaning"]
 
 DATA = frozenset(("numpy", "pandas", "polars", "pyarrow", "scipy", "sklearn"))
 """Installed packages whose objects are data: the state of others may differ in every process."""
@@ -43,17 +43,7 @@ def meaning(function: Callable[..., object], seen: set[object] | None = None) ->
         function: a function, or a class.
         seen: what was met on the way, which stops functions that call each other.
     """
-    seen = set() if seen is None else seen
-    code = getattr(function, "__code__", None)
-    try:
-        text = inspect.getsource(function)
-    except (OSError, TypeError):
-        if not isinstance(code, CodeType):
-            raise HomeostatError(
-                f"the source of {function!r} cannot be read; allowed: functions written in Python; "
-                "wrap it in one, as in def f(x): return g(x)"
-            ) from None
-        text = repr([(c.co_code, c.co_names, _constants(c)) for c in _codes(code)])
+    seen, text = set() if seen is None else seen, _text(function)
     seen.add(id(function))
     if not isinstance(function, FunctionType):
         return {"text": text}
@@ -62,13 +52,59 @@ def meaning(function: Callable[..., object], seen: set[object] | None = None) ->
     return {**found, "defaults": defaults} if defaults else found
 
 
+def former_meaning(
+    function: Callable[..., object], seen: set[str] | None = None
+) -> dict[str, object]:
+    """Return what a function was hashed by until code of other modules was followed.
+
+    That is its source, and the constants and functions of its own module and closure. Packages of
+    then have such hashes.
+    """
+    seen, text = set() if seen is None else seen, _text(function)
+    if not isinstance(function, FunctionType):
+        return {"text": text}
+    seen.add(function.__qualname__)
+    around: dict[str, object] = {}
+    for name, value in sorted(_named(function).items()):
+        if _is_constant(value):
+            around[name] = value
+        elif (
+            isinstance(value, FunctionType)
+            and value.__module__ == function.__module__
+            and value.__qualname__ not in seen
+        ):
+            around[name] = former_meaning(value, seen)
+    return {"text": text, "around": around}
+
+
+def _text(function: Callable[..., object]) -> str:
+    """Return the source of a function or class, or what it is compiled to where none is there."""
+    code = getattr(function, "__code__", None)
+    try:
+        return inspect.getsource(function)
+    except (OSError, TypeError):
+        if not isinstance(code, CodeType):
+            raise HomeostatError(
+                f"the source of {function!r} cannot be read; allowed: functions written in Python; "
+                "wrap it in one, as in def f(x): return g(x)"
+            ) from None
+        return repr([(c.co_code, c.co_names, _constants(c)) for c in _codes(code)])
+
+
+def _named(function: FunctionType) -> dict[str, object]:
+    """Return what the names stand for that a function takes from its module and closure."""
+    names = {name for c in _codes(function.__code__) for name in c.co_names}
+    around = {name: function.__globals__[name] for name in names & function.__globals__.keys()}
+    cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
+    return around | {name: cell.cell_contents for name, cell in cells if _is_filled(cell)}
+
+
 def _around(function: FunctionType, seen: set[object]) -> dict[str, object]:
     """Return what a function takes from its module and closure, by name."""
     names = {name for c in _codes(function.__code__) for name in c.co_names}
-    around = {name: function.__globals__[name] for name in names & function.__globals__.keys()}
-    around |= _imported(function)
-    cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
-    around |= {name: cell.cell_contents for name, cell in cells if _is_filled(cell)}
+    inner = function.__code__.co_freevars
+    around = _named(function)
+    around |= {name: each for name, each in _imported(function).items() if name not in inner}
     taken = {name: _taken(around[name], function, names, seen) for name in sorted(around)}
     return {name: value for name, value in taken.items() if value is not _NOTHING}
 

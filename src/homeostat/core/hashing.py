@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import Field, fields, is_dataclass
 from typing import Any
 
-from homeostat.core.code_meaning import meaning
+from homeostat.core.code_meaning import former_meaning, meaning
 from homeostat.core.errors import HomeostatError
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "UNSET_IS_UNSAID",
     "canonical_json",
     "content_hash",
+    "former_source_hash",
     "plain",
     "short_digest",
     "source_hash",
@@ -116,6 +117,11 @@ def source_hash(function: Callable[..., object]) -> str:
     the user (`core/code_meaning.py`).
     """
     return content_hash(meaning(function))
+
+
+def former_source_hash(function: Callable[..., object]) -> str:
+    """Return the hash that packages of earlier releases have of a function (`former_meaning`)."""
+    return content_hash(former_meaning(function))
 
 
 def short_digest(parts: Iterable[str]) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from homeostat.core.errors import HomeostatError
-from homeostat.core.hashing import canonical_json
+from homeostat.core.hashing import canonical_json, former_source_hash
 from homeostat.declare.system import System
 from homeostat.declare.views import OnDemand
 
@@ -28,7 +28,7 @@ class CodeGone(HomeostatError):
 
 @dataclass(frozen=True, slots=True)
 class Code:
-    """Functions by their hash, and classes of summaries by theirs."""
+    """Functions by their hash, that of an earlier release included, and classes of summaries."""
 
     functions: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
     summaries: Mapping[str, type] = field(default_factory=dict)
@@ -36,7 +36,8 @@ class Code:
     @classmethod
     def of(cls, system: System) -> Code:
         """Return the code of the features and summaries of a system, kept ones included."""
-        functions = {one.code: one.function for one in _on_demand(system)}
+        functions = {former_source_hash(one.function): one.function for one in _on_demand(system)}
+        functions |= {one.code: one.function for one in _on_demand(system)}
         used = [a for view in system.views for a in view.aggregations]
         used += [one for one in system.kept if not isinstance(one, OnDemand)]
         summaries = {

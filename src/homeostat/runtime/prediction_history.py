@@ -156,6 +156,12 @@ class PredictionHistory:
                     break
         return found
 
+    def index(self, models: Sequence[str], now: Micros) -> None:
+        """Let `answered` find what a replay or an earlier release has answered, too."""
+        if self.store.unindexed():
+            since, columns = now - REMEMBERED, ["request_id", "at"]
+            self.store.index((m, f) for m in models for f in self.frames(m, since, None, columns))
+
     def flush(self, model: str, least: int = 1) -> int:
         """Move predictions into the lake while at least so many wait; return how many.
 

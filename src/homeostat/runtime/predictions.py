@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import json
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -50,9 +50,13 @@ _SCHEMA = (
         "PRIMARY KEY (key, at)) WITHOUT ROWID"
     ),
     "CREATE INDEX IF NOT EXISTS answered_at ON answered (at)",
+    "CREATE TABLE IF NOT EXISTS unindexed (every INTEGER PRIMARY KEY)",
     "CREATE TABLE IF NOT EXISTS oldest (model TEXT PRIMARY KEY, at INTEGER) WITHOUT ROWID",
     "CREATE TABLE IF NOT EXISTS newest (model TEXT PRIMARY KEY, at INTEGER) WITHOUT ROWID",
 )
+
+UNINDEXED = "INSERT OR IGNORE INTO unindexed VALUES (1)"
+"""Predictions were written whose requests are not in the index."""
 
 FIRST, LAST = -(2**62), 2**62
 """Before every step, and after every part of one."""
@@ -107,8 +111,7 @@ class PredictionStore:
         self._path, self._applied = path, applied
         self._lock, self._reading = RLock(), RLock()
         self._db = _opened(path)
-        for statement in _SCHEMA:
-            self._db.execute(statement)
+        _prepare(self._db)
         self._reader = _opened(path)
         self._small: dict[str, list[Key]] = {}
 
@@ -131,6 +134,7 @@ class PredictionStore:
         with self.writing() as db:
             if (step, part) > self._cut(db, model)[1]:
                 _insert(db, model, (step, part), frame)
+                db.execute(UNINDEXED)
 
     def add(
         self,
@@ -153,11 +157,7 @@ class PredictionStore:
                 _insert(db, model, key, frame)
                 rows = json.dumps(list(never.get(model, ())))
                 db.execute("INSERT INTO unsent VALUES (?, ?, ?, ?)", (model, *key, rows))
-                asked = frame.select("request_id", pl.col("at").dt.epoch("us"))
-                db.executemany(
-                    "INSERT OR IGNORE INTO answered VALUES (?, ?)",
-                    [(_digest(model, name), at) for name, at in asked.iter_rows()],
-                )
+                _index(db, model, frame)
                 keys.append((model, key))
         for model, key in keys:
             self._small.setdefault(model, []).append(key)
@@ -304,6 +304,22 @@ class PredictionStore:
                     found[name] = int(row[0])
         return found
 
+    def unindexed(self) -> bool:
+        """Whether there are predictions whose requests the index lacks."""
+        with self._reading:
+            return bool(self._reader.execute("SELECT 1 FROM unindexed").fetchone())
+
+    def index(self, frames: Iterable[tuple[str, pl.DataFrame]]) -> None:
+        """Add what models have answered to the index, which lacks nothing then.
+
+        `frames` has `request_id` and `at` of each.
+        """
+        for model, frame in frames:
+            with self.writing() as db:
+                _index(db, model, frame)
+        with self.writing() as db:
+            db.execute("DELETE FROM unindexed")
+
     def forget(self, before: Micros, most: int) -> int:
         """Take requests answered before an instant out of the index, at most so many."""
         with self.writing() as db:
@@ -428,6 +444,27 @@ class PredictionStore:
         if last[1] == LAST and step <= last[0]:  # the cut of a home from before there were cuts
             return last[0] + 1, 0
         return (step, 0) if step > last[0] else (last[0], last[1] + 1)
+
+
+def _prepare(db: sqlite3.Connection) -> None:
+    """Make the tables that there are not; the index of a home that had none is not filled."""
+    there = {row[0] for row in db.execute("SELECT name FROM sqlite_master")}
+    if "unindexed" in there:  # the newest of them
+        return
+    db.execute("BEGIN IMMEDIATE")
+    for statement in _SCHEMA:
+        db.execute(statement)
+    if "predictions" in there and "answered" not in there:
+        db.execute(UNINDEXED)
+    db.execute("COMMIT")
+
+
+def _index(db: sqlite3.Connection, model: str, frame: pl.DataFrame) -> None:
+    asked = frame.select("request_id", pl.col("at").dt.epoch("us"))
+    db.executemany(
+        "INSERT OR IGNORE INTO answered VALUES (?, ?)",
+        [(_digest(model, name), at) for name, at in asked.iter_rows()],
+    )
 
 
 def _opened(path: Path) -> sqlite3.Connection:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 import homeostat as hs
 from homeostat import col, count
-from homeostat.core.hashing import canonical_json, content_hash
+from homeostat.core.hashing import canonical_json, content_hash, former_source_hash
 from homeostat.declare.models import Model
 from homeostat.declare.system import System
 from homeostat.declare.views import FeatureRef
@@ -125,6 +126,13 @@ def test_a_summary_of_ones_own_comes_back_with_its_parameters_or_is_named() -> N
     assert content_hash(bound.views) == content_hash(old.views)
 
 
+SCALES = [1.5]
+
+
+def readings_scaled(values: Any, by: float) -> Any:
+    return values * by * SCALES[0]
+
+
 def lost_by(today: System) -> tuple[Lost, ...]:
     old = toy_system()
     with pytest.raises(NotKept) as refused:
@@ -150,6 +158,31 @@ def test_changed_code_is_named_and_kept_code_is_run() -> None:
     assert "kept=" in lost.advice
     bound = bind(as_manifest(old, model), replace(today, kept=(before,)), changed)
     assert bound.model.features == model.features
+
+
+def test_code_is_found_by_the_hash_that_an_earlier_release_gave_it() -> None:
+    """That saw no lists, and no functions of other modules; the function is as it was."""
+    old = toy_system()
+    before = next(f for f in old.model("fraud").features if isinstance(f, hs.OnDemand))
+
+    def scaled(amount: Any, usual: Any, by: float = 2.0) -> Any:
+        return readings_scaled(np.asarray(amount), by) - np.asarray(usual)
+
+    own = hs.OnDemand("times_usual", before.inputs, scaled)
+    features = tuple(own if f is before else f for f in old.model("fraud").features)
+    model = replace(old.model("fraud"), features=features)
+    today = replace(old, models=(model,), deployments=(), monitors=(), retraining=())
+    then = former_source_hash(scaled)
+    assert then != own.code
+    text, helper = inspect.getsource(scaled), inspect.getsource(readings_scaled)
+    around = {"readings_scaled": {"text": helper, "around": {}}}
+    assert then == content_hash({"text": text, "around": around})
+    manifest = json.loads(canonical_json(as_manifest(today, model)).replace(own.code, then))
+    bound = bind(manifest, today, model)
+    found = next(f for f in bound.model.features if isinstance(f, hs.OnDemand))
+    assert (found.code, found.function) == (then, scaled)
+    with pytest.raises(NotKept):
+        bind(manifest, old, old.model("fraud"))
 
 
 def moved(source: hs.EventSource, fields: dict[str, Any]) -> hs.EventSource:
