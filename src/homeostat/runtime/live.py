@@ -435,8 +435,7 @@ class Live:
             return self.step(max(self.timeline.step_of(now), self._last_step()), now)
 
     def _last_step(self) -> int:
-        last = self._engine.cursor()
-        return 0 if last is None else last
+        return self._engine.cursor() or 0
 
     def answered(self, model: str, request_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
         """Return the first answer of each request that was answered in the last 24 hours."""
