@@ -13,6 +13,7 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
 
+import httpx
 import pytest
 
 from homeostat.testing.toy_feeds import PAYMENTS, payment_lines
@@ -107,7 +108,7 @@ def test_doctor_tells_how_far_the_feeds_are(fed: Commands) -> None:
 
 
 @contextmanager
-def running(commands: Commands) -> Iterator[subprocess.Popen[str]]:
+def running(commands: Commands) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """Run a home on a free port until the block ends."""
     main = "from homeostat.runtime.cli import main; main()"
     words = [sys.executable, "-c", main, "run", "--port", "0", "--json", *commands.options()]
@@ -116,8 +117,7 @@ def running(commands: Commands) -> Iterator[subprocess.Popen[str]]:
     ) as process:
         try:
             assert process.stdout is not None
-            assert "address" in json.loads(process.stdout.readline())
-            yield process
+            yield process, json.loads(process.stdout.readline())["address"]
         finally:
             process.kill()
 
@@ -139,7 +139,7 @@ def test_a_running_home_takes_what_comes_and_goes_on_after_a_kill(fed: Commands)
     file = fed.folder / PAYMENTS
     file.write_bytes(b"".join(lines[:10]))
     judge(fed, "a", minute=0)
-    with running(fed) as process:
+    with running(fed) as (process, _):
         until(lambda: sources() == {"payments": 10, "verdicts": 1})
         with file.open("ab") as more:
             more.write(b"".join(lines[10:30]) + lines[30][:9])
@@ -151,7 +151,7 @@ def test_a_running_home_takes_what_comes_and_goes_on_after_a_kill(fed: Commands)
     with file.open("ab") as more:
         more.write(lines[30][9:] + b"".join(lines[31:40]))
     (fed.folder / "toy.db").unlink()
-    with running(fed) as process:
+    with running(fed) as (process, _):
         until(lambda: sources()["payments"] == 40)
         file.write_bytes(b"".join(lines[:5]))
         until(lambda: sources()["payments"] == 45)
@@ -162,14 +162,44 @@ def test_a_running_home_takes_what_comes_and_goes_on_after_a_kill(fed: Commands)
     assert fed("sql", "select count(*) as n from payments", "--json").json == [{"n": 40}]
 
 
+def feeds_of(fed: Commands) -> dict[str, str]:
+    return {row["source"]: row["feed"] for row in fed("status", "--json").json["sources"]}
+
+
+def shown(fed: Commands, address: str) -> None:
+    """Look at every place that tells of a feed that fails."""
+    until(lambda: "fetching fails since" in feeds_of(fed)["verdicts"])
+    assert "never went well: DatabaseFailed" in feeds_of(fed)["verdicts"]
+    assert feeds_of(fed)["payments"] == "well"
+    until(lambda: bool(fed("status", "--json").json["alerts"]))
+    (alert,) = fed("status", "--json").json["alerts"]
+    assert alert["alert"] == "upkeep/feed of verdicts"
+    assert "feed of verdicts: fetching fails since" in fed("status").out
+    ready = httpx.get(address + "/ready")
+    assert ready.status_code == 200, "what there is is answered"
+    assert any(note.startswith("feed of verdicts: fetching") for note in ready.json()["notes"])
+    metrics = httpx.get(address + "/metrics").text
+    assert 'homeostat_feed_failing{source="verdicts"} 1' in metrics
+    assert 'homeostat_feed_failing{source="payments"} 0' in metrics
+    checks = fed("doctor", "--json").json["checks"]
+    assert any("fetching fails since" in c["found"] for c in checks if c["status"] == "note")
+
+
 def test_a_database_that_is_away_is_said_once_and_holds_up_nothing(fed: Commands) -> None:
     (fed.folder / "toy.db").unlink()
     (fed.folder / "toy.db").mkdir()
     (fed.folder / PAYMENTS).write_bytes(b"")
-    with running(fed) as process:
+    with running(fed) as (process, address):
         (fed.folder / PAYMENTS).write_bytes(payment_lines())
         until(lambda: fed("sql", "select 1", "--json").status == 0)
         until(lambda: fed("status", "--json").json["sources"][0]["records"] == 1850)
+        shown(fed, address)
+        (fed.folder / "toy.db").rmdir()
+        with closing(sqlite3.connect(fed.folder / "toy.db")) as database:
+            database.execute("CREATE TABLE verdicts (payment_id, merchant, judged_at, fraud)")
+        until(lambda: feeds_of(fed)["verdicts"] == "well")
+        until(lambda: not fed("status", "--json").json["alerts"])
+        assert httpx.get(address + "/ready").json()["notes"] == ["fraud: no champion"]
         process.send_signal(signal.SIGTERM)
         _, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0

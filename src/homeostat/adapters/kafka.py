@@ -79,7 +79,8 @@ class Inlet:
     """Where the records of a topic go.
 
     `decode` turns a value into JSON, or into the record of a refusal; None takes values as they
-    are. `waiting` says how many records of the source are not folded yet.
+    are. `waiting` says how many records of the source are not folded yet; `fares` hears why
+    nothing can be read, "" while it can.
     """
 
     log: EventLog
@@ -88,6 +89,7 @@ class Inlet:
     waiting: Callable[[], int] = lambda: 0
     decode: Callable[[bytes], bytes] | None = None
     told: Told = lambda words: None
+    fares: Told = lambda error: None
 
 
 def require_client() -> Any:
@@ -135,10 +137,12 @@ def follow(kafka: Kafka, topic: Topic, inlet: Inlet, stop: Event) -> None:
                 while not stop.is_set():
                     if reader.step(WAIT_S):
                         rest = FIRST_REST_S
+                    inlet.fares(reader.trouble())
         except _Reopen as again:
             inlet.told(str(again))
         except Exception as broken:  # noqa: BLE001 - reading outlives any failure
             inlet.told(f"{broken}; begins again in {rest:g} s")
+            inlet.fares(str(broken))
             stop.wait(rest)
             rest = min(2 * rest, LONGEST_REST_S)
 
@@ -185,6 +189,17 @@ class TopicReader:
                 "error_cb": self._broker_error,
             }
         )
+
+    def trouble(self) -> str:
+        """Say why nothing can be read now, "" if it can; the brokers that were lost are asked."""
+        if not self._are_down:
+            return ""
+        try:
+            self._consumer.list_topics(self.topic.topic, timeout=WAIT_S)
+        except self._client.KafkaException:
+            return f"no broker of {self.kafka.brokers} can be reached"
+        self._back()
+        return ""
 
     def join(self) -> None:
         """Ask the group for partitions; they come, and go, while records are read."""
@@ -251,11 +266,14 @@ class TopicReader:
         inlet.log.append(inlet.source.name, [inlet.clock.now()] * len(payloads), payloads, steps)
         self._next = after
         if self._are_down:
-            self._are_down = False
-            inlet.told("the brokers are back")
+            self._back()
         if self._is_member:
             self._commit(after)
         return len(payloads)
+
+    def _back(self) -> None:
+        self._are_down = False
+        self.inlet.told("the brokers are back")
 
     def _fresh(self, messages: Sequence[Message], after: dict[int, int | None]) -> list[Message]:
         """Return the records that the log does not have, and move the positions behind them.

@@ -128,13 +128,17 @@ def run(host: str, port: int, clock: str) -> None:
 def _feeding(app: App) -> Feeding:
     from homeostat.runtime.feeding import Feeding
 
-    return Feeding(app.system, app.home, app.clock, lambda words: click.echo(words, err=True))
+    return Feeding(app.system, app.home, app.clock, _say, app.live.feeds.fares)
+
+
+def _say(words: str) -> None:
+    click.echo(words, err=True)
 
 
 def _topics(kafka: Kafka, app: App) -> Consuming:
     from homeostat.runtime.consuming import Consuming
 
-    return Consuming(kafka, app.home, app.clock, lambda words: click.echo(words, err=True))
+    return Consuming(kafka, app.home, app.clock, _say, app.live.feeds.fares)
 
 
 def _catch_up(here: Session, app: App) -> None:

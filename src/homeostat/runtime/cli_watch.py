@@ -138,9 +138,10 @@ def _sources(system: System, home: Home, now: Micros) -> list[dict[str, Any]]:
     from homeostat.declare.monitors import Freshness
     from homeostat.features.folded import folded_offset
     from homeostat.runtime.cli_output import moment
+    from homeostat.runtime.feed_health import feed_states
 
     within = {m.source.name: m.within_us for m in system.monitors if isinstance(m, Freshness)}
-    letters = home.letters.counts("open")
+    letters, feeds = home.letters.counts("open"), feed_states(home.folder)
     rows = []
     for source in system.sources:
         name, end = source.name, home.log.end(source.name)
@@ -160,6 +161,7 @@ def _sources(system: System, home: Home, now: Micros) -> list[dict[str, Any]]:
                 "last_heard": moment(heard),
                 "fresh_within": None if limit is None else format_duration(limit),
                 "freshness": "" if limit is None else "silent" if silent else "fresh",
+                "feed": feeds[name].told or "well" if name in feeds else "",
             }
         )
     return rows
@@ -187,7 +189,11 @@ def _show_status(to: Console, body: dict[str, Any]) -> None:
         words = f"{one['version']} ({role}) answers nothing{when}: {one['answers_nothing']}"
         to.print(Text(words, "bold red"), soft_wrap=True)
     to.print()
-    table(to, body["sources"], styles={"freshness": {"silent": "bold red", "fresh": "green"}})
+    rows = [{k: v for k, v in row.items() if k != "feed"} for row in body["sources"]]
+    table(to, rows, styles={"freshness": {"silent": "bold red", "fresh": "green"}})
+    for row in body["sources"]:
+        if row["feed"] not in ("", "well"):
+            to.print(Text(f"feed of {row['source']}: {row['feed']}", "bold red"), soft_wrap=True)
     to.print()
     if body["alerts"]:
         table(to, body["alerts"], wide=("found",))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from threading import Event, Thread
 
@@ -43,15 +44,31 @@ class Consuming:
         home: whose log takes the records.
         clock: tells when a record is received, which is when it is known.
         told: hears what happens: partitions that come and go, brokers that are lost, failures.
+        fares: hears of a source whether its topic is read: how that fails, "" if it does not.
     """
 
-    def __init__(self, kafka: Kafka, home: Home, clock: Clock, told: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        kafka: Kafka,
+        home: Home,
+        clock: Clock,
+        told: Callable[[str], None],
+        fares: Callable[[str, str], None] = lambda source, error: None,
+    ) -> None:
         require_client()
         self._stop = Event()
         self._threads = [
             Thread(
                 target=follow,
-                args=(kafka, topic, _inlet(kafka, topic, home, clock, told), self._stop),
+                args=(
+                    kafka,
+                    topic,
+                    replace(
+                        _inlet(kafka, topic, home, clock, told),
+                        fares=partial(fares, topic.source),
+                    ),
+                    self._stop,
+                ),
                 name=f"homeostat-kafka-{topic.source}",
             )
             for topic in kafka.topics

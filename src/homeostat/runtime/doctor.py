@@ -25,6 +25,7 @@ from homeostat.ingest.schedules import SCHEDULE
 from homeostat.lake.raw import RawRecords
 from homeostat.monitor.findings import open_alerts
 from homeostat.runtime.applying import serving, views_to_fill
+from homeostat.runtime.feed_health import feed_states
 from homeostat.runtime.home import Home
 from homeostat.runtime.lock import owner_of
 from homeostat.runtime.log_place import FILE as ELSEWHERE
@@ -338,7 +339,11 @@ def _letters(system: System, home: Home) -> Iterator[Check]:
 
 
 def _feeds(system: System, home: Home) -> Iterator[Check]:
-    """Say how far folders and databases were read; none is asked anything."""
+    """Say how far folders and databases were read, and what fails; none is asked anything."""
+    for name, state in feed_states(home.folder).items():
+        if state.told:
+            advice = "put the cause right: it is tried again by itself while `homeostat run` runs"
+            yield Check(f"feed of {name}", "note", state.told, advice)
     for source in system.sources:
         if isinstance(source.feed, Folder):
             yield _folder(source.name, source.feed, home)

@@ -108,10 +108,18 @@ class Feeding:
         home: whose log takes the records.
         clock: tells when records are received, and which runs are due.
         told: hears what a person should know.
+        fares: hears of each fetch of a source how it failed, "" if it went well.
     """
 
-    def __init__(self, system: System, home: Home, clock: Clock, told: Told) -> None:
-        self._stop, self._home = Event(), home
+    def __init__(
+        self,
+        system: System,
+        home: Home,
+        clock: Clock,
+        told: Told,
+        fares: Callable[[str, str], None] = lambda source, error: None,
+    ) -> None:
+        self._stop, self._home, self._fares = Event(), home, fares
         self._threads = [
             Thread(
                 target=partial(self._follow, source, feed_of(source, home, clock, told), told),
@@ -144,11 +152,13 @@ class Feeding:
                 rest = LOOK_S  # another process fetches for this home, too: go on from there
             except Exception as broken:  # noqa: BLE001 - one feed's failure stops nothing else
                 words = f"{type(broken).__name__}: {broken}"
+                self._fares(source.name, words)
                 if words != said and not self._stop.is_set():
                     said = words
                     told(f"{source.name}: fetching failed, and is tried again: {words}")
                 rest = min(2 * rest, LONGEST_REST_S)
             else:
+                self._fares(source.name, "")
                 rest, said = LOOK_S, ""
             self._stop.wait(rest)
 

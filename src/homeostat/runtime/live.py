@@ -26,6 +26,7 @@ from homeostat.runtime.backlog import Backlog
 from homeostat.runtime.clock_watch import ClockWatch
 from homeostat.runtime.engine import Engine
 from homeostat.runtime.events_by_id import EventsById
+from homeostat.runtime.feed_health import FeedHealth
 from homeostat.runtime.fold_progress import FoldProgress
 from homeostat.runtime.home import Home
 from homeostat.runtime.lifecycle import Lifecycle
@@ -38,7 +39,7 @@ from homeostat.runtime.plan import applied, plan
 from homeostat.runtime.prediction_history import FLUSH_ROWS
 from homeostat.runtime.prediction_writer import LogPredictions, PredictionWriter
 from homeostat.runtime.request_names import known_before
-from homeostat.runtime.restart import begun, restart_note
+from homeostat.runtime.restart import StartedOtherwise, begun, restart_note
 from homeostat.runtime.tallies import add_refused
 from homeostat.runtime.timeline import Timeline
 from homeostat.runtime.trainings import Outcome, Training, go_through, sentence_of
@@ -75,16 +76,6 @@ class Ticked:
     predictions: int = 0
     counts: dict[str, Counts] = field(default_factory=dict)
     decisions: list[Decision] = field(default_factory=list)
-
-
-class StartedOtherwise(HomeostatError):
-    """Other declarations hold than the process was started with."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            "train: this process was started with other declarations than were applied since; "
-            "allowed: a training by those that hold; start the process again, and train then"
-        )
 
 
 class Live:
@@ -133,6 +124,7 @@ class Live:
         self._routes: dict[str, Route] = {}
         self._refused: dict[tuple[str, str], int] = {}
         self._clock_watch = ClockWatch(clock)
+        self.feeds = FeedHealth(home.folder, clock)
         self._progress = FoldProgress(home, clock, lambda: self.metrics.last_faults.get("loop"))
         self._restart = ""
         begun(home.folder, system)
@@ -167,6 +159,7 @@ class Live:
                 former=known_before(system, home.schemas, self.loop.state, self.loop.arms.package),
                 sync=log_predictions == "sync",
                 stands=self._progress.stands,
+                notes=self.feeds.notes,
             )
         )
 
@@ -259,6 +252,9 @@ class Live:
                 made += self._attempt("compaction", self._tidy)
                 give_back()  # what a step needs is much, and is needed for its time alone
             made += self._watch("fold", self._progress.stands())
+            for source, trouble in self.feeds.troubles().items():
+                self.metrics.feed(source, bool(trouble))
+                made += self._watch(f"feed of {source}", trouble)
             made += self._attempt("predictions", lambda: self._engine.flush_predictions(FLUSH_ROWS))
             made += self._attempt("raw", lambda: self._archive(folded))
             made += self._attempt("trimming", self._trimmer.bite)

@@ -10,15 +10,33 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
+from homeostat.core.errors import HomeostatError
 from homeostat.declare.system import System
 from homeostat.runtime.lock import owner_of
 from homeostat.runtime.plan import applied, applied_body, changes_between, write_body
 
-__all__ = ["begun", "given_up_beside", "note_given_up", "pending", "restart_note"]
+__all__ = [
+    "StartedOtherwise",
+    "begun",
+    "given_up_beside",
+    "note_given_up",
+    "pending",
+    "restart_note",
+]
 
 FILE = "running.json"
 GIVEN_UP = "running_given_up.json"
 NAMED = 4
+
+
+class StartedOtherwise(HomeostatError):
+    """Other declarations hold than the process was started with."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "train: this process was started with other declarations than were applied since; "
+            "allowed: a training by those that hold; start the process again, and train then"
+        )
 
 
 def begun(home: Path, system: System) -> None:

@@ -41,6 +41,7 @@ class Metrics:
         self._pushed: Counter[Labels] = Counter()
         self._folded: Counter[Labels] = Counter()
         self._backlog: dict[Labels, int] = {}
+        self._feeds: dict[Labels, int] = {}
         self.last_faults: dict[str, str] = {}
 
     def request(self, path: str, status: int) -> None:
@@ -67,6 +68,11 @@ class Metrics:
             for result, records in results.items():
                 self._folded[(("source", source), ("result", result))] += records
             self._backlog[(("source", source),)] = waiting
+
+    def feed(self, source: str, fails: bool) -> None:
+        """Tell whether the feed of a source fails."""
+        with self._lock:
+            self._feeds[(("source", source),)] = int(fails)
 
     def fault(self, part: str, error: Exception) -> None:
         """Count a failure that a fallback covered, and keep its text; a `Faults`."""
@@ -143,6 +149,7 @@ class Metrics:
                           self._folded),
                 *_gauge("backlog_records", "Records that wait to be folded.",
                         self._backlog.items()),
+                *_gauge("feed_failing", "Whether the feed of a source fails.", self._feeds.items()),
                 *_gauge("in_flight", "Requests being answered.", self._in_flight.items()),
                 *_gauge("held_calls", "Calls that run on after their deadline.",
                         self._held.items()),

@@ -69,7 +69,8 @@ class ServiceParts:
     every prediction, and waits for the disk only with `sync`, which lets no answer leave before it
     is durable; `ingest` appends events to the log; `answers` finds what is not among the `recent`
     ones, `events` what came under the id of a request; `former` has by model the names of request
-    fields that earlier declarations had; `stands` says why no event is folded, "" if they are.
+    fields that earlier declarations had; `stands` says why no event is folded, "" if they are;
+    `notes` has what else `ready` is to say.
     """
 
     system: System
@@ -88,6 +89,7 @@ class ServiceParts:
     max_shadows: int = 64
     sync: bool = False
     stands: Callable[[], str] = lambda: ""
+    notes: Callable[[], list[str]] = list
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,7 +301,7 @@ class LocalService:
         ]
         if self._parts.store is None:
             notes.append("no feature store")
-        notes += self._notes
+        notes += [*self._notes, *self._parts.notes()]
         trouble, stands = self._parts.log.trouble(), self._parts.stands()
         notes += filter(None, (trouble, stands))
         return Readiness(not (stands or (trouble and self._parts.sync)), notes)
