@@ -59,6 +59,14 @@ class HomeUnreadable(HomeostatError):
     """A home whose files cannot be opened."""
 
     def __init__(self, folder: Path, why: Exception) -> None:
+        from homeostat.core.storage import cannot_be_written
+
+        if cannot_be_written(why):
+            super().__init__(
+                f"home {folder}: {why}; allowed: a file system with room that this user can write; "
+                "make room there, or make it writable: what is kept is whole"
+            )
+            return
         super().__init__(
             f"home {folder}: {why}; allowed: a folder this user can read and write, with the files "
             "as they were written; `homeostat doctor` says which one is damaged"

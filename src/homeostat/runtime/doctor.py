@@ -32,7 +32,7 @@ from homeostat.runtime.log_place import FILE as ELSEWHERE
 from homeostat.runtime.log_place import OWN
 from homeostat.runtime.plan import applied, plan
 from homeostat.runtime.restart import restart_note
-from homeostat.runtime.service_health import advice_on, problems, silent
+from homeostat.runtime.service_health import advice_on, problems, silent, unfilled
 from homeostat.runtime.worker import CHUNK
 
 __all__ = ["Check", "examine", "service_checks"]
@@ -294,6 +294,10 @@ def service_checks(system: System, home: Home) -> Iterator[Check]:
         if one.bound is None and not is_applied:
             found = f"could not answer under these declarations, which do not hold: {one.problem}"
             yield Check(name, "note", found, "see `homeostat plan`; `apply` and `run` refuse them")
+            continue
+        if one.bound is not None and not is_applied and unfilled(home, one.bound):
+            found = "answers when the declarations are applied, which fills its live features"
+            yield Check(name, "note", found, "run `homeostat apply`")
             continue
         if one.lost and not one.given_up:
             found = f"not by these declarations, which `apply` and `run` refuse: {one.problem}"

@@ -128,7 +128,7 @@ class Live:
         self._progress = FoldProgress(home, clock, lambda: self.metrics.last_faults.get("loop"))
         self._restart = ""
         begun(home.folder, system)
-        home.predictions.index([d.model.name for d in system.deployments], clock.now())
+        home.predictions.index([model.name for model in system.models], clock.now())
         self._events = EventsById(system, home, self._engine.worker)
         self._resume()
         self._writer = PredictionWriter(

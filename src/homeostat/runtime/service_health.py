@@ -16,7 +16,7 @@ from homeostat.runtime.home import Home
 from homeostat.runtime.in_service import Serving, kept_views
 from homeostat.runtime.prediction_history import PredictionHistory
 
-__all__ = ["NOTHING", "advice_on", "made_from", "problems", "silent"]
+__all__ = ["NOTHING", "advice_on", "made_from", "problems", "silent", "unfilled"]
 
 NOTHING = ("model_broken", "features_broken", "calls_held")
 """Degradations under which the champion gave no answer though it was to."""
@@ -120,21 +120,24 @@ def advice_on(one: Serving, served: Iterable[Serving], broken: Container[str]) -
     return f"{mend}; or {give_up}: {then}"
 
 
+def unfilled(home: Home, bound: Bound) -> list[str]:
+    """Return the views, by name, whose live features a version reads and nothing has filled yet."""
+    with home.store.reader() as reader:
+        filled = filled_stems(reader)
+    kept = kept_views(home.system, [bound])
+    return [view.name for view in kept if view_stem(view) not in filled]
+
+
 def problems(home: Home, served: Iterable[Serving]) -> dict[str, str]:
     """Return why versions in service cannot answer, by their names; none for those that can."""
     from homeostat.train.servable import Servable
 
     found: dict[str, str] = {}
-    with home.store.reader() as reader:
-        filled = filled_stems(reader)
     for one in served:
         if one.bound is None:
             found[one.name] = str(one.problem)
             continue
-        lacking = [
-            view.name for view in kept_views(home.system, [one.bound])
-            if view_stem(view) not in filled
-        ]  # fmt: skip
+        lacking = unfilled(home, one.bound)
         if lacking:
             found[one.name] = (
                 f"the live features of {', '.join(lacking)}, as it was trained with, are missing; "
