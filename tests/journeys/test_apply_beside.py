@@ -19,7 +19,10 @@ import pytest
 
 from homeostat.core.clock import ManualClock
 from homeostat.runtime.app import App
+from homeostat.runtime.applying_beside import asked_of_the_process
+from homeostat.runtime.giving_up import GivingUp
 from homeostat.runtime.loading import load_system
+from homeostat.runtime.orders import OrderFailed, Orders
 from homeostat.testing.toy_home import Commands
 from homeostat.testing.toy_replay import toy_schedule
 
@@ -170,6 +173,26 @@ def test_versions_are_given_up_beside_a_server(own: Commands) -> None:
     with running(own) as (_, address):
         answer = httpx.post(f"{address}/predict/fraud", json=REQUEST, timeout=PATIENCE_S).json()
         assert (answer["version"], answer["arm"], answer["degraded"]) == (now + 1, "champion", [])
+
+
+@pytest.mark.parametrize("came", [True, False])
+def test_a_change_holds_only_if_it_was_judged_by_all_in_service(own: Commands, came: bool) -> None:
+    state, file = own.folder / "state", own.folder / "system.py"
+    with App(load_system(file), state, ManualClock(toy_schedule().end)) as app:
+        file.write_text(CHANGED)
+        _, order = asked_of_the_process(app.home, load_system(file), GivingUp())
+        if came:  # as if the champion had come after the order was made
+            order = json.dumps({**json.loads(order), "judged": {}})
+        orders = Orders(state / "meta.db")
+        number = orders.place("apply", "toy", order)
+        app.live.tick()
+        app.live.close()  # waits for the order
+        if not came:
+            assert orders.outcome(number) == []
+            return
+        with pytest.raises(OrderFailed, match=r"fraud@\d+.* came into service .*apply` again"):
+            orders.outcome(number)
+    assert own("plan", "--exit-code").status == 3, "nothing was applied"
 
 
 def life(folder: Path, file: Path) -> list[Any]:

@@ -167,3 +167,40 @@ def test_a_training_is_left_at_a_stop_and_made_at_the_next_start(served: Command
         assert (other.status, "not applied" in other.err) == (1, True)
         answer = httpx.post(f"{address}/predict/m", json={"pid": "s", "amount": 9.0}, timeout=30)
         assert answer.json()["version"] == 1
+
+
+def test_nothing_is_trained_by_declarations_that_hold_no_more(served: Commands) -> None:
+    hold = served.folder / "hold"
+    hold.touch()
+    with running(served) as (process, address):
+        until(lambda: stage(served) == "training" and children(process))
+        (child,) = children(process)
+        other = SYSTEM.replace("return 2 * amount", "return 3 * amount")
+        (served.folder / "system.py").write_text(other)
+        assert served("apply").status == 0
+        hold.unlink()
+        until(lambda: not Path(f"/proc/{child}").exists())  # it ended, and nobody has its outcome
+        until(lambda: journaled(served) == ["train", "alert"])
+        refused = served("train", "m")
+        assert (refused.status, "other declarations" in refused.err) == (1, True)
+        told = served("status", "--json").json["restart"]
+        assert told.endswith("nothing is trained until then")
+        assert told in httpx.get(f"{address}/ready", timeout=30).json()["notes"]
+        assert told in {one["found"] for one in served("doctor", "--json").json["checks"]}
+        [alert] = served("journal", "--action", "alert", "--json").json["decisions"]
+        assert alert["reason"] == told
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE_S) == 0
+    assert journaled(served) == ["train", "alert"]
+    with running(served) as (process, address):
+        until(lambda: len(journaled(served)) == 6)
+        assert sorted(journaled(served)) == [
+            "alert",
+            "clear",
+            "promote",
+            "reject",
+            "train",
+            "train",
+        ]
+        answer = httpx.post(f"{address}/predict/m", json={"pid": "r", "amount": 9.0}, timeout=30)
+        assert (answer.json()["version"], answer.json()["degraded"]) == (1, [])

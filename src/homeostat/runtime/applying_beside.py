@@ -11,6 +11,7 @@ did not before, and what was filled is swept.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from threading import Event, RLock
 from typing import Any
 
@@ -19,6 +20,7 @@ from homeostat.core.errors import HomeostatError
 from homeostat.core.hashing import canonical_json
 from homeostat.declare.system import System
 from homeostat.declare.views import FeatureView
+from homeostat.deploy.state import replayed
 from homeostat.features.code import Code, CodeGone
 from homeostat.features.fold import ViewFold
 from homeostat.features.folded import folded_offset
@@ -30,11 +32,13 @@ from homeostat.runtime.engine import Engine
 from homeostat.runtime.filled import begin_filling, clear, filled_stems, mark_filled
 from homeostat.runtime.giving_up import GivingUp, as_decisions
 from homeostat.runtime.home import Home
+from homeostat.runtime.in_service import in_roles
+from homeostat.runtime.loop import Loop
 from homeostat.runtime.observe import Now
 from homeostat.runtime.plan import applied, applied_body, plan, record_body
 from homeostat.runtime.restart import note_given_up
 
-__all__ = ["NotBeside", "apply_beside", "asked_of_the_process"]
+__all__ = ["NotBeside", "ServiceMoved", "apply_beside", "asked_of_the_process"]
 
 SLICE = 10_000
 """Events that are folded at most in one transaction, while the process's own fold waits."""
@@ -53,6 +57,19 @@ class NotBeside(HomeostatError):
         )
 
 
+class ServiceMoved(HomeostatError):
+    """A version came into service after the change was judged by those that were."""
+
+    retryable = True
+
+    def __init__(self, names: list[str]) -> None:
+        super().__init__(
+            f"apply beside a running process: {', '.join(names)} came into service after the "
+            "change was judged; allowed: a change judged by all versions in service; run "
+            "`homeostat apply` again"
+        )
+
+
 def asked_of_the_process(home: Home, system: System, giving_up: GivingUp) -> tuple[Applied, str]:
     """Return what will hold, and the order for the process that runs the home.
 
@@ -62,6 +79,7 @@ def asked_of_the_process(home: Home, system: System, giving_up: GivingUp) -> tup
         ServiceLost: a version in service cannot be given its features.
     """
     changes = plan(applied(home.folder), system)
+    states = replayed(home.journal.decisions())
     served = require_applicable(home, system, giving_up.versions)
     moved = [change for change in changes if change.part == "sources"]
     if moved:
@@ -71,6 +89,7 @@ def asked_of_the_process(home: Home, system: System, giving_up: GivingUp) -> tup
         "views": [canonical_json(v) for v in system.views],
         "applied": applied_body(system),
         "given_up": [decision.as_json() for decision in given_up],
+        "judged": {name: list(in_roles(state)) for name, state in states.items()},
     }
     return Applied(changes, given_up=given_up), json.dumps(body)
 
@@ -79,6 +98,9 @@ def apply_beside(
     home: Home, engine: Engine, lock: RLock, stopped: Event, order: str, now: Now
 ) -> list[Decision]:
     """Fill what the order needs, and write down that its declarations hold.
+
+    From its begin on the loop rests from training, for what it trains is judged by nobody; until
+    the process is started again, if then other declarations hold than it has.
 
     Args:
         home: the home that this process runs.
@@ -90,10 +112,41 @@ def apply_beside(
 
     Returns:
         The decisions on versions that are given up.
+
+    Raises:
+        ServiceMoved: a version is in service that was not when the order was made.
     """
     asked: dict[str, Any] = json.loads(order)
     if applied(home.folder) is None:
         raise NotApplied(home.system.name, ["nothing is applied yet"])
+    engine.loop.rest(True)
+    try:
+        _require_judged(engine.system, engine.loop, asked["judged"])
+        return _apply(home, engine, lock, stopped, asked, now)
+    finally:
+        engine.loop.rest(bool(plan(applied(home.folder), engine.system)))
+
+
+def _require_judged(system: System, loop: Loop, judged: Mapping[str, list[int]]) -> None:
+    models = [deployment.model.name for deployment in system.deployments]
+    came = [
+        f"{name}@{version}"
+        for name in models
+        for version in in_roles(loop.state(name))
+        if version not in judged.get(name, ())
+    ]
+    if came:
+        raise ServiceMoved(came)
+
+
+def _apply(
+    home: Home,
+    engine: Engine,
+    lock: RLock,
+    stopped: Event,
+    asked: Mapping[str, Any],
+    now: Now,
+) -> list[Decision]:
     code = Code.of(engine.system)
     try:
         views = tuple(view_of(json.loads(body), code) for body in asked["views"])

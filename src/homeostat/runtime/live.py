@@ -35,7 +35,6 @@ from homeostat.runtime.observe import Now
 from homeostat.runtime.one_present import require_present
 from homeostat.runtime.orders import Order, Orders
 from homeostat.runtime.own_process import LARGE, DeclaredOtherwise
-from homeostat.runtime.plan import applied, plan
 from homeostat.runtime.prediction_history import FLUSH_ROWS
 from homeostat.runtime.prediction_writer import LogPredictions, PredictionWriter
 from homeostat.runtime.request_names import known_before
@@ -255,6 +254,7 @@ class Live:
             for source, trouble in self.feeds.troubles().items():
                 self.metrics.feed(source, bool(trouble))
                 made += self._watch(f"feed of {source}", trouble)
+            made += self._watch("training", self._restart if self.loop.rests else "")
             made += self._attempt("predictions", lambda: self._engine.flush_predictions(FLUSH_ROWS))
             made += self._attempt("raw", lambda: self._archive(folded))
             made += self._attempt("trimming", self._trimmer.bite)
@@ -320,11 +320,6 @@ class Live:
             self.service.note(self._restart, instead_of=before)
             self._orders.finish(order.id, made)
 
-    def _require_applied(self) -> None:
-        """Raise `StartedOtherwise` if other declarations were applied since this process began."""
-        if self._engine.ahead and plan(applied(self.home.folder), self.system):
-            raise StartedOtherwise()
-
     def _carried_out(self, order: Order) -> list[Decision]:
         if order.action == "apply":
             thread = Thread(target=self._apply, args=(order,), name="homeostat-apply", daemon=True)
@@ -332,8 +327,6 @@ class Live:
             thread.start()
             return []
         try:
-            if order.action == "train":
-                self._require_applied()
             found = self.by_hand(order.model, order.action, order.reason)
         except HomeostatError as refused:
             self._orders.finish(order.id, refused)
@@ -583,7 +576,7 @@ class Live:
         with self._ordering:
             order = self._waiting_orders.pop(training.model, None)
         if order is not None:
-            self._orders.finish(order[0], [*order[1], *made])
+            self._orders.finish(order[0], [*order[1], *made] if made else StartedOtherwise())
 
     def close(self) -> None:
         """Write down what is still in memory."""

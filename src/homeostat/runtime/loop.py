@@ -35,6 +35,7 @@ from homeostat.runtime.home import Home
 from homeostat.runtime.in_service import in_roles, kept_views
 from homeostat.runtime.judging import OF_THE_MACHINE, judged
 from homeostat.runtime.observe import Now, Observer
+from homeostat.runtime.restart import StartedOtherwise
 from homeostat.runtime.training import Alteration, Trainer
 from homeostat.runtime.trainings import Failed, Outcome, Training, carry_out, failed
 from homeostat.serve.routing import Route
@@ -118,6 +119,7 @@ class Loop:
         self._last = -1
         self._under_way: dict[str, Training] = {}
         self._acting, self._one_training = RLock(), Lock()
+        self._rests = False
 
     def restore(self, before_step: int) -> None:
         """Take up the journal of the steps before `before_step`.
@@ -206,6 +208,19 @@ class Loop:
         """Return whether an alert is open on a finding."""
         return key in self._opened
 
+    @property
+    def rests(self) -> bool:
+        """Whether no training begins or ends: its declarations do not hold any more."""
+        return self._rests
+
+    def rest(self, rests: bool) -> None:
+        """Let no training begin, nor the outcome of one be journaled, until told otherwise.
+
+        A training under way is left as if its process ended: the next start begins it again.
+        """
+        with self._acting:
+            self._rests = rests
+
     def train(
         self,
         model: str,
@@ -213,13 +228,19 @@ class Loop:
         now: Now,
         start: Callable[[Training], None] | None = None,
     ) -> list[Decision]:
-        """Train a challenger because a person asks for it; raise `TrainingBusy` if one is made.
+        """Train a challenger because a person asks for it.
 
         Returns the decisions until now: with `start`, the outcome comes later.
+
+        Raises:
+            TrainingBusy: one is made, or on its way.
+            StartedOtherwise: other declarations hold than this loop has.
         """
         made: list[Decision] = []
         deployment = self._system.deployment(model)
         with self._acting:
+            if self._rests:
+                raise StartedOtherwise()
             state = self.state(model)
             if state.rolling or model in self._under_way:
                 raise TrainingBusy(model, state)
@@ -279,9 +300,12 @@ class Loop:
             return carry_out(training, self._trainer, self.arms.package, self._through)
 
     def end(self, training: Training, outcome: Outcome, now: Now) -> list[Decision]:
-        """Journal what came of a training."""
+        """Journal what came of a training; nothing, and return nothing, while the loop `rests`."""
         made: list[Decision] = []
         with self._acting:
+            if self._rests:
+                del self._under_way[training.model]
+                return []
             state, found = self.state(training.model), outcome.found
             now = replace(now, at=max(now.at, state.since))
             for name, why in outcome.companions:
@@ -328,6 +352,8 @@ class Loop:
 
     def _again(self, deployment: Deployment, now: Now, made: list[Decision]) -> Training | None:
         """Journal that a training was cut off, and that it begins again, if it does."""
+        if self._rests:
+            return None
         name = deployment.model.name
         state = self.state(name)
         if state.stage != "training" or name in self._under_way:
@@ -343,8 +369,8 @@ class Loop:
 
     def _cut_off(self, name: str, state: RolloutState, now: Now) -> Decision:
         reason = (
-            "the process ended while it trained, and no outcome was written down: attempt "
-            f"{state.attempt} of {ATTEMPTS}"
+            "the process ended while it trained, or was to be started again by other "
+            f"declarations, and no outcome was written down: attempt {state.attempt} of {ATTEMPTS}"
         )
         more: dict[str, object] = {"cut_off": state.attempt}
         if state.attempt >= ATTEMPTS:
@@ -427,7 +453,7 @@ class Loop:
             return None
         if state.stage == "training":
             return self._again(deployment, now, made)
-        asked = self._training_asked(deployment, findings, now)
+        asked = None if self._rests else self._training_asked(deployment, findings, now)
         if asked is None:
             return None
         training = self._ask(deployment, asked[0], now, made)

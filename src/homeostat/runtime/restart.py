@@ -30,7 +30,7 @@ NAMED = 4
 
 
 class StartedOtherwise(HomeostatError):
-    """Other declarations hold than the process was started with."""
+    """Other declarations hold than the process was started with, or will in a moment."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -61,12 +61,16 @@ def given_up_beside(home: Path) -> tuple[str, ...]:
 
 def pending(home: Path) -> tuple[str, ...]:
     """Return what was applied to a home and is not served yet by the process that runs it."""
+    given_up = (f"{name} given up, which answers until then" for name in given_up_beside(home))
+    return (*given_up, *_declared_since(home))
+
+
+def _declared_since(home: Path) -> tuple[str, ...]:
     path, now = home / FILE, applied(home)
     if now is None or not path.exists() or owner_of(home) is None:
         return ()
     changes = changes_between(json.loads(path.read_text(encoding="utf-8")), now)
-    given_up = (f"{name} given up, which answers until then" for name in given_up_beside(home))
-    return (*given_up, *(f"{change.subject} {change.kind}" for change in changes))
+    return tuple(f"{change.subject} {change.kind}" for change in changes)
 
 
 def restart_note(home: Path) -> str:
@@ -75,7 +79,8 @@ def restart_note(home: Path) -> str:
     if not names:
         return ""
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    rests = ", and nothing is trained until then" if _declared_since(home) else ""
     return (
         f"restart pending: other declarations were applied ({', '.join(names[:NAMED])}{more}); "
-        "the next start serves and trains by them"
+        f"the next start serves and trains by them{rests}"
     )
