@@ -7,8 +7,12 @@ import re
 from pathlib import Path
 
 import polars as pl
+import pytest
 
 import homeostat as hs
+from homeostat.runtime.loading import load_system
+from homeostat.runtime.plan import record_applied
+from homeostat.runtime.trainable import NotTrainable
 from homeostat.testing.toy_home import Commands
 
 CHANGED = """\
@@ -224,13 +228,28 @@ system = misspelt(patient_toy())
 """
 
 
-def test_plan_says_of_a_changed_estimator_what_check_refuses(fresh: Commands) -> None:
+def test_what_check_says_of_an_estimator_is_refused_by_all_that_let_it_hold(
+    fresh: Commands, tmp_path: Path
+) -> None:
     assert fresh("apply").status == 0
     assert fresh("plan", "--json").json["untrainable"] == []
     (fresh.folder / "changed.py").write_text(MISSPELT)
     changed = Commands(fresh.folder, system="changed.py")
     (mistake,) = changed("check", "--json").json["mistakes"]
-    assert changed("plan", "--json").json["untrainable"] == [mistake]
-    assert "no training would work: model 'fraud_plain', estimator" in changed("plan").out
-    assert changed("apply").status == 0
-    assert changed("plan", "--json").json["untrainable"] == []  # it is no change any more
+    assert "Did you mean 'n_estimators'" in mistake
+    planned = changed("plan", "--json")
+    assert (planned.status, planned.json["untrainable"]) == (3, [mistake])
+    assert "`homeostat apply` refuses it: model 'fraud_plain', estimator" in changed("plan").out
+    before = (fresh.folder / "state" / "applied.json").read_bytes()
+    for words in (("apply",), ("run", "--port", "0"), ("train", "fraud")):
+        refused = changed(*words)
+        assert (refused.status, mistake in refused.err) == (1, True), words
+    system = load_system(fresh.folder / "changed.py")
+    for home in (fresh.folder / "state", tmp_path / "new"):
+        with pytest.raises(NotTrainable, match="n_estimatorz"):
+            hs.open(system, home)
+    assert (fresh.folder / "state" / "applied.json").read_bytes() == before
+    assert not (tmp_path / "new" / "applied.json").exists()
+    record_applied(fresh.folder / "state", system)  # as an earlier release let it hold
+    assert changed("plan", "--json").json["untrainable"] == []
+    hs.open(system, fresh.folder / "state").close()

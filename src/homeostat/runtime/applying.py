@@ -38,6 +38,7 @@ from homeostat.runtime.in_service import (
     views_needed,
 )
 from homeostat.runtime.plan import Change, applied, has_state_format, plan, record_applied
+from homeostat.runtime.trainable import require_trainable
 from homeostat.runtime.worker import FoldWorker
 
 __all__ = [
@@ -221,9 +222,11 @@ def require_applicable(
     Raises:
         SchemaIncompatible: a source's new schema would break readers.
         ServiceLost: a version in service, which is not given up, cannot be given its features.
+        NotTrainable: a new or changed estimator is one that no training could use.
     """
     for step in schema_steps(home, system):
         step.require()
+    require_trainable(applied(home.folder), system)
     stake = at_stake(home, system)
     require_service(stake, giving_up)
     return stake
@@ -238,7 +241,7 @@ def ensure_applied(home: Home, system: System) -> None:
 
     Raises:
         NotApplied: the declarations differ from those applied, and could be applied.
-        SchemaIncompatible: they differ, and could not.
+        SchemaIncompatible, NotTrainable: they differ, and could not.
         ServiceLost: a version in service, which is not given up, cannot be given its features.
     """
     old = applied(home.folder)
@@ -249,6 +252,7 @@ def ensure_applied(home: Home, system: System) -> None:
     else:  # the schemas are those registered, or the first ones
         require_service(at_stake(home, system))
     if is_new:
+        require_trainable(old, system)
         _register(home, system)
         _mark(home, system.views)
         record_applied(home.folder, system)
@@ -284,6 +288,7 @@ def apply_changes(
     Raises:
         SchemaIncompatible: a source's new schema would break readers; nothing was written.
         ServiceLost: a version in service cannot be given its features; nothing was written.
+        NotTrainable: no training could use a new or changed estimator; nothing was written.
     """
     changes = plan(applied(home.folder), system)
     stake = require_applicable(home, system, giving_up.versions)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -171,18 +170,19 @@ def plan(context: click.Context, exit_code: bool) -> None:
     Says, too, which older definitions are kept beside the new ones for versions in service, until
     when, and what that costs; which request fields only a champion still needs, and which requests
     need not bring though somebody reads them; which names of request fields clients may go on
-    sending; which of their features would be lost, which `apply` refuses; and which estimators
-    that are new or changed `check` refuses, so that no training of theirs would work.
+    sending; which of their features would be lost, and which estimators that are new or changed
+    `check` refuses, so that no training of theirs would work: `apply` refuses both.
 
     Exit status: 0; 3 if `apply` would refuse it, or with --exit-code if there are changes.
     """
     from homeostat.runtime.plan import applied
     from homeostat.runtime.plan import plan as planned
+    from homeostat.runtime.trainable import untrainable
 
     here = session()
     system = here.system()
     changes = planned(applied(here.folder), system)
-    untrainable = _untrainable(applied(here.folder), system)
+    mistakes = untrainable(applied(here.folder), system)
     unfilled: list[str] = []
     steps: tuple[Evolution, ...] = ()
     kept: tuple[Kept, ...] = ()
@@ -228,36 +228,23 @@ def plan(context: click.Context, exit_code: bool) -> None:
         "former_names": [one.as_json() for one in former],
         "lost": lost,
         "advice": advice,
-        "untrainable": [told(mistake) for mistake in untrainable],
+        "untrainable": [told(mistake) for mistake in mistakes],
     }
 
     def show(to: Console) -> None:
         _show_plan(to, here.folder, changes, steps, bool(lost))
         _show_service(to, kept, lost, advice)
         _show_fields(to, needed, awaited, () if lost else former)
-        for mistake in untrainable:
-            to.print(f"no training would work: {mistake}", style="bold red", soft_wrap=True)
+        for mistake in mistakes:
+            to.print(
+                f"no training would work, so `homeostat apply` refuses it: {mistake}",
+                style="bold red",
+                soft_wrap=True,
+            )
 
     here.answer(body, show)
-    refused = any(step.conflicts for step in steps) or bool(lost)
+    refused = any(step.conflicts for step in steps) or bool(lost) or bool(mistakes)
     context.exit(FOUND if refused or (exit_code and changes) else 0)
-
-
-def _untrainable(before: Mapping[str, Any] | None, system: System) -> list[HomeostatError]:
-    """Return what `check` says against the estimators that are not those applied."""
-    from homeostat.core.hashing import plain
-
-    old = {body["name"]: _of_training(body) for body in (before or {}).get("models", ())}
-    changed = [m for m in system.models if old.get(m.name) != _of_training(plain(m))]
-    if not changed:  # nothing of machine learning is imported
-        return []
-    from homeostat.train.estimators import estimator_mistakes
-
-    return list(estimator_mistakes(changed))
-
-
-def _of_training(model: Mapping[str, Any]) -> tuple[Any, Any]:
-    return model["estimator"], model["requirements"].get("explain")
 
 
 def _show_plan(

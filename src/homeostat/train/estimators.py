@@ -9,6 +9,7 @@ from typing import Any
 from homeostat.core.errors import HomeostatError
 from homeostat.declare.models import Estimator, Model
 from homeostat.train.export import ExportRefused, check_supported
+from homeostat.train.overridden import overridden
 from homeostat.train.parameters import EstimatorRefused, check_parameters, parameter_mistakes
 
 __all__ = ["class_of", "estimator_mistakes", "made", "where_of"]
@@ -29,8 +30,8 @@ def estimator_mistakes(models: Iterable[Model]) -> Iterator[HomeostatError]:
     """Yield why estimators could not be trained and served, as far as no row is needed to tell.
 
     Each is imported and made. Its class must be there, its parameters among those it has and of the
-    kinds it takes, and it must be one that a graph can score; where reasons are promised, one that
-    has them.
+    kinds it takes, and none that a training would not use. It must be one that a graph can score;
+    where reasons are promised, one that has them.
     """
     for model in models:
         where = where_of(model)
@@ -40,7 +41,10 @@ def estimator_mistakes(models: Iterable[Model]) -> Iterator[HomeostatError]:
             yield refused
             continue
         parameters = dict(model.estimator.parameters)
-        mistakes = list(parameter_mistakes(kind, parameters, where))
+        mistakes = [
+            *parameter_mistakes(kind, parameters, where),
+            *overridden(kind, model, parameters, where),
+        ]
         yield from mistakes
         if mistakes:
             continue

@@ -17,6 +17,7 @@ from homeostat.train.export import export_onnx, native_scores
 from homeostat.train.inputs import Inputs
 from homeostat.train.learn import learn
 from homeostat.train.openmp import wait_without_spinning
+from homeostat.train.overridden import SET
 from homeostat.train.parameters import EstimatorRefused, check_parameters, lightgbm_names
 from homeostat.train.scoring import Scorer, check_parity
 from homeostat.train.target_rates import FOLDS
@@ -144,17 +145,16 @@ def _fit_estimator(
     check_parameters(kind, parameters, where)
     given = lightgbm_names(kind, parameters)
     rounds = int(str(given.pop("early_stopping_round", STOPPING_ROUNDS)))
-    fixed = {
-        "random_state": model.seed,
-        "deterministic": True,
-        "force_row_wise": True,
-        "n_jobs": threads,
-        "verbosity": -1,
-    }
+    fixed = {"random_state": model.seed, "n_jobs": threads, **SET}
     estimator = made(model.estimator, given | fixed, where)
     import lightgbm
 
-    stopping = lightgbm.early_stopping(rounds, verbose=False)
+    stopping = lightgbm.early_stopping(
+        rounds,
+        first_metric_only=bool(given.get("first_metric_only", False)),
+        min_delta=float(str(given.get("early_stopping_min_delta", 0.0))),
+        verbose=False,
+    )
     estimator.fit(*train, eval_X=watched[0], eval_y=watched[1], callbacks=[stopping])
     return estimator, int(estimator.best_iteration_ or estimator.n_estimators_)
 

@@ -16,7 +16,10 @@ from typing import Any
 
 from homeostat.core.errors import HomeostatError
 
-__all__ = ["EstimatorRefused", "check_parameters", "lightgbm_names", "parameter_mistakes"]
+__all__ = [
+    "EstimatorRefused", "check_parameters", "first_names", "is_lightgbm", "lightgbm_names",
+    "parameter_mistakes",
+]  # fmt: skip
 
 _NEARLY = 0.8
 """From this likeness on (`difflib`) an unknown name is taken for a misspelt one."""
@@ -78,13 +81,18 @@ def is_lightgbm(kind: Callable[..., Any]) -> bool:
     return any(base.__module__.partition(".")[0] == "lightgbm" for base in bases)
 
 
+def first_names(parameters: Iterable[str]) -> dict[str, str]:
+    """Return by name of a parameter the one that LightGBM's library lists it under."""
+    return {name: _aliases().get(name, name) for name in parameters}
+
+
 def lightgbm_names(kind: Callable[..., Any], parameters: Mapping[str, object]) -> dict[str, object]:
     """Return parameters under the names that LightGBM's class spells out, else the library's.
 
     Under another name of the same parameter, the class's default may win over what is declared.
     """
     own = {_aliases()[name]: name for name in sorted(_named(kind)) if name in _aliases()}
-    first = {name: _aliases().get(name, name) for name in parameters}
+    first = first_names(parameters)
     return {own.get(first[name], first[name]): value for name, value in parameters.items()}
 
 

@@ -22,10 +22,9 @@ import homeostat as hs
 from homeostat.core.clock import ManualClock, to_micros
 from homeostat.core.decisions import Decision
 from homeostat.runtime.app import App
-from homeostat.runtime.applying import apply_changes
 from homeostat.runtime.doctor import examine
-from homeostat.runtime.home import Home
 from homeostat.runtime.journal import Journal
+from homeostat.runtime.plan import record_applied
 from homeostat.train.dataset import Sample
 from homeostat.train.package import Package
 
@@ -272,12 +271,9 @@ def latest(way: str) -> tuple[pl.DataFrame, pl.DataFrame]:
 
 
 def applied(declared: hs.System, home: Path, at: ManualClock) -> App:
-    """Open a home under declarations that are applied first."""
-    there = Home(home, declared)
-    try:
-        apply_changes(there, declared)
-    finally:
-        there.close()
+    """Open a home under declarations that were applied when nobody asked for their estimators."""
+    home.mkdir(parents=True, exist_ok=True)
+    record_applied(home, declared)
     return hs.open(declared, home, at)
 
 
@@ -380,7 +376,7 @@ def test_trainings_that_fail_are_tried_ever_more_rarely(tmp_path: Path) -> None:
     """Until they are declared otherwise; and nothing is tried twice at one instant."""
     home, at = tmp_path / "home", clock(DAYS)
     tried = []
-    with hs.open(system(**clumsy("fit"), is_retrained=False), home, at) as app:
+    with applied(system(**clumsy("fit"), is_retrained=False), home, at) as app:
         take(app, *events(0, ROWS, 0))
         for minute in range(0, 160, 5):
             at.advance_to(to_micros(START + timedelta(days=DAYS, minutes=minute)))
@@ -425,7 +421,7 @@ from pathlib import Path
 import homeostat as hs
 from {name} import *
 at = clock(DAYS)
-with hs.open(system(**clumsy("killed")), Path(sys.argv[1]), at) as app:
+with applied(system(**clumsy("killed")), Path(sys.argv[1]), at) as app:
     if not app.home.journal.decisions():
         take(app, *events(0, ROWS, 0))
     app.step()

@@ -17,8 +17,7 @@ from homeostat.core.clock import ManualClock
 from homeostat.core.hashing import content_hash, plain
 from homeostat.evaluate.reasons import reasons_gate
 from homeostat.runtime.app import App
-from homeostat.runtime.applying import apply_changes
-from homeostat.runtime.home import Home
+from homeostat.runtime.plan import record_applied
 from homeostat.runtime.receipts import explain, receipt
 from homeostat.testing.toy import toy_events, toy_system
 from homeostat.testing.toy_replay import toy_schedule
@@ -53,14 +52,14 @@ def declaring(explain: bool | None, estimator: hs.Estimator) -> hs.System:
 @pytest.fixture
 def opened(tmp_path: Path) -> Callable[[bool | None, hs.Estimator], App]:
     def opened(explain: bool | None, estimator: hs.Estimator) -> App:
-        if (tmp_path / "home").exists():
-            system = declaring(explain, estimator)
-            home = Home(tmp_path / "home", system, sync=False)
-            apply_changes(home, system)
-            home.close()
-        return App(
-            declaring(explain, estimator), tmp_path / "home", ManualClock(toy_schedule().end)
-        )
+        system, home = declaring(explain, estimator), tmp_path / "home"
+        new = not home.exists()
+        home.mkdir(exist_ok=True)
+        if new:
+            declared = declaring(None, HEARD)
+            App(declared, home, ManualClock(toy_schedule().end)).close()
+        record_applied(home, system)  # as one that nobody asked whether it keeps its promise
+        return App(system, home, ManualClock(toy_schedule().end))
 
     return opened
 

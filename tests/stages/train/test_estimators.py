@@ -55,6 +55,7 @@ def own(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], str]:
         (FOREST, {"max_depht": 5, "n_job": 5}, ["'max_depht'", "'n_job'"]),
         (FOREST, {"max_depth": "five"}, ["The 'max_depth' parameter"]),
         ("sklearn.linear_model:LogisticRegression", {"CC": 1.0}, ["no parameter 'CC'"]),
+        (LGBM, {"early_stopping_rounds": "5"}, ["early_stopping_rounds='5': str"]),
         ("sklearn.svm:SVC", {}, ["no exact translation is known for it", "late_arrival"]),
         ("sklearn.ensemble:RandomForrest", {}, ["has no 'RandomForrest'"]),
         ("nowhere:Model", {}, ["neither beside the system's file nor installed", "nowhere.py"]),
@@ -80,6 +81,47 @@ def test_each_mistake_is_told_with_its_model(
 )
 def test_what_can_be_trained_has_none(target: str, parameters: dict[str, object]) -> None:
     assert mistakes(target, parameters) == ""
+
+
+USED = {
+    "num_leaves", "min_data_in_leaf", "lambda_l1", "learning_rate", "bagging_fraction", "max_bin",
+}  # fmt: skip
+SETTLED = {
+    "deterministic": (True, False),
+    "force_row_wise": (True, False),
+    "force_col_wise": (False, True),
+    "verbosity": (-1, 1),
+    "importance_type": ("gain", "split"),
+}
+NEVER = {"num_threads": 4, "task": "train", "data": "a.csv", "output_model": "m", "machines": "a"}
+
+
+@pytest.mark.parametrize("first", [*sorted(USED), *SETTLED, *NEVER])
+def test_a_value_that_no_training_uses_is_refused_under_any_of_its_names(first: str) -> None:
+    from lightgbm.basic import _ConfigAliases
+
+    names = {first, *_ConfigAliases.get(first)}
+    if first == "num_threads":
+        assert "n_jobs" in names
+    for name in sorted(names):
+        if first in USED:
+            assert mistakes(LGBM, {name: 1}) == "", name
+        elif first in SETTLED:
+            allowed, other = SETTLED[first]
+            assert mistakes(LGBM, {name: allowed}) == "", name
+            assert f"{name}={other!r}, and " in mistakes(LGBM, {name: other}), name
+        else:
+            assert f"{name}={NEVER[first]!r}, " in mistakes(LGBM, {name: NEVER[first]}), name
+
+
+def test_a_class_made_from_one_of_lightgbms_has_the_models_seed(own: Callable[[Any], str]) -> None:
+    from lightgbm import LGBMClassifier
+
+    class Mine(LGBMClassifier):
+        """Fitted with all it is given, and the model's seed."""
+
+    for name in ("seed", "random_seed"):
+        assert f"{name}=5, and Model.seed sets it" in mistakes(own(Mine), {name: 5})
 
 
 def test_one_that_is_made_by_a_function_of_ones_own(own: Callable[[Any], str]) -> None:
