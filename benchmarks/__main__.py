@@ -25,7 +25,7 @@ __all__ = ["NAMES", "benchmark", "main", "without"]
 NAMES = (
     "windowed_offline", "windowed_scale", "latest_offline", "lake_layout", "live_read", "fold",
     "dedup", "apply_transforms", "ingest_kafka", "ingest_files", "ingest_stages", "ingest_cores",
-    "backlog", "push_freshness", "open_home",
+    "backlog", "push_freshness", "open_home", "disk",
 )  # fmt: skip
 PRINTING = ("serve_predict",)
 """Older benchmarks that print their own tables."""

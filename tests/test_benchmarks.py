@@ -86,7 +86,7 @@ def test_a_disagreement_is_found() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["fold", "dedup", "live_read", "ingest_kafka", "push_freshness", "open_home"]
+    "name", ["fold", "dedup", "live_read", "ingest_kafka", "push_freshness", "open_home", "disk"]
 )
 def test_figures_of_the_live_benchmarks(name: str, tmp_path: Path) -> None:
     measured = benchmark(name)

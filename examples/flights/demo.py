@@ -239,7 +239,7 @@ def _commands(home: Home, system: Path) -> list[str]:
     at_home = f"--system {_relative(system)} --home {_relative(home.folder)}"
     url = f"localhost:8000/predict/{model.name}?reasons=true"
     return [
-        f"{command} run {at_home} --port 8000",
+        f"{command} run --clock replay {at_home} --port 8000",
         f"curl -s '{url}' -d {shlex.quote(flight['request'])}",
         f"{command} receipt {flight['prediction_id']} {at_home}",
         f'{command} sql "select carrier, count(*) from departures group by 1" {at_home}',

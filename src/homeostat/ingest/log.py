@@ -21,6 +21,7 @@ __all__ = [
     "LogDamaged",
     "LogEnd",
     "LogTrimmed",
+    "PackableLog",
     "PayloadTooLarge",
     "PositionTaken",
     "TrimmableLog",
@@ -170,6 +171,18 @@ class EventLog(Protocol):
 
     def close(self) -> None:
         """Release what the log holds open."""
+        ...
+
+
+@runtime_checkable
+class PackableLog(EventLog, Protocol):
+    """A log that can store what it has in less space; every record is read as before."""
+
+    def pack(self, source: str) -> int:
+        """Pack some stretches of a source's log together; return how many, 0 when all is done.
+
+        One call takes a bounded time.
+        """
         ...
 
 

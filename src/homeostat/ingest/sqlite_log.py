@@ -1,12 +1,12 @@
-"""The embedded log: SQLite in WAL mode, synced, one blob per segment of an appended batch."""
+"""The embedded log: SQLite in WAL mode, synced, one blob per segment of an appended batch.
+
+Segments are compressed, and small ones put together as they age (`pack`)."""
 
 from __future__ import annotations
 
 import sqlite3
-import zlib
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 
@@ -28,6 +28,16 @@ from homeostat.ingest.log import (
     check_lengths,
 )
 from homeostat.ingest.payloads import Payloads
+from homeostat.ingest.segments import (
+    RECORDS,
+    WORTH,
+    Row,
+    Segment,
+    cuts,
+    is_full,
+    row_of,
+    segment_of,
+)
 
 __all__ = ["SqliteLog"]
 
@@ -35,7 +45,7 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS segments (
     source TEXT NOT NULL, first INTEGER NOT NULL, records INTEGER NOT NULL,
     last_known INTEGER NOT NULL, checksum INTEGER NOT NULL,
-    known BLOB NOT NULL, ends BLOB NOT NULL, body BLOB NOT NULL,
+    known BLOB NOT NULL, ends BLOB NOT NULL, body BLOB NOT NULL, size INTEGER,
     PRIMARY KEY (source, first))
 """
 _POSITIONS = """
@@ -43,8 +53,7 @@ CREATE TABLE IF NOT EXISTS positions (
     source TEXT NOT NULL, stream TEXT NOT NULL, position TEXT NOT NULL,
     PRIMARY KEY (source, stream)) WITHOUT ROWID
 """
-_SEGMENT_RECORDS = 8_192
-_SEGMENT_BYTES = 4 << 20
+_COLUMNS = "first, records, last_known, checksum, known, ends, body, size"
 _PAYLOAD_BYTES = 64 << 20
 
 _TRIMMED_SEGMENTS = 4
@@ -52,26 +61,6 @@ _TRIMMED_SEGMENTS = 4
 
 _FREED_PAGES = 1_024
 """So many pages are given back at once; a bite of segments has no more."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Segment:
-    """Records [first, first + n) of a source; record i is body[ends[i - 1]:ends[i]]."""
-
-    first: int
-    known: npt.NDArray[np.int64]
-    ends: npt.NDArray[np.int64]
-    body: bytes
-
-    @property
-    def stop(self) -> int:
-        return self.first + len(self.known)
-
-    def payloads(self, begin: int, end: int) -> Payloads:
-        first = int(self.ends[begin - 1]) if begin else 0
-        ends = self.ends[begin:end] - first
-        body = np.frombuffer(self.body, np.uint8)[first : first + int(ends[-1])]
-        return Payloads(body, np.append(0, ends[:-1]), ends)
 
 
 class SqliteLog:
@@ -101,9 +90,12 @@ class SqliteLog:
         self._db.execute("PRAGMA synchronous=FULL")
         self._db.execute(_SCHEMA)
         self._db.execute(_POSITIONS)
+        if not any(row[1] == "size" for row in self._db.execute("PRAGMA table_info(segments)")):
+            self._db.execute("ALTER TABLE segments ADD COLUMN size INTEGER")
         self._reader = _opened(path)
         self._reader.execute("PRAGMA query_only=TRUE")
-        self._current: dict[str, _Segment] = {}
+        self._current: dict[str, Segment] = {}
+        self._packed: dict[str, int] = {}
 
     def append(
         self,
@@ -127,16 +119,9 @@ class SqliteLog:
                 if end.last_known is not None:
                     instants = np.maximum(instants, end.last_known)
                 instants = np.maximum.accumulate(instants)
-                for begin, stop in _cuts(lengths):
-                    self._db.execute(
-                        "INSERT INTO segments VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                        _packed(
-                            source,
-                            end.next_offset + begin,
-                            instants[begin:stop],
-                            packed[begin:stop],
-                        ),
-                    )
+                for begin, stop in cuts(lengths):
+                    first = end.next_offset + begin
+                    self._insert(source, row_of(first, instants[begin:stop], packed[begin:stop]))
             except BaseException:
                 if self._db.in_transaction:  # SQLite ends it by itself when the disk is full
                     self._db.execute("ROLLBACK")
@@ -239,6 +224,78 @@ class SqliteLog:
             self._db.executescript(f"PRAGMA incremental_vacuum({_FREED_PAGES})")
         return sum(int(records) for _, records in gone)
 
+    def pack(self, source: str) -> int:
+        """Write the next full run of small or plain segments as one; return how many there were.
+
+        One call takes a bounded time; 0 says that there is nothing to do. Offsets stay.
+        """
+        run = self._run(source)
+        if run is None:
+            return 0
+        begin, stop = run
+        with self._lock, storage("log", self._path, sqlite3.OperationalError):
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                rows = self._db.execute(
+                    f"SELECT {_COLUMNS} FROM segments "
+                    "WHERE source = ? AND first >= ? AND first < ? ORDER BY first",
+                    (source, begin, stop),
+                ).fetchall()
+                parts = [self._whole(source, Row(*row)) for row in rows]
+                if parts:  # none of them was let go of meanwhile
+                    self._db.execute(
+                        "DELETE FROM segments WHERE source = ? AND first >= ? AND first < ?",
+                        (source, begin, stop),
+                    )
+                    known = np.concatenate([part.known for part in parts])
+                    payloads = Payloads.joined([p.payloads(0, len(p.known)) for p in parts])
+                    self._insert(source, row_of(parts[0].first, known, payloads))
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+        self._packed[source] = stop
+        return len(rows)
+
+    def _run(self, source: str) -> tuple[int, int] | None:
+        """Return the offsets of the next segments that fill one and are not one already."""
+        with self._reading:
+            begin = self._packed.get(source, 0)
+            if _end(self._reader, source).next_offset - begin < RECORDS:
+                return None
+            rows = self._reader.execute(
+                "SELECT first, records, COALESCE(size, LENGTH(body)), size IS NULL FROM segments "
+                "WHERE source = ? AND first >= ? ORDER BY first",
+                (source, begin),
+            )
+            run: list[int] = []
+            records = octets = 0
+            is_plain, stop = False, 0
+            with closing(rows):
+                for first, count, size, plain in rows:
+                    if run and (first != stop or is_full(records + count, octets + size)):
+                        if len(run) > 1 or (is_plain and octets >= WORTH):
+                            return run[0], stop
+                        run, records, octets, is_plain = [], 0, 0, False
+                        self._packed[source] = stop
+                    run.append(first)
+                    records, octets, stop = records + count, octets + size, first + count
+                    is_plain |= bool(plain)
+        return None
+
+    def _insert(self, source: str, row: Row) -> None:
+        self._db.execute(
+            f"INSERT INTO segments (source, {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (source, *row),
+        )
+
+    def _whole(self, source: str, row: Row) -> Segment:
+        found = segment_of(row)
+        if found is None:
+            raise LogDamaged(str(self._path), source, row.first)
+        return found
+
     def close(self) -> None:
         """Close the file."""
         with self._lock, self._reading:
@@ -259,29 +316,23 @@ class SqliteLog:
                 (source, step.stream, step.to),
             )
 
-    def _segments(self, source: str, start: int) -> Generator[_Segment]:
+    def _segments(self, source: str, start: int) -> Generator[Segment]:
         """Yield the segments from the one that holds `start`; the last one read is kept."""
         current = self._current.get(source)
         if current is not None and current.first <= start < current.stop:
             yield current
             start = current.stop
         rows = self._reader.execute(
-            "SELECT first, records, checksum, known, ends, body FROM segments "
+            f"SELECT {_COLUMNS} FROM segments "
             "WHERE source = ?1 AND first >= COALESCE((SELECT MAX(first) FROM segments "
             "WHERE source = ?1 AND first <= ?2), 0) ORDER BY first",
             (source, start),
         )
         with closing(rows):
-            for first, records, checksum, known, ends, body in rows:
-                if _checksum(known, ends, body) != checksum:
-                    raise LogDamaged(str(self._path), source, int(first))
-                if first + records > start:
-                    yield _Segment(
-                        int(first),
-                        np.frombuffer(known, dtype="<i8").astype(np.int64, copy=False),
-                        np.frombuffer(ends, dtype="<u4").astype(np.int64),
-                        body,
-                    )
+            for row in map(Row._make, rows):
+                segment = self._whole(source, row)
+                if segment.stop > start:
+                    yield segment
 
 
 def _opened(path: Path) -> sqlite3.Connection:
@@ -298,28 +349,3 @@ def _end(db: sqlite3.Connection, source: str) -> LogEnd:
         return LogEnd(0, None)
     first = db.execute("SELECT MIN(first) FROM segments WHERE source = ?", (source,)).fetchone()
     return LogEnd(int(row[0]), int(row[1]), int(first[0]))
-
-
-def _cuts(lengths: npt.NDArray[np.int64]) -> Iterator[tuple[int, int]]:
-    """Yield [begin, stop) of segments that are bounded in records and, beyond one, in bytes."""
-    ends, begin, before = np.cumsum(lengths), 0, 0
-    while begin < len(lengths):
-        full = int(np.searchsorted(ends, before + _SEGMENT_BYTES, side="right"))
-        stop = min(max(full, begin + 1), begin + _SEGMENT_RECORDS, len(lengths))
-        yield begin, stop
-        begin, before = stop, int(ends[stop - 1])
-
-
-def _packed(
-    source: str, first: int, instants: npt.NDArray[np.int64], payloads: Payloads
-) -> tuple[str | int | bytes, ...]:
-    """Return the row of a segment of at least one record."""
-    known = instants.astype("<i8").tobytes()
-    ends = np.cumsum(payloads.lengths).astype("<u4").tobytes()
-    body = payloads.packed()
-    last_known, checksum = int(instants[-1]), _checksum(known, ends, body)
-    return source, first, len(payloads), last_known, checksum, known, ends, body
-
-
-def _checksum(known: bytes, ends: bytes, body: bytes) -> int:
-    return zlib.crc32(body, zlib.crc32(ends, zlib.crc32(known)))

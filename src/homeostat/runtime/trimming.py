@@ -1,4 +1,7 @@
-"""Lets the log go of what it need not keep: never past what store, lake or raw table need."""
+"""Lets the log go of what it need not keep: never past what store, lake or raw table need.
+
+What it keeps is packed, where the log can do that.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from homeostat.core.durations import Micros
 from homeostat.core.errors import HomeostatError
 from homeostat.declare.log_keep import LogKeep
 from homeostat.features.folded import folded_offset
-from homeostat.ingest.log import EventLog, TrimmableLog
+from homeostat.ingest.log import EventLog, PackableLog, TrimmableLog
 from homeostat.runtime.archiving import Archiver
 from homeostat.runtime.home import Home
 
@@ -25,6 +28,7 @@ class LogTrimmer:
     def __init__(self, home: Home, keep: LogKeep | None, archiver: Archiver) -> None:
         self._home, self._keep, self._archiver = home, keep or LogKeep(), archiver
         self._log = None if self._keep == LogKeep() else _trimmable(home.log)
+        self._packable = home.log if isinstance(home.log, PackableLog) else None
         self._aims: dict[str, int] = {}
 
     def aim(self, now: Micros) -> None:
@@ -50,14 +54,16 @@ class LogTrimmer:
         return self._archiver.needed(source, needed)
 
     def bite(self) -> int:
-        """Let go of a bounded number of records; return how many, 0 when all is done."""
-        if self._log is None:
-            return 0
-        for source in list(self._aims):
-            gone = self._log.trim(source, self._aims[source])
-            if gone:
-                return gone
-            del self._aims[source]
+        """Let go of a bounded number of records, else pack some; return how many have gone."""
+        if self._log is not None:
+            for source in list(self._aims):
+                gone = self._log.trim(source, self._aims[source])
+                if gone:
+                    return gone
+                del self._aims[source]
+        if self._packable is not None:
+            for declared in self._home.system.sources:
+                self._packable.pack(declared.name)
         return 0
 
 

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from homeostat.core.errors import HomeostatError
-from homeostat.ingest import sqlite_log
+from homeostat.ingest import segments
 from homeostat.ingest.log import LogDamaged, LogEnd, PayloadTooLarge
 from homeostat.ingest.sqlite_log import SqliteLog
 
@@ -33,8 +33,8 @@ def test_what_is_appended_is_read_back_in_any_cut(
     batches: list[list[tuple[int, bytes]]], limits: list[int], records: int
 ) -> None:
     with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sqlite_log, "_SEGMENT_RECORDS", records)
-        patch.setattr(sqlite_log, "_SEGMENT_BYTES", 20)
+        patch.setattr(segments, "RECORDS", records)
+        patch.setattr(segments, "OCTETS", 20)
         log = SqliteLog(Path(folder) / "log.sqlite")
         written: list[tuple[int, bytes]] = []
         for batch in batches:
