@@ -137,7 +137,7 @@ def test_the_stages_of_an_ingested_file_are_the_whole(tmp_path: Path) -> None:
     assert all(row["wall_ns_per_event"] > 0 for row in stages)
     text = "\n".join(table(measured, [whole, *stages]))
     assert "| wall ns/event | cpu ns/event | ratio |" in text
-    assert "| decode | 0.0" in text
+    assert "| decode | " in text
 
 
 class Slow:
